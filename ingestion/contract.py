@@ -1,0 +1,372 @@
+"""The contract of a source: one YAML says all that is particular to it.
+
+Header names, layout, units, decimal sign, time zone and CRS are data here, never code: a new source is a
+new YAML in `ingestion/contracts/` or in `<TNMT_HOME>/contracts/`, and code only where its format is new.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from collections.abc import Iterable
+from datetime import date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from ingestion.units import UnitError, conversion
+
+CONTRACTS = Path(__file__).parent / "contracts"
+
+SIMPLE_TYPES = {
+    "text": "VARCHAR",
+    "integer": "INTEGER",
+    "bigint": "BIGINT",
+    "boolean": "BOOLEAN",
+    "date": "DATE",
+    "timestamp": "TIMESTAMP",
+    "double": "DOUBLE",
+    "geometry": "GEOMETRY",
+}
+_DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
+_OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class ContractError(Exception):
+    """A contract that cannot be used; the text says what, expected, found and what to do."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Owner(_Strict):
+    """The unit that answers for the source, and whom to ask."""
+
+    unit: str
+    contact: str = ""
+
+
+class AsOf(_Strict):
+    """Where a delivery says which moment it describes: its file name, a column (the latest value), or its arrival."""
+
+    origin: Literal["file_name", "column", "received"] = Field("received", alias="from")
+    column: str | None = None
+
+
+class Files(_Strict):
+    """Which files belong to the source. Named groups of `pattern` can feed columns (`from_name`)."""
+
+    pattern: str = r"^.+$"
+    as_of_format: str = "%Y%m%d%H%M%S"
+    small: bool = False
+    in_place: bool = False
+    """Files stay where they are and are known by hash (scans); the inbox is a folder that is only read."""
+    folder: str | None = None
+    """Inbox folder; the source's name unless said. Several sources may share one, told apart by `pattern`."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from error
+        return value
+
+
+class Format(_Strict):
+    """The reader and its options. Options of other readers are refused by `Contract`."""
+
+    reader: Literal["station_txt", "csv", "xlsx", "vector", "postgis", "scan"]
+    # text
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: Literal["utf-8", "utf-8-sig", "windows-1258", "tcvn3"] = "utf-8-sig"
+    decimal: Literal[".", ","] = "."
+    thousands: Literal["", ".", ",", " "] = ""
+    header_row: int = Field(1, ge=1)
+    skip_footer: int = Field(0, ge=0)
+    # workbooks
+    sheet: str | None = None
+    # vector files and PostGIS
+    layer: str | None = None
+    crs: str | None = None
+    text: Literal["unicode", "tcvn3", "windows-1258"] = "unicode"
+    table: str | None = None
+    query: str | None = None
+    watermark: str | None = None
+    # station files: reference `txt_line_layouts`
+    layout: Literal["L1", "L2", "L3", "L4"] = "L1"
+    layouts_by_station: dict[str, Literal["L1", "L2", "L3", "L4"]] = {}
+
+    @field_validator("crs")
+    @classmethod
+    def _epsg(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"(EPSG:\d{4,6}|OGC:CRS84)", value):
+            raise ValueError("must be written as EPSG:<number>, for instance EPSG:9212")
+        return value
+
+
+_OPTIONS_OF = {
+    "station_txt": {"layout", "layouts_by_station", "encoding", "decimal", "delimiter"},
+    "csv": {"delimiter", "quote", "encoding", "decimal", "thousands", "header_row", "skip_footer"},
+    "xlsx": {"sheet", "header_row", "skip_footer", "decimal", "thousands"},
+    "vector": {"layer", "crs", "text", "decimal"},
+    "postgis": {"table", "query", "watermark", "crs"},
+    "scan": set[str](),
+}
+
+
+class Time(_Strict):
+    """Meaning of the stamps in the file: their zone, whether they mark start or end of a span, and its length."""
+
+    zone: str = "+07:00"
+    stamp: Literal["end", "start"] = "end"
+    span_minutes: int = Field(5, gt=0)
+
+    @field_validator("zone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        if not _OFFSET.fullmatch(value):
+            try:
+                ZoneInfo(value)
+            except (ZoneInfoNotFoundError, ValueError) as error:
+                raise ValueError("must be an offset such as +07:00 or an IANA zone such as Etc/GMT+8") from error
+        return value
+
+    @property
+    def tzinfo(self) -> ZoneInfo | timezone:
+        """The zone as Python knows it."""
+        if match := _OFFSET.fullmatch(self.zone):
+            sign, hours, minutes = match.groups()
+            offset = timedelta(hours=int(hours), minutes=int(minutes))
+            return timezone(-offset if sign == "-" else offset)
+        return ZoneInfo(self.zone)
+
+
+class Column(_Strict):
+    """One column of the target: where it comes from, its type and unit, and whether it tells about a person."""
+
+    header: tuple[str, ...] = ()
+    from_name: str | None = None
+    constant: str | int | float | bool | None = None
+    type: str = "text"
+    format: str | None = None
+    unit: str | None = None
+    source_unit: str | None = None
+    required: bool = False
+    personal: Literal["token", "closed"] | None = None
+    normalise: Literal["upper", "serial"] | None = None
+    true_values: tuple[str, ...] = ("1", "true", "t", "yes", "y", "có", "co", "x")
+    false_values: tuple[str, ...] = ("0", "false", "f", "no", "n", "không", "khong", "")
+    values: dict[str, str] = {}
+    """Sender's code -> ours. A code that is not named stays as it is."""
+    description: str = ""
+
+    @field_validator("header", mode="before")
+    @classmethod
+    def _one_or_many(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("type")
+    @classmethod
+    def _type_known(cls, value: str) -> str:
+        if value not in SIMPLE_TYPES and not _DECIMAL.fullmatch(value):
+            raise ValueError(f"must be one of {', '.join(SIMPLE_TYPES)} or decimal(p,s)")
+        return value
+
+    @property
+    def sql_type(self) -> str:
+        """Type of the column in the lake."""
+        return SIMPLE_TYPES.get(self.type) or self.type.upper()
+
+
+class WideParameter(_Strict):
+    """A column of a wide export that holds one parameter."""
+
+    parameter: str
+    unit: str = ""
+    status_header: str | None = None
+
+
+class Unpivot(_Strict):
+    """Turns a wide export (a column a parameter) into rows with these column names."""
+
+    columns: dict[str, WideParameter]
+    parameter: str = "parameter"
+    value: str = "value"
+    unit: str = "unit"
+    status: str = "status"
+
+
+class Cadence(_Strict):
+    """From `valid_from` on, a delivery is due every `minutes`."""
+
+    valid_from: date
+    minutes: int = Field(gt=0)
+
+
+class Retention(_Strict):
+    """How long raw bytes are kept, and the rule that says so."""
+
+    raw_days: int = Field(1825, gt=0)
+    basis: str = ""
+
+
+def _name_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+NameList = Annotated[tuple[str, ...], BeforeValidator(_name_list)]
+
+
+class Contract(_Strict):
+    """All that is particular to one source. `source` is the stem of its YAML and the name of its inbox folder."""
+
+    source: str
+    title: str
+    description: str = ""
+    owner: Owner
+    terms: str
+    target: str
+    load: Literal["append", "upsert", "snapshot", "incremental"]
+    key: NameList = ()
+    scope: NameList = ()
+    depends_on: NameList = ()
+    as_of: AsOf = AsOf()
+    files: Files = Files()
+    format: Format
+    time: Time = Time()
+    columns: dict[str, Column]
+    unpivot: Unpivot | None = None
+    cadence: tuple[Cadence, ...] = ()
+    lateness_minutes: int = Field(0, ge=0)
+    tolerated_bad_share: float = Field(0.0, ge=0.0, le=1.0)
+    unknown_columns: Literal["ignore", "reject"] = "ignore"
+    missing_columns: Literal["reject", "null"] = "reject"
+    sensitivity: Literal["public", "internal", "personal"] = "internal"
+    retention: Retention = Retention()
+    suite: str | None = None
+    enabled_by: str | None = None
+    affected: dict[Literal["unit", "day"], str] = {}
+    """Columns that name the (unit, day) which a changed row touches; marts recompute exactly those."""
+
+    @property
+    def personal(self) -> bool:
+        """Whether raw and quarantined rows belong to the closed schemas."""
+        return self.sensitivity == "personal"
+
+    @property
+    def enabled(self) -> bool:
+        """Sources with a live connection exist only where it is configured."""
+        return self.enabled_by is None or bool(os.environ.get(self.enabled_by))
+
+    @property
+    def suite_name(self) -> str:
+        """Stem of the GX suite in `quality/suites/`."""
+        return self.suite or self.target
+
+    @property
+    def folder(self) -> str:
+        """Name of the inbox folder."""
+        return self.files.folder or self.source
+
+    @functools.cached_property
+    def file_columns(self) -> dict[str, Column]:
+        """Columns that a reader has to bring (not from the file's name, not constant)."""
+        return {
+            name: column for name, column in self.columns.items() if column.from_name is None and column.constant is None
+        }
+
+    def cadence_at(self, moment: datetime) -> int | None:
+        """Minutes between due deliveries at `moment`, or None where none is due."""
+        in_force = [c for c in self.cadence if c.valid_from <= moment.date()]
+        return max(in_force, key=lambda c: c.valid_from).minutes if in_force else None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Contract:
+        for label, name in (("source", self.source), ("target", self.target)):
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{label} {name!r} must be lower case letters, digits and _")
+        for name in self.columns:
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"column {name!r} must be lower case letters, digits and _, not starting with _")
+        known = set(self.columns) | ({"_source"} if not self.unpivot else {
+            "_source", self.unpivot.parameter, self.unpivot.value, self.unpivot.unit, self.unpivot.status})
+        for label, names in (("key", self.key), ("scope", self.scope), ("affected", tuple(self.affected.values()))):
+            if missing := set(names) - known:
+                raise ValueError(f"{label} names {sorted(missing)}, which are no columns of the contract")
+        if self.load in ("upsert", "incremental") and not self.key:
+            raise ValueError(f"load: {self.load} needs a key")
+        if self.scope and self.load != "snapshot":
+            raise ValueError("scope has a meaning for load: snapshot only")
+        if any(c.personal for c in self.columns.values()) != self.personal:
+            raise ValueError("sensitivity: personal and columns marked personal go together")
+        groups = set(re.compile(self.files.pattern).groupindex)
+        for name, column in self.columns.items():
+            if column.from_name is not None and column.from_name not in groups:
+                raise ValueError(f"column {name}: from_name {column.from_name!r} is no named group of files.pattern")
+            if column.source_unit is not None:
+                try:
+                    conversion(column.source_unit, column.unit or "")
+                except UnitError as error:
+                    raise ValueError(f"column {name}: {error}") from error
+        if self.as_of.origin == "file_name" and "as_of" not in groups:
+            raise ValueError("as_of: {from: file_name} needs a named group `as_of` in files.pattern")
+        if self.as_of.origin == "column" and self.as_of.column not in self.columns:
+            raise ValueError("as_of: {from: column} needs `column`, one of the contract's columns")
+        foreign = self.format.model_fields_set - _OPTIONS_OF[self.format.reader] - {"reader"}
+        if foreign:
+            raise ValueError(f"format: {sorted(foreign)} have no meaning for reader {self.format.reader}")
+        if self.format.reader in ("vector", "postgis") and "geometry" in self.columns and not self.format.crs:
+            raise ValueError("format: crs is needed where there is a geometry (never assumed)")
+        if self.format.reader == "postgis" and not (self.format.table or self.format.query):
+            raise ValueError("format: table or query is needed for reader postgis")
+        return self
+
+
+def load_contract(path: Path) -> Contract:
+    """Reads one contract; raises ContractError with the file, the place and the reason."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ContractError(f"{path}: cannot be read as YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise ContractError(f"{path}: a mapping was expected, found {type(data).__name__}")
+    try:
+        return Contract(**({"source": path.stem} | data))
+    except ValidationError as error:
+        lines = "\n".join(
+            f"  {'.'.join(str(p) for p in e['loc']) or 'contract'}: {e['msg']} (found {str(e['input'])[:80]!r})"
+            for e in error.errors()
+        )
+        raise ContractError(f"{path} is no valid contract; correct these places:\n{lines}") from error
+
+
+def load_contracts(folders: Iterable[Path] = (CONTRACTS,), *, only_enabled: bool = True) -> dict[str, Contract]:
+    """All contracts by source, each after the sources that it depends on. A later folder wins over an earlier one."""
+    found: dict[str, Contract] = {}
+    for folder in folders:
+        for path in sorted(folder.glob("*.yaml")):
+            contract = load_contract(path)
+            found[contract.source] = contract
+    ordered: dict[str, Contract] = {}
+
+    def add(name: str, chain: tuple[str, ...] = ()) -> None:
+        if name in chain:
+            raise ContractError(f"contracts depend on each other in a circle: {' -> '.join((*chain, name))}")
+        if name not in found:
+            raise ContractError(f"contract {chain[-1]} depends on {name!r}, of which there is no contract")
+        for other in found[name].depends_on:
+            add(other, (*chain, name))
+        ordered.setdefault(name, found[name])
+
+    for name in found:
+        add(name)
+    return {name: c for name, c in ordered.items() if c.enabled or not only_enabled}

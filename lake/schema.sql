@@ -1,0 +1,62 @@
+-- Tables of the lake that the path itself needs. clean.<target> tables are made from the contracts.
+CREATE TABLE IF NOT EXISTS lake.ops.layout_done (table_name VARCHAR);
+
+-- Bytes of small files, so that any day can be gated again from raw.
+CREATE TABLE IF NOT EXISTS lake.raw.file (delivery_id VARCHAR, source VARCHAR, day DATE, content BLOB);
+CREATE TABLE IF NOT EXISTS lake.raw_closed.file (delivery_id VARCHAR, source VARCHAR, day DATE, content BLOB);
+
+-- The ledger only grows: what landed, every arrival of it, and what came of it.
+CREATE TABLE IF NOT EXISTS lake.ops.landed (
+    delivery_id VARCHAR, source VARCHAR, name VARCHAR, sha256 VARCHAR, bytes BIGINT,
+    received_at TIMESTAMP, as_of TIMESTAMP, day DATE, stored VARCHAR, landing_id BIGINT
+);
+CREATE TABLE IF NOT EXISTS lake.ops.arrival (delivery_id VARCHAR, source VARCHAR, name VARCHAR, day DATE, arrived_at TIMESTAMP);
+CREATE TABLE IF NOT EXISTS lake.ops.outcome (
+    delivery_id VARCHAR, source VARCHAR, day DATE, status VARCHAR, reason VARCHAR,
+    rows_read BIGINT, rows_accepted BIGINT, rows_duplicate BIGINT, rows_quarantined BIGINT,
+    published_at TIMESTAMP, run_id VARCHAR, seq BIGINT
+);
+-- Landed and not yet gated. Emptied by each publish, so that a run never looks through the whole ledger.
+CREATE TABLE IF NOT EXISTS lake.ops.pending (delivery_id VARCHAR, source VARCHAR, day DATE);
+-- What a publish changed; marts recompute exactly this.
+CREATE TABLE IF NOT EXISTS lake.ops.affected (seq BIGINT, source VARCHAR, target VARCHAR, unit VARCHAR, day DATE);
+CREATE TABLE IF NOT EXISTS lake.ops.build (build_id VARCHAR, affected_to BIGINT, as_of TIMESTAMP, snapshot_id BIGINT, finished_at TIMESTAMP, status VARCHAR);
+CREATE TABLE IF NOT EXISTS lake.ops.pin (snapshot_id BIGINT, purpose VARCHAR, pinned_at TIMESTAMP);
+CREATE TABLE IF NOT EXISTS lake.ops.gate_result (
+    run_id VARCHAR, source VARCHAR, seq BIGINT, deliveries BIGINT, rows_read BIGINT, success BOOLEAN, bad_share DOUBLE,
+    failed VARCHAR[], seconds DOUBLE, judged_at TIMESTAMP
+);
+CREATE TABLE IF NOT EXISTS lake.ops.closed_access (accessed_at TIMESTAMP, os_user VARCHAR, reason VARCHAR, statement VARCHAR);
+CREATE TABLE IF NOT EXISTS lake.ops.handover (
+    handover_id VARCHAR, receiver VARCHAR, agreement VARCHAR, product VARCHAR, snapshot_id BIGINT, period_from DATE, period_to DATE,
+    rows BIGINT, files VARCHAR[], sha256 VARCHAR[], handed_over_at TIMESTAMP, expires_on DATE, requested_by VARCHAR, status VARCHAR
+);
+CREATE TABLE IF NOT EXISTS lake.ops.source (
+    source VARCHAR, title_vi VARCHAR, description_vi VARCHAR, owner_unit VARCHAR, owner_contact VARCHAR, terms VARCHAR, target VARCHAR,
+    load VARCHAR, sensitivity VARCHAR, cadence_minutes INTEGER, lateness_minutes INTEGER, tolerated_bad_share DOUBLE, retention_days INTEGER
+);
+CREATE TABLE IF NOT EXISTS lake.ops.source_column (
+    source VARCHAR, column_name VARCHAR, headers VARCHAR[], type VARCHAR, unit VARCHAR, is_personal BOOLEAN, description_vi VARCHAR
+);
+
+-- Rows that could not be placed. Personal columns are masked here; the closed twin holds the text as it came.
+CREATE TABLE IF NOT EXISTS lake.quarantine.row (
+    delivery_id VARCHAR, source VARCHAR, target VARCHAR, day DATE, line INTEGER, raw_text VARCHAR,
+    reasons VARCHAR[], details VARCHAR, received_at TIMESTAMP
+);
+CREATE TABLE IF NOT EXISTS lake.quarantine_closed.row (
+    delivery_id VARCHAR, source VARCHAR, target VARCHAR, day DATE, line INTEGER, raw_text VARCHAR,
+    reasons VARCHAR[], details VARCHAR, received_at TIMESTAMP
+);
+
+-- One row a delivery: the ledger as people ask for it.
+CREATE VIEW IF NOT EXISTS lake.ops.delivery AS
+SELECT
+    l.delivery_id, l.source, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day,
+    coalesce(o.status, 'landed') AS status, o.reason,
+    o.rows_read, o.rows_accepted, o.rows_duplicate, o.rows_quarantined, o.published_at, o.run_id, l.stored
+FROM lake.ops.landed AS l
+LEFT JOIN (
+    SELECT * FROM lake.ops.outcome
+    QUALIFY row_number() OVER (PARTITION BY day, delivery_id ORDER BY seq DESC) = 1
+) AS o ON l.day = o.day AND l.delivery_id = o.delivery_id;

@@ -1,0 +1,124 @@
+"""Settings of one platform: everything that it keeps lies under one folder, `TNMT_HOME`.
+
+A second platform beside the first is one variable: `TNMT_HOME=/elsewhere tnmt run`.
+"""
+
+from __future__ import annotations
+
+import secrets
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """Read from the environment (prefix `TNMT_`); paths that follow from `home` are properties."""
+
+    model_config = SettingsConfigDict(env_prefix="TNMT_", frozen=True, extra="ignore")
+
+    home: Path = Field(default=ROOT / "var")
+    catalog: str = "sqlite"
+    """`sqlite` (a file, one writer), or `postgres:<libpq connection string>`."""
+    data: str | None = None
+    """Folder (or object store prefix) of the lake's Parquet files; `<home>/lake/data` unless said."""
+    crs: str = "EPSG:9212"
+    """CRS in which geometry is kept: VN-2000 / TM-3 106-15 for the former Bình Phước."""
+    threads: int = 2
+    memory_limit: str = "4GB"
+    future_tolerance_minutes: int = 15
+    """How far a measuring time may lie after its arrival before the clock is held to be wrong."""
+    lock_timeout: float = 600.0
+    """Seconds that a writer waits for the one that holds the lake."""
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @field_validator("catalog")
+    @classmethod
+    def _known_catalog(cls, value: str) -> str:
+        if value != "sqlite" and not value.startswith("postgres:"):
+            raise ValueError("TNMT_CATALOG must be `sqlite` or `postgres:<connection string>`")
+        return value
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether the catalog is the embedded one, with a single writer."""
+        return self.catalog == "sqlite"
+
+    @property
+    def lake_dir(self) -> Path:
+        """Catalog and data files."""
+        return self.home / "lake"
+
+    @property
+    def data_path(self) -> str:
+        """Where the lake's Parquet files lie, with a closing slash."""
+        return (self.data or str(self.lake_dir / "data")).rstrip("/") + "/"
+
+    @property
+    def attach(self) -> str:
+        """The DuckLake address of the catalog. May hold a password: never log it."""
+        if self.is_sqlite:
+            return f"ducklake:sqlite:{self.lake_dir / 'catalog.sqlite'}"
+        return "ducklake:" + self.catalog
+
+    @property
+    def extensions(self) -> Path:
+        """DuckDB extension directory, filled from the wheels."""
+        return self.home / "duckdb-extensions"
+
+    @property
+    def inbox(self) -> Path:
+        """One folder a source; senders write here."""
+        return self.home / "inbox"
+
+    @property
+    def landing(self) -> Path:
+        """Large files by hash."""
+        return self.home / "landing"
+
+    @property
+    def serving(self) -> Path:
+        """Serving files and the symlink to the one in force."""
+        return self.home / "serving"
+
+    @property
+    def contract_dirs(self) -> tuple[Path, ...]:
+        """Where contracts are looked for; a site's own win over the shipped ones."""
+        return (ROOT / "ingestion" / "contracts", self.home / "contracts")
+
+    @property
+    def suite_dirs(self) -> tuple[Path, ...]:
+        """Where GX suites are looked for, a site's own first."""
+        return (self.home / "suites", ROOT / "quality" / "suites")
+
+    @property
+    def dbt_project(self) -> Path:
+        """The dbt project."""
+        return ROOT / "dbt_project"
+
+    @property
+    def reference(self) -> Path:
+        """Reference data, kept once: the seeds of the dbt project."""
+        return self.dbt_project / "seeds" / "reference"
+
+    @cached_property
+    def token_key(self) -> str:
+        """Key of the keyed hash that stands for personal values; made once, kept outside the lake, mode 0600."""
+        path = self.home / "secrets" / "token.key"
+        if not path.exists():
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.touch(mode=0o600)
+            path.write_text(secrets.token_hex(32))
+        return path.read_text().strip()
+
+
+def settings() -> Settings:
+    """Settings as the environment has them now."""
+    return Settings()

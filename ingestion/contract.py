@@ -88,7 +88,8 @@ class Format(_Strict):
     delimiter: str = ","
     quote: str = '"'
     encoding: Literal["utf-8", "utf-8-sig", "windows-1258", "tcvn3"] = "utf-8-sig"
-    decimal: Literal[".", ","] = "."
+    decimal: Literal[".", ",", "any"] = "."
+    """`any`: loggers that write either sign, and never a thousands separator."""
     thousands: Literal["", ".", ",", " "] = ""
     header_row: int = Field(1, ge=1)
     skip_footer: int = Field(0, ge=0)
@@ -164,6 +165,9 @@ class Column(_Strict):
     personal: Literal["token", "closed"] | None = None
     normalise: Literal["upper", "serial"] | None = None
     true_values: tuple[str, ...] = ("1", "true", "t", "yes", "y", "có", "co", "x")
+    unreadable: Literal["quarantine", "null"] = "quarantine"
+    """What becomes of a row whose text cannot be read as `type`: quarantined, or NULL with a note."""
+    null_values: tuple[str, ...] = ("", "---", "--", "NULL", "null", "N/A")
     false_values: tuple[str, ...] = ("0", "false", "f", "no", "n", "không", "khong", "")
     values: dict[str, str] = {}
     """Sender's code -> ours. A code that is not named stays as it is."""

@@ -165,11 +165,6 @@ LAYOUT = {
     "raw_closed.file": ("SET PARTITIONED BY (day)",),
     "ops.landed": ("SET PARTITIONED BY (day)",),
     "ops.outcome": ("SET PARTITIONED BY (day)",),
-    "clean.reading": (
-        "SET PARTITIONED BY (year(measured_at), month(measured_at))",
-        "SET SORTED BY (station_id, parameter, measured_at)",
-    ),
-    "clean.reading_history": ("SET PARTITIONED BY (year(measured_at), month(measured_at))",),
 }
 """How the tables that grow with the telemetry are laid out; a partition prunes the duplicate check to its days."""
 

@@ -8,7 +8,7 @@ CREATE TABLE IF NOT EXISTS lake.raw_closed.file (delivery_id VARCHAR, source VAR
 -- The ledger only grows: what landed, every arrival of it, and what came of it.
 CREATE TABLE IF NOT EXISTS lake.ops.landed (
     delivery_id VARCHAR, source VARCHAR, name VARCHAR, sha256 VARCHAR, bytes BIGINT,
-    received_at TIMESTAMP, as_of TIMESTAMP, day DATE, stored VARCHAR, landing_id BIGINT
+    received_at TIMESTAMP, as_of TIMESTAMP, day DATE, stored VARCHAR
 );
 CREATE TABLE IF NOT EXISTS lake.ops.arrival (delivery_id VARCHAR, source VARCHAR, name VARCHAR, day DATE, arrived_at TIMESTAMP);
 CREATE TABLE IF NOT EXISTS lake.ops.outcome (
@@ -37,6 +37,11 @@ CREATE TABLE IF NOT EXISTS lake.ops.source (
 );
 CREATE TABLE IF NOT EXISTS lake.ops.source_column (
     source VARCHAR, column_name VARCHAR, headers VARCHAR[], type VARCHAR, unit VARCHAR, is_personal BOOLEAN, description_vi VARCHAR
+);
+
+-- Which delivery speaks for a scope of a snapshot target (a commune, or a whole source).
+CREATE TABLE IF NOT EXISTS lake.ops.scope (
+    source VARCHAR, target VARCHAR, scope_key VARCHAR, delivery_id VARCHAR, as_of TIMESTAMP, received_at TIMESTAMP
 );
 
 -- Rows that could not be placed. Personal columns are masked here; the closed twin holds the text as it came.

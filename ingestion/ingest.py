@@ -1,0 +1,117 @@
+"""Land and load every source, each after those that it depends on. The one way in, for CLI, Dagster and tests."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import duckdb
+import pyarrow as pa
+import structlog
+
+from ingestion.contract import Contract, load_contracts
+from ingestion.landing import Landed, land
+from ingestion.load import Loaded, load, requeue
+from ingestion.merge import TargetMismatch
+from lake.faults import reach
+from lake.lake import open_writer, transaction
+from quality.rules import SuiteError
+from tnmt.settings import Settings
+
+log = structlog.get_logger()
+Step = Callable[[str, str], None]
+"""Called with (source, stage) as the work goes on; for progress bars."""
+
+REFERENCE_REASONS = ("unknown_station", "unknown_parameter", "unknown_unit")
+"""Reasons that a new register can cure: such rows are gated again once the register they wait for has changed."""
+
+
+@dataclass
+class Ingested:
+    """Outcome of one run over the sources."""
+
+    run_id: str
+    landed: dict[str, Landed] = field(default_factory=dict)
+    loaded: dict[str, Loaded] = field(default_factory=dict)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was published, quarantined or blocked."""
+        return any(r.deliveries for r in self.loaded.values())
+
+
+def contracts_of(settings: Settings) -> dict[str, Contract]:
+    """All contracts that are in force here, in the order of work."""
+    return load_contracts([f for f in settings.contract_dirs if f.is_dir()])
+
+
+def shared_folders(contracts: Iterable[Contract]) -> set[str]:
+    """Inbox folders that more than one source reads."""
+    return {folder for folder, n in Counter(c.folder for c in contracts).items() if n > 1}
+
+
+def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> None:
+    """Keeps `ops.source` and `ops.source_column` equal to the contracts; writes nothing where they are."""
+    sources = [(c.source, c.title, c.description, c.owner.unit, c.owner.contact, c.terms, c.target, c.load, c.sensitivity, c.cadence_at(now),
+                c.lateness_minutes, c.tolerated_bad_share, c.retention.raw_days) for c in contracts.values()]
+    columns = [(c.source, name, list(col.header), col.type, col.unit, col.personal is not None, col.description)
+               for c in contracts.values() for name, col in c.columns.items()]
+    for table, rows in (("source", sources), ("source_column", columns)):
+        names = [r[0] for r in con.execute(f"DESCRIBE lake.ops.{table}").fetchall()]
+        there = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL").fetchall()
+        if sorted(map(repr, there)) == sorted(repr(tuple(r)) for r in rows):
+            continue
+        arrow = pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in rows])
+        con.register("declared", arrow)
+        with transaction(con):
+            con.execute(f"DELETE FROM lake.ops.{table}")
+            con.execute(f"INSERT INTO lake.ops.{table} SELECT {', '.join(names)} FROM declared")
+        con.unregister("declared")
+
+
+def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None) -> Ingested:
+    """Takes in what lies in the inboxes and what was landed before and not gated yet.
+
+    A source that fails (its server is down, its contract does not fit the lake) is named in `errors`; the others go on.
+    Raises ContractError where a contract cannot be read, and KeyError for a source in `only` of which there is none.
+    """
+    contracts = contracts_of(settings)
+    wanted = set(only) if only is not None else set(contracts)
+    if unknown := wanted - set(contracts):
+        raise KeyError(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
+    result = Ingested(run_id)
+    shared = shared_folders(contracts.values())
+    say = step or (lambda source, stage: None)
+    with open_writer(settings, f"ingest {run_id}") as con:
+        register_sources(con, contracts, now)
+        for name, contract in contracts.items():
+            if name not in wanted:
+                continue
+            try:
+                say(name, "landing")
+                _pull(settings, contract, now)
+                result.landed[name] = land(con, settings, contract, now, shared=contract.folder in shared)
+                reach("landing.cleared")
+                changed = [d for d in contract.depends_on if d in result.loaded and result.loaded[d].published]
+                if changed:
+                    requeue(con, name, reasons=REFERENCE_REASONS)
+                say(name, "gate")
+                result.loaded[name] = load(con, settings, contract, run_id, now)
+            except (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error) as error:
+                result.errors[name] = f"{type(error).__name__}: {error}"
+                log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
+    return result
+
+
+def _pull(settings: Settings, contract: Contract, now: datetime) -> None:
+    """Sources with a live connection put what they hold into their inbox first, so that they take the same path."""
+    if contract.format.reader != "postgis":
+        return
+    import os
+
+    from ingestion.readers.postgis import snapshot
+
+    snapshot(contract, os.environ[contract.enabled_by or ""], settings.inbox / contract.folder, now)

@@ -1,0 +1,202 @@
+"""Landing: every delivery is recorded, with its bytes, before anything reads it.
+
+The same name and bytes again are one more arrival of the same delivery and nothing else. A file leaves the inbox
+only after its landing is committed, so a process killed at any moment lands it again or finds it landed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+
+from ingestion.contract import Contract
+from ingestion.model import delivery_id
+from ingestion.names import groups, moment
+from lake.lake import transaction
+from tnmt.settings import Settings
+
+UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".uploading")
+_CHUNK = 1 << 20
+_LANDED = pa.schema([
+    ("delivery_id", pa.string()), ("source", pa.string()), ("name", pa.string()), ("sha256", pa.string()), ("bytes", pa.int64()),
+    ("received_at", pa.timestamp("us")), ("as_of", pa.timestamp("us")), ("day", pa.date32()), ("stored", pa.string()),
+])
+
+
+@dataclass(frozen=True)
+class Landed:
+    """What one landing step did: files seen, new deliveries, and arrivals of known ones."""
+
+    files: int
+    new: int
+    again: int
+
+
+def inbox_of(settings: Settings, contract: Contract) -> Path:
+    """The folder that senders of the source write to."""
+    return settings.inbox / contract.folder
+
+
+def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """(name below the inbox, path) of every finished file, in any folder layout, in name order."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    except FileNotFoundError:
+        return
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED):
+            continue
+        if entry.is_dir(follow_symlinks=False) and not entry.name.lower().endswith(".gdb"):
+            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+        elif entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
+            yield prefix + entry.name, entry.path
+
+
+def _mine(contract: Contract, shared: bool, name: str) -> bool:
+    """Whether a file in a shared inbox folder belongs to this source; alone, every file does."""
+    return not shared or groups(contract, name) is not None
+
+
+def zip_folder(folder: Path) -> bytes:
+    """A geodatabase folder as one file with fixed member times, so that equal content has equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            info = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", (1980, 1, 1, 0, 0, 0))
+            archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+def _as_of(contract: Contract, name: str, received_at: datetime) -> datetime:
+    if contract.as_of.origin == "file_name":
+        stamp = (groups(contract, name) or {}).get("as_of")
+        return (moment(stamp, contract.files.as_of_format) if stamp else None) or received_at
+    return received_at
+
+
+def _keep(path: Path, target: Path) -> None:
+    """Copies a large file to its place by hash: under another name first, so that no half file is ever found there."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    half = target.with_name(target.name + f".{os.getpid()}.half")
+    with path.open("rb") as source, half.open("wb") as out:
+        shutil.copyfileobj(source, out, _CHUNK)
+        out.flush()
+        os.fsync(out.fileno())
+    half.rename(target)
+
+
+def stored_path(settings: Settings, contract: Contract, sha256: str, name: str) -> Path:
+    """Where a large file is kept: by hash, closed where the source is personal."""
+    root = settings.landing / "closed" if contract.personal else settings.landing
+    return root / sha256[:2] / sha256 / Path(name).name.removesuffix("/")
+
+
+def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False) -> Landed:
+    """Lands what lies in the source's inbox. `con` is the writing connection; `now` the arrival (GMT+7).
+
+    `shared` says that other contracts read the same folder, so that only files whose name fits are taken.
+    """
+    folder = inbox_of(settings, contract)
+    found = [(name, path) for name, path in _walk(folder) if _mine(contract, shared, name)]
+    if not found:
+        return Landed(0, 0, 0)
+    ids: list[str] = []
+    rows: list[tuple[str, str, int, datetime]] = []
+    contents: list[bytes] = []
+    temporary: list[Path] = []
+    for name, path in found:
+        if os.path.isdir(path):
+            packed = settings.home / "tmp" / f"{os.getpid()}-{len(temporary)}.gdb.zip"
+            packed.write_bytes(zip_folder(Path(path)))
+            temporary.append(packed)
+            sha = hashlib.sha256(packed.read_bytes()).hexdigest()
+            size = packed.stat().st_size
+            _keep(packed, stored_path(settings, contract, sha, name + ".zip"))
+        elif contract.files.small and not contract.files.in_place:
+            fd = os.open(path, os.O_RDONLY)
+            try:
+                content = os.read(fd, _CHUNK)
+                while len(content) >= _CHUNK and (more := os.read(fd, _CHUNK)):
+                    content += more
+            finally:
+                os.close(fd)
+            contents.append(content)
+            sha, size = hashlib.sha256(content).hexdigest(), len(content)
+        else:
+            with open(path, "rb") as file:
+                sha = hashlib.file_digest(file, "sha256").hexdigest()
+            size = os.path.getsize(path)
+            if not contract.files.in_place:
+                _keep(Path(path), stored_path(settings, contract, sha, name))
+        ids.append(delivery_id(contract.source, name, sha))
+        rows.append((name, sha, size, _as_of(contract, name, now)))
+    small = contract.files.small and not contract.files.in_place
+    stored = "raw.file" if small else "in_place" if contract.files.in_place else "landing"
+    names, hashes, sizes, as_ofs = (list(column) for column in zip(*rows, strict=True))
+    days = [a.date() for a in as_ofs]
+    batch = pa.table(
+        [ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, [stored] * len(ids)],
+        schema=_LANDED,
+    )
+    if small:
+        batch = batch.append_column("content", pa.array(contents, pa.large_binary()))
+    con.register("inbox_batch", batch)
+    day_list = ", ".join(f"DATE '{d}'" for d in sorted(set(days)))
+    # the ledger is read for the days in the file names only: 0.03 s against 1.15 s for a year of files
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE newcomers AS
+        SELECT * FROM inbox_batch
+        WHERE delivery_id NOT IN (SELECT delivery_id FROM lake.ops.landed WHERE day IN ({day_list}) AND source = ?)
+        QUALIFY row_number() OVER (PARTITION BY delivery_id ORDER BY name) = 1
+    """, [contract.source])
+    new = con.execute("SELECT count(*) FROM newcomers").fetchall()[0][0]
+    if contract.files.in_place and not new:
+        con.unregister("inbox_batch")
+        return Landed(len(ids), 0, len(ids))  # scans stay where they are: seeing them again is no arrival
+    with transaction(con):
+        if new:
+            if small:
+                raw = "raw_closed" if contract.personal else "raw"
+                con.execute(f"INSERT INTO lake.{raw}.file SELECT delivery_id, source, day, content FROM newcomers ORDER BY day, name")
+            con.execute("""
+                INSERT INTO lake.ops.landed
+                SELECT delivery_id, source, name, sha256, bytes, received_at, as_of, day, stored
+                FROM newcomers ORDER BY day, name""")
+            con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM newcomers")
+        con.execute("INSERT INTO lake.ops.arrival SELECT delivery_id, source, name, day, received_at FROM inbox_batch")
+    con.unregister("inbox_batch")
+    for path in temporary:
+        path.unlink()
+    if not contract.files.in_place:
+        _clear(folder, [path for _, path in found])
+    return Landed(len(ids), new, len(ids) - new)
+
+
+def _clear(folder: Path, paths: list[str]) -> None:
+    """Takes landed files out of the inbox; folders of a dated layout go when they are empty."""
+    parents: set[str] = set()
+    for path in paths:
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        else:
+            os.unlink(path)
+        parents.add(os.path.dirname(path))
+    for parent in sorted(parents, key=len, reverse=True):
+        while Path(parent) != folder:
+            try:
+                os.rmdir(parent)
+            except OSError:
+                break
+            parent = os.path.dirname(parent)

@@ -1,0 +1,374 @@
+"""From landed to published: read, type, resolve, judge, and commit rows, quarantine and ledger as one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+
+import duckdb
+import pyarrow as pa
+import structlog
+
+from ingestion.cast import cast, literal
+from ingestion.contract import Contract
+from ingestion.landing import stored_path
+from ingestion.merge import MERGES, ensure_table
+from ingestion.model import Delivery, Problem
+from ingestion.names import groups, moment
+from ingestion.readers import reader_of
+from ingestion.targets import clean_columns, resolve
+from lake.faults import reach
+from lake.lake import transaction
+from quality.gate import GateError, Verdict, judge_batch, judge_rows
+from quality.rules import SuiteError, load_suite
+from tnmt.settings import Settings
+
+log = structlog.get_logger()
+
+BATCH_FILES = 60_000
+"""Files of one gate: a day of all stations. A backlog of months is worked off in several, each committed by itself."""
+RAW_TEXT_LIMIT = 2_000
+
+
+@dataclass
+class Loaded:
+    """What one load step did, in deliveries and rows. read = accepted + duplicate + quarantined."""
+
+    source: str
+    deliveries: int = 0
+    published: int = 0
+    quarantined: int = 0
+    blocked: int = 0
+    rows_read: int = 0
+    rows_accepted: int = 0
+    rows_duplicate: int = 0
+    rows_quarantined: int = 0
+    failed: list[str] = field(default_factory=list)
+    """Reasons of rules that more rows broke than the contract tolerates: an alert, not a stop."""
+    problems: list[str] = field(default_factory=list)
+
+
+def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> list[Delivery]:
+    """Landed deliveries of the source that are not gated yet, in the order of their rank; bytes are not read here."""
+    days = [r[0] for r in con.execute("SELECT DISTINCT day FROM lake.ops.pending WHERE source = ?", [contract.source]).fetchall()]
+    if not days:
+        return []
+    rows = con.execute(f"""
+        SELECT l.delivery_id, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day, l.stored
+        FROM lake.ops.landed AS l
+        SEMI JOIN lake.ops.pending AS p ON l.delivery_id = p.delivery_id
+        WHERE l.source = ? AND l.day IN ({', '.join(f"DATE '{d}'" for d in days)})
+        ORDER BY l.as_of, l.received_at, l.delivery_id""", [contract.source]).fetchall()
+    return [
+        Delivery(i, contract.source, name, sha, size, received, as_of, day,
+                 None if stored == "raw.file" else
+                 settings.inbox / contract.folder / name if stored == "in_place" else
+                 stored_path(settings, contract, sha, name if not name.lower().endswith(".gdb") else name + ".zip"))
+        for i, name, sha, size, received, as_of, day, stored in rows
+    ]
+
+
+def load(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
+         deliveries: Sequence[Delivery] | None = None) -> Loaded:
+    """Gates and publishes what is pending of one source (or `deliveries`). `now` only marks when it was published.
+
+    Bad data never raises: it ends in quarantine or in a blocked delivery. Raises TargetMismatch or SuiteError where
+    contract and lake, or contract and suite, do not fit: nothing was published then.
+    """
+    todo = list(deliveries) if deliveries is not None else pending(con, settings, contract)
+    report = Loaded(contract.source)
+    if not todo:
+        return report
+    size = BATCH_FILES if contract.files.small else 1
+    for start in range(0, len(todo), size):
+        _load_batch(con, settings, contract, run_id, now, todo[start:start + size], report)
+    return report
+
+
+def _load_batch(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
+                deliveries: list[Delivery], report: Loaded) -> None:
+    log.debug("gate", source=contract.source, deliveries=len(deliveries), run_id=run_id)
+    if contract.files.small and not contract.files.in_place:
+        deliveries = _with_content(con, contract, deliveries)
+    problems: dict[str, Problem] = {}
+    for delivery in deliveries:
+        if problem := _name_problem(contract, delivery):
+            problems[delivery.delivery_id] = problem
+    readable = [d for d in deliveries if d.delivery_id not in problems]
+    _register_deliveries(con, contract, deliveries)
+    problems |= reader_of(contract)(con, contract, readable, "cut")
+    reach("gate.read")
+    cast(con, contract, "cut", "batch_deliveries", "memory.main.batch", settings.crs)
+    resolve(con, settings, contract, "memory.main.batch")
+    suite = load_suite(contract.suite_name, settings.suite_dirs)
+    if suite is None and contract.suite is not None:
+        raise SuiteError(f"contract {contract.source} names suite {contract.suite!r}; there is no {contract.suite}.json in "
+                         f"{', '.join(str(f) for f in settings.suite_dirs)}")
+    judge_rows(con, "memory.main.batch", suite)
+    if contract.load == "snapshot" and contract.key:
+        _one_row_a_key(con, contract)
+    block: Problem | None = None
+    verdict: Verdict | None = None
+    try:
+        verdict = judge_batch(con, "memory.main.batch", suite, contract.tolerated_bad_share)
+        report.failed += [r for r in verdict.failed if r not in report.failed]
+    except GateError as error:
+        block = Problem("gate_error", "Không đánh giá được bộ kiểm tra chất lượng", "kết quả của mọi kiểm tra", str(error),
+                        f"Sửa quality/suites/{contract.suite_name}.json rồi chạy lại: tnmt quarantine retry {contract.source}")
+    if verdict and block is None and not contract.files.small and not verdict.success:
+        names = ", ".join(verdict.blocking or verdict.failed) or "tỷ lệ dòng lỗi"
+        block = Problem(
+            "contract_failed", f"Không đạt hợp đồng dữ liệu: {names}",
+            f"tối đa {contract.tolerated_bad_share:.1%} dòng lỗi", f"{verdict.bad_rows} trên {verdict.rows} dòng ({verdict.bad_share:.1%})",
+            "Sửa dữ liệu rồi gửi lại, hoặc nới `tolerated_bad_share` trong hợp đồng nếu đã thống nhất với đơn vị gửi")
+    if not contract.files.small and problems:
+        block = next(iter(problems.values()))
+    reach("gate.judged")
+    _publish(con, settings, contract, run_id, now, deliveries, problems, block, verdict, report)
+
+
+def _with_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery]) -> list[Delivery]:
+    """The same deliveries with their bytes, which live in the lake."""
+    days = ", ".join(f"DATE '{d}'" for d in sorted({d.day for d in deliveries}))
+    con.register("wanted", pa.table({"delivery_id": pa.array([d.delivery_id for d in deliveries], pa.string())}))
+    table = con.execute(f"""
+        SELECT delivery_id, content FROM lake.{'raw_closed' if contract.personal else 'raw'}.file AS f
+        SEMI JOIN wanted USING (delivery_id) WHERE f.day IN ({days})""").to_arrow_table()
+    con.unregister("wanted")
+    content = dict(zip(table["delivery_id"].to_pylist(), table["content"].to_pylist(), strict=True))
+    return [Delivery(d.delivery_id, d.source, d.name, d.sha256, d.bytes, d.received_at, d.as_of, d.day, None, content[d.delivery_id])
+            for d in deliveries]
+
+
+def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
+    found = groups(contract, delivery.name)
+    if found is None:
+        return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name,
+                       "Đổi tên tệp theo quy ước rồi gửi lại")
+    if contract.as_of.origin == "file_name" and moment(found["as_of"], contract.files.as_of_format) is None:
+        return Problem("wrong_name", "Thời gian trong tên tệp không đọc được", contract.files.as_of_format, found["as_of"],
+                       "Kiểm tra đồng hồ của datalogger rồi gửi lại")
+    return None
+
+
+def _register_deliveries(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery]) -> None:
+    """TEMP table `batch_deliveries` with a column `g_<group>` for each named group of the file name."""
+    wanted = sorted({c.from_name for c in contract.columns.values() if c.from_name})
+    columns: dict[str, pa.Array] = {
+        "delivery_id": pa.array([d.delivery_id for d in deliveries], pa.string()),
+        "name": pa.array([d.name for d in deliveries], pa.string()),
+        "as_of": pa.array([d.as_of for d in deliveries], pa.timestamp("us")),
+        "received_at": pa.array([d.received_at for d in deliveries], pa.timestamp("us")),
+        "day": pa.array([d.day for d in deliveries], pa.date32()),
+    }
+    if wanted:
+        named = [groups(contract, d.name) or {} for d in deliveries]
+        columns |= {f"g_{g}": pa.array([n.get(g) for n in named], pa.string()) for g in wanted}
+    con.register("arriving", pa.table(columns))
+    con.execute("CREATE OR REPLACE TEMP TABLE batch_deliveries AS SELECT * FROM arriving")
+    con.unregister("arriving")
+
+
+def _one_row_a_key(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """In a snapshot a key stands once: which of two rows is right cannot be told, so the later line is not placed."""
+    con.execute(f"""
+        CREATE OR REPLACE TABLE memory.main.batch AS
+        SELECT * EXCLUDE (_nth) REPLACE (
+            CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['key_twice'] ELSE _reasons END AS _reasons,
+            CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['khóa {', '.join(contract.key)} đã có ở dòng trước'] ELSE _details END AS _details)
+        FROM (SELECT *, row_number() OVER (PARTITION BY len(_reasons) > 0, {', '.join(contract.key)} ORDER BY _line) AS _nth
+              FROM memory.main.batch)""")
+
+
+def _tokens(con: duckdb.DuckDBPyConnection, settings: Settings, columns: Sequence[str], table: str) -> None:
+    """TEMP table `token_of` (value, token): HMAC-SHA256 of each personal value under the key that lies outside the lake."""
+    values = {row[0] for c in columns for row in con.execute(f"SELECT DISTINCT {c} FROM {table} WHERE {c} IS NOT NULL").fetchall()}
+    key = settings.token_key.encode()
+    pairs = sorted(values)
+    tokens = [hmac.new(key, " ".join(v.upper().split()).encode(), hashlib.sha256).hexdigest()[:32] for v in pairs]
+    con.register("made", pa.table({"value": pa.array(pairs, pa.string()), "token": pa.array(tokens, pa.string())}))
+    con.execute("CREATE OR REPLACE TEMP TABLE token_of AS SELECT * FROM made")
+    con.unregister("made")
+
+
+def _publish(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
+             deliveries: list[Delivery], problems: dict[str, Problem], block: Problem | None, verdict: Verdict | None,
+             report: Loaded) -> None:
+    """Rows, quarantine and ledger in one lake transaction."""
+    personal = contract.personal
+    columns = clean_columns(contract)
+    table = f"clean.{contract.target}"
+    full = columns
+    if personal:
+        full = {name: c.sql_type for name, c in contract.columns.items()}
+        table = f"typed_closed.{contract.target}"
+        ensure_table(con, contract, f"clean.{contract.target}", columns)
+    ensure_table(con, contract, table, full)
+    con.execute("CREATE OR REPLACE TEMP VIEW batch AS SELECT * FROM memory.main.batch")
+    con.execute("CREATE OR REPLACE TEMP TABLE good AS SELECT * FROM memory.main.batch WHERE len(_reasons) = 0")
+    regated = bool(con.execute(
+        "SELECT 1 FROM lake.ops.outcome WHERE source = ? AND day IN (SELECT day FROM batch_deliveries) "
+        "AND delivery_id IN (SELECT delivery_id FROM batch_deliveries) LIMIT 1", [contract.source]).fetchall())
+    _register_problems(con, contract, deliveries, problems)
+    with transaction(con):
+        seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+        if regated:
+            for schema in ("quarantine", "quarantine_closed"):
+                con.execute(f"DELETE FROM lake.{schema}.row WHERE source = ? AND delivery_id IN (SELECT delivery_id FROM batch_deliveries)",
+                            [contract.source])
+        if block is None:
+            MERGES[contract.load](con, contract, table, list(full), regated)
+            if personal:
+                _publish_tokens(con, settings, contract, table, columns)
+            _quarantine(con, contract)
+            _affected(con, contract, seq)
+        else:
+            con.execute("CREATE OR REPLACE TEMP TABLE merged AS SELECT ''::VARCHAR AS _delivery_id, 0 AS _line WHERE FALSE")
+        reach("publish.merged")
+        _outcomes(con, contract, block, run_id, now, seq)
+        con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
+        con.execute("INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?", [
+            run_id, contract.source, seq, len(deliveries), verdict.rows if verdict else 0, bool(verdict and verdict.success and not block),
+            verdict.bad_share if verdict else None, verdict.failed if verdict else [], verdict.seconds if verdict else 0.0, now])
+        reach("publish.before_commit")
+    reach("publish.committed")
+    totals = con.execute("""
+        SELECT count(*), count(*) FILTER (status = 'published'), count(*) FILTER (status = 'quarantined'), count(*) FILTER (status = 'blocked'),
+               coalesce(sum(rows_read), 0), coalesce(sum(rows_accepted), 0), coalesce(sum(rows_duplicate), 0), coalesce(sum(rows_quarantined), 0)
+        FROM outcome""").fetchall()[0]
+    for name, value in zip(("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate",
+                            "rows_quarantined"), totals, strict=True):
+        setattr(report, name, getattr(report, name) + int(value))
+    if block:
+        report.problems.append(f"{deliveries[0].name}: {block}")
+    con.execute("DROP VIEW batch; DROP TABLE memory.main.batch; DROP TABLE IF EXISTS cut")
+
+
+def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery], problems: dict[str, Problem]) -> None:
+    """TEMP tables `file_problem` (a row a bad file) and `file_line` (its physical lines, as far as they can be shown)."""
+    bad = [d for d in deliveries if d.delivery_id in problems]
+    con.register("bad_files", pa.table({
+        "delivery_id": pa.array([d.delivery_id for d in bad], pa.string()),
+        "code": pa.array([problems[d.delivery_id].code for d in bad], pa.string()),
+        "details": pa.array([str(problems[d.delivery_id]) for d in bad], pa.string()),
+    }))
+    con.execute("CREATE OR REPLACE TEMP TABLE file_problem AS SELECT * FROM bad_files")
+    con.unregister("bad_files")
+    lines: list[tuple[str, int, str]] = []
+    for delivery in bad:
+        if delivery.content is not None:
+            for number, line in enumerate(delivery.content.splitlines(), 1):
+                if line.strip():
+                    text = line[:RAW_TEXT_LIMIT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+                    lines.append((delivery.delivery_id, number, text))
+    ids, numbers, texts = (list(c) for c in zip(*lines, strict=True)) if lines else ([], [], [])
+    con.register("bad_lines", pa.table({
+        "delivery_id": pa.array(ids, pa.string()), "line": pa.array(numbers, pa.int32()), "raw_text": pa.array(texts, pa.string())}))
+    con.execute("CREATE OR REPLACE TEMP TABLE file_line AS SELECT * FROM bad_lines")
+    con.unregister("bad_lines")
+
+
+def _publish_tokens(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, table: str, columns: dict[str, str]) -> None:
+    """Makes clean.<target> of a personal source anew from its closed twin: tokens stand where persons stood."""
+    secret = [n for n, c in contract.columns.items() if c.personal == "token"]
+    _tokens(con, settings, secret, f"lake.{table}")
+    exprs = {**{n: f"t.{n}" for n in columns}, **{f"{n}_token": f"(SELECT k.token FROM token_of AS k WHERE k.value = t.{n})" for n in secret}}
+    lineage = ["_source", "_delivery_id", "_line", "_as_of", "_received_at"]
+    if contract.load != "snapshot":
+        lineage.append("conflict")
+    con.execute(f"DELETE FROM lake.clean.{contract.target}")
+    con.execute(f"INSERT INTO lake.clean.{contract.target} ({', '.join([*columns, *lineage])}) "
+                f"SELECT {', '.join([exprs[n] for n in columns] + ['t.' + n for n in lineage])} FROM lake.{table} AS t")
+
+
+def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Rows that could not be placed, and the lines of files that could not be read."""
+    common = f"{literal(contract.source)}, {literal(contract.target)}, d.day"
+    rows = f"""
+        SELECT b._delivery_id, {common}, b._line, {{text}}, b._reasons, array_to_string(b._details, '; '), d.received_at
+        FROM memory.main.batch AS b JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id WHERE len(b._reasons) > 0
+        UNION ALL
+        SELECT l.delivery_id, {common}, l.line, {{line}}, [p.code], p.details, d.received_at
+        FROM file_line AS l JOIN file_problem AS p USING (delivery_id) JOIN batch_deliveries AS d USING (delivery_id)"""
+    text = f"left(b._raw, {RAW_TEXT_LIMIT})"
+    if contract.personal:
+        con.execute("INSERT INTO lake.quarantine_closed.row " + rows.format(text=text, line="l.raw_text"))
+        open_columns = [n for n, c in contract.columns.items() if c.personal is None]
+        shown = " || '; ' || ".join(f"'{n}=' || coalesce(CAST(b.{n} AS VARCHAR), '')" for n in open_columns)
+        text = f"left({shown} || '; ' || {literal('; '.join(f'{n}=***' for n, c in contract.columns.items() if c.personal))}, {RAW_TEXT_LIMIT})"
+        con.execute("INSERT INTO lake.quarantine.row " + rows.format(text=text, line="'***'"))
+    else:
+        con.execute("INSERT INTO lake.quarantine.row " + rows.format(text=text, line="l.raw_text"))
+
+
+def _affected(con: duckdb.DuckDBPyConnection, contract: Contract, seq: int) -> None:
+    """What marts have to recompute: the (unit, day) of every accepted row; without such columns, the target as a whole."""
+    unit, day = contract.affected.get("unit"), contract.affected.get("day")
+    if contract.target == "reading":
+        unit, day = "station_id", "measured_at"
+    unit_sql = f"coalesce(CAST(b.{unit} AS VARCHAR), '')" if unit else "''"
+    # the end of a span belongs to the day before at 00:00: (00:00, 24:00]
+    day_sql = f"CAST(b.{day} - INTERVAL 1 SECOND AS DATE)" if contract.target == "reading" else f"CAST(b.{day} AS DATE)" if day else "b._day"
+    con.execute(f"""
+        INSERT INTO lake.ops.affected
+        SELECT DISTINCT {seq}, {literal(contract.source)}, {literal(contract.target)}, {unit_sql}, {day_sql} FROM good AS b
+        """)
+
+
+def _outcomes(con: duckdb.DuckDBPyConnection, contract: Contract, block: Problem | None, run_id: str, now: datetime, seq: int) -> None:
+    """TEMP table `outcome` and the same rows in the ledger: one a delivery."""
+    blocked = literal(str(block)) if block else "NULL"
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE outcome AS
+        WITH judged AS (
+            SELECT _delivery_id AS delivery_id, count(*) AS n, count(*) FILTER (len(_reasons) > 0) AS bad FROM memory.main.batch GROUP BY ALL
+        ),
+        lines AS (SELECT delivery_id, count(*) AS n FROM file_line GROUP BY ALL),
+        entered AS (SELECT _delivery_id AS delivery_id, count(*) AS n FROM merged GROUP BY ALL)
+        SELECT d.delivery_id, {literal(contract.source)} AS source, d.day,
+            CASE WHEN {blocked} IS NOT NULL THEN 'blocked' WHEN p.code IS NOT NULL THEN 'quarantined' ELSE 'published' END AS status,
+            coalesce({blocked}, p.details) AS reason,
+            -- of a blocked delivery nothing was taken in: its rows are not counted anywhere
+            CASE WHEN {blocked} IS NULL THEN coalesce(j.n, l.n, 0) END AS rows_read,
+            CASE WHEN {blocked} IS NULL THEN coalesce(e.n, 0) END AS rows_accepted,
+            CASE WHEN {blocked} IS NULL THEN coalesce(j.n, 0) - coalesce(j.bad, 0) - coalesce(e.n, 0) END AS rows_duplicate,
+            CASE WHEN {blocked} IS NULL THEN coalesce(j.bad, l.n, 0) END AS rows_quarantined,
+            {literal(now)}::TIMESTAMP AS published_at, {literal(run_id)} AS run_id, {seq}::BIGINT AS seq
+        FROM batch_deliveries AS d
+        LEFT JOIN judged AS j USING (delivery_id)
+        LEFT JOIN lines AS l USING (delivery_id)
+        LEFT JOIN entered AS e USING (delivery_id)
+        LEFT JOIN file_problem AS p USING (delivery_id)""")
+    con.execute("INSERT INTO lake.ops.outcome SELECT * FROM outcome ORDER BY day")
+
+
+def requeue(con: duckdb.DuckDBPyConnection, source: str, *, reasons: Sequence[str] = (), delivery_id: str | None = None,
+            day: date | None = None, all_of_day: bool = False) -> int:
+    """Puts deliveries back to be gated again from raw: those with quarantined rows or a block, or all of a day.
+
+    Returns how many. Used after a fix of contract, register or suite, and by a backfill of a day.
+    """
+    conditions, values = ["o.source = ?"], [source]
+    if delivery_id:
+        conditions.append("o.delivery_id = ?")
+        values.append(delivery_id)
+    if day:
+        conditions.append("o.day = ?")
+        values.append(str(day))
+    if not all_of_day and not delivery_id:
+        named = f"AND list_has_any(q.reasons, [{', '.join(literal(r) for r in reasons)}])" if reasons else ""
+        conditions.append(f"(o.status = 'blocked' OR o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named}))"
+                          if not reasons else
+                          f"o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named})")
+    with transaction(con):
+        con.execute(f"""
+            INSERT INTO lake.ops.pending
+            SELECT DISTINCT o.delivery_id, o.source, o.day FROM lake.ops.delivery AS o
+            WHERE {' AND '.join(conditions)} AND o.status <> 'landed'
+              AND o.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""", values)
+        count = con.execute("SELECT count(*) FROM lake.ops.pending WHERE source = ?", [source]).fetchall()[0][0]
+    return int(count)
+

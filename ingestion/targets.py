@@ -1,0 +1,72 @@
+"""What a target adds to typed rows before the gate: resolved codes for readings, derived columns for geometry.
+
+Everything here is a function of the row, the register and the reference data, so that landing order never matters.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+
+from ingestion.cast import literal
+from ingestion.contract import Contract
+from tnmt.settings import Settings
+
+READING_COLUMNS = {
+    "station_id": "VARCHAR", "parameter": "VARCHAR", "measured_at": "TIMESTAMP", "span_minutes": "SMALLINT",
+    "value_reported": "DECIMAL(18,6)", "value_valid": "DECIMAL(18,6)", "status": "VARCHAR", "reason": "VARCHAR",
+}
+GEOMETRY_COLUMNS = {
+    "crs": "VARCHAR", "geometry_area_m2": "DECIMAL(16,1)", "xmin": "DOUBLE", "ymin": "DOUBLE", "xmax": "DOUBLE", "ymax": "DOUBLE",
+}
+
+
+def clean_columns(contract: Contract) -> dict[str, str]:
+    """Columns of clean.<target> without the lineage, with their types. Personal columns are not among them."""
+    if contract.target == "reading":
+        return dict(READING_COLUMNS)
+    columns: dict[str, str] = {}
+    for name, column in contract.columns.items():
+        if column.personal == "token":
+            columns[f"{name}_token"] = "VARCHAR"
+        elif column.personal is None:
+            columns[name] = column.sql_type
+    if "geometry" in contract.columns:
+        columns |= GEOMETRY_COLUMNS
+    return columns
+
+
+def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, table: str) -> None:
+    """Replaces `table` (typed rows) by the batch that the gate judges."""
+    if contract.target == "reading":
+        _resolve_reading(con, settings, contract, table)
+    elif "geometry" in contract.columns:
+        # a bow-tie has no area worth the name; it is kept as it is and its validity is a rule of the marts
+        con.execute(f"""
+            CREATE OR REPLACE TABLE {table} AS
+            SELECT *, {literal(settings.crs)} AS crs, TRY_CAST(ST_Area(geometry) AS DECIMAL(16,1)) AS geometry_area_m2,
+                   ST_XMin(geometry) AS xmin, ST_YMin(geometry) AS ymin, ST_XMax(geometry) AS xmax, ST_YMax(geometry) AS ymax
+            FROM {table}""")
+
+
+def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, table: str) -> None:
+    """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
+    tables = {row[0] for row in con.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = 'clean'").fetchall()}
+    # a lake that has no register yet knows no station: its readings wait in quarantine
+    con.execute("CREATE OR REPLACE TEMP VIEW known_station AS " + (
+        "SELECT station_id, matrix FROM lake.clean.station" if "station" in tables
+        else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"))
+    con.execute("CREATE OR REPLACE TEMP TABLE known_channel AS " + (
+        """SELECT station_id, parameter, any_value(name_in_file) AS name_in_file, min(range_min) AS range_min, max(range_max) AS range_max
+           FROM lake.clean.station_channel GROUP BY station_id, parameter""" if "station_channel" in tables
+        else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS parameter, NULL::VARCHAR AS name_in_file, "
+             "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"))
+    for name in ("parameter", "parameter_alias", "unit_alias"):
+        path = settings.reference / f"{name}.csv"
+        con.execute(f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv({literal(str(path))}, all_varchar = true, header = true, "
+                    "delim = ',', quote = '\"', nullstr = '\\N')")
+    sql = (Path(__file__).parent / "reading.sql").read_text(encoding="utf-8")
+    con.execute(sql.format(
+        table=table, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))

@@ -47,8 +47,8 @@ def inbox_of(settings: Settings, contract: Contract) -> Path:
     return settings.inbox / contract.folder
 
 
-def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(name below the inbox, path) of every finished file, in any folder layout, in name order."""
+def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, bool]]:
+    """(name below the inbox, path, whether it is a geodatabase folder) of every finished file, in any folder layout, in name order."""
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except FileNotFoundError:
@@ -56,10 +56,11 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
     for entry in entries:
         if entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED):
             continue
-        if entry.is_dir(follow_symlinks=False) and not entry.name.lower().endswith(".gdb"):
+        is_dir = entry.is_dir(follow_symlinks=False)
+        if is_dir and not entry.name.lower().endswith(".gdb"):
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
-        elif entry.is_dir(follow_symlinks=False) or entry.is_file(follow_symlinks=False):
-            yield prefix + entry.name, entry.path
+        elif is_dir or entry.is_file(follow_symlinks=False):
+            yield prefix + entry.name, entry.path, is_dir
 
 
 def _mine(contract: Contract, shared: bool, name: str) -> bool:
@@ -109,15 +110,15 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
     `shared` says that other contracts read the same folder, so that only files whose name fits are taken.
     """
     folder = inbox_of(settings, contract)
-    found = [(name, path) for name, path in _walk(folder) if _mine(contract, shared, name)]
+    found = [f for f in _walk(folder) if _mine(contract, shared, f[0])]
     if not found:
         return Landed(0, 0, 0)
     ids: list[str] = []
     rows: list[tuple[str, str, int, datetime]] = []
     contents: list[bytes] = []
     temporary: list[Path] = []
-    for name, path in found:
-        if os.path.isdir(path):
+    for name, path, is_dir in found:
+        if is_dir:
             packed = settings.home / "tmp" / f"{os.getpid()}-{len(temporary)}.gdb.zip"
             packed.write_bytes(zip_folder(Path(path)))
             temporary.append(packed)
@@ -180,15 +181,15 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
     for path in temporary:
         path.unlink()
     if not contract.files.in_place:
-        _clear(folder, [path for _, path in found])
+        _clear(folder, [(path, is_dir) for _, path, is_dir in found])
     return Landed(len(ids), new, len(ids) - new)
 
 
-def _clear(folder: Path, paths: list[str]) -> None:
+def _clear(folder: Path, paths: list[tuple[str, bool]]) -> None:
     """Takes landed files out of the inbox; folders of a dated layout go when they are empty."""
     parents: set[str] = set()
-    for path in paths:
-        if os.path.isdir(path):
+    for path, is_dir in paths:
+        if is_dir:
             shutil.rmtree(path)
         else:
             os.unlink(path)

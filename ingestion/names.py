@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from datetime import datetime
-from pathlib import PurePosixPath
 
 from ingestion.contract import Contract
 
@@ -15,10 +14,15 @@ def _pattern(text: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
+@functools.lru_cache(maxsize=200_000)
+def _groups(pattern: str, base: str) -> dict[str, str] | None:
+    match = _pattern(pattern).search(base)
+    return match.groupdict() if match else None
+
+
 def groups(contract: Contract, name: str) -> dict[str, str] | None:
     """Named groups of the base name, or None where the name does not fit the contract."""
-    match = _pattern(contract.files.pattern).search(PurePosixPath(name).name)
-    return match.groupdict() if match else None
+    return _groups(contract.files.pattern, name.rsplit("/", 1)[-1])
 
 
 def station_of(contract: Contract, name: str) -> str | None:

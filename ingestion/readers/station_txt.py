@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ingestion.contract import Contract
+from ingestion.lines import arrow_lines
 from ingestion.model import Delivery, Problem
 from ingestion.names import station_of
 
@@ -40,19 +41,6 @@ def _file_problem(content: bytes) -> Problem | None:
     return None
 
 
-def _arrow_lines(contents: Sequence[bytes]) -> tuple[pa.Array, np.ndarray, np.ndarray]:
-    """All lines end to end: the texts (line ends kept), the file of each line, and its number in the file (from 1)."""
-    buffer = b"".join(c if c.endswith(b"\n") else c + b"\n" for c in contents)
-    sizes = np.fromiter((len(c) + (not c.endswith(b"\n")) for c in contents), dtype=np.int64, count=len(contents))
-    ends = np.flatnonzero(np.frombuffer(buffer, dtype=np.uint8) == 10) + 1
-    offsets = np.concatenate(([0], ends))
-    text = pa.Array.from_buffers(pa.large_utf8(), len(ends), [None, pa.py_buffer(offsets.astype(np.int64)), pa.py_buffer(buffer)])
-    file_ends = np.cumsum(sizes)
-    file = np.searchsorted(file_ends, ends - 1, side="right").astype(np.int32)
-    first = np.searchsorted(ends - 1, file_ends - sizes).astype(np.int64)
-    return text, file, (np.arange(len(ends)) - first[file] + 1).astype(np.int32)
-
-
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """Cuts station files into (parameter, value, unit, measured_at, status) as text; see `ingestion.readers`.
 
@@ -70,7 +58,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
                 continue
         good.append(delivery)
         contents.append(content[3:] if content.startswith(_BOM) else content)
-    text, file, line = _arrow_lines(contents)
+    text, file, line = arrow_lines(contents)
     layouts = contract.format.layouts_by_station
     index = pa.table({
         "file": pa.array(np.arange(len(good), dtype=np.int32)),

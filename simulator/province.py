@@ -1,0 +1,190 @@
+"""Communes, facilities, stations and their registers: the part of the province that the other parts refer to."""
+
+from __future__ import annotations
+
+import csv
+import random
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import shapely
+from pyproj import Transformer
+
+from simulator.files import write_csv, write_vector, write_xlsx
+from simulator.size import Size
+
+MATRICES = {"wastewater": "Nước thải", "emission": "Khí thải", "surface_water": "Nước mặt", "ambient_air": "Không khí xung quanh"}
+TYPE_POINT = {"wastewater": "NUOTHA", "emission": "KHIONG", "surface_water": "NUOMAT", "ambient_air": "KHIKXQ"}
+PARAMETERS = {
+    "wastewater": ("Flow_in", "Flow_out", "pH", "Temp", "COD", "TSS", "NH4", "Color"),
+    "emission": ("PM", "SO2", "NOx", "CO", "O2", "Temp", "P", "Flow"),
+    "surface_water": ("Temp", "pH", "DO", "EC", "Turbidity", "TSS", "NH4", "N-NO3"),
+    "ambient_air": ("Temp", "RH", "WindSpeed", "WindDir", "SolarRad", "TSP", "PM10", "PM2.5", "PM1", "NO", "NO2", "NOx", "SO2", "CO", "O3"),
+}
+RANGES = {
+    "pH": (0, 14), "Temp": (-10, 400), "RH": (0, 100), "WindDir": (0, 360), "SolarRad": (0, 1500), "WindSpeed": (0, 60), "O2": (0, 25),
+    "DO": (0, 25), "PM2.5": (0, 1000), "PM10": (0, 2000), "COD": (0, 5000), "TSS": (0, 5000),
+}
+SECTORS = ("Chế biến cao su", "Chế biến hạt điều", "Tinh bột sắn", "Dệt nhuộm", "Chăn nuôi heo tập trung", "Khu công nghiệp", "Xi măng",
+           "Sản xuất gỗ", "Giấy và bao bì", "Xử lý chất thải")
+_WORDS = ("Bình Minh", "Phú Lợi", "Hưng Thịnh", "Tân Tiến", "Đại Lộc", "Thành Công", "Sông Bé", "Minh Hưng", "An Khang", "Việt Phát", "Hòa Bình",
+          "Trường Sơn", "Đông Á", "Nam Sơn", "Lộc An", "Phước Thịnh", "Quang Minh", "Thái Dương", "Hoàng Gia", "Tín Nghĩa")
+
+
+@dataclass(frozen=True)
+class Commune:
+    """An old commune with its new one and its illustrative polygon (EPSG:9212)."""
+
+    code: str
+    name: str
+    district: str
+    new_code: str
+    lon: float
+    lat: float
+    polygon: shapely.Polygon
+
+
+@dataclass(frozen=True)
+class Facility:
+    """An invented facility."""
+
+    facility_id: str
+    name: str
+    sector: str
+    commune: Commune
+    lon: float
+    lat: float
+    capacity: float
+
+
+@dataclass(frozen=True)
+class Station:
+    """A station and how its logger writes: spelling of names and units, decimal sign, line end, BOM."""
+
+    code: str
+    name: str
+    matrix: str
+    commune: Commune
+    lon: float
+    lat: float
+    facility: Facility | None
+    index: int
+    names: dict[str, str] = field(default_factory=dict)
+    units: dict[str, str] = field(default_factory=dict)
+    comma: bool = False
+    line_end: str = "\r\n"
+    bom: bool = False
+    standard: str = ""
+    standard_class: str | None = None
+
+
+@dataclass(frozen=True)
+class Province:
+    """Everything that other parts of the sample refer to."""
+
+    communes: list[Commune]
+    facilities: list[Facility]
+    stations: list[Station]
+    units: dict[tuple[str, str], str]
+    land_use: list[str]
+
+
+def read_seed(reference: Path, name: str) -> list[dict[str, str]]:
+    """Rows of one reference table."""
+    with (reference / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _communes(reference: Path) -> list[Commune]:
+    successor = {r["old_commune_code"]: r["new_commune_code"] for r in read_seed(reference, "commune_successor")}
+    rows = [r for r in read_seed(reference, "administrative_unit") if r["level"] == "commune" and r["valid_to"] == "2025-06-30"]
+    to_metres = Transformer.from_crs("EPSG:4326", "EPSG:9212", always_xy=True)
+    x, y = to_metres.transform([float(r["lon"]) for r in rows], [float(r["lat"]) for r in rows])
+    points = shapely.points(x, y)
+    # no official polygons may be redistributed: cells around the points, inside a plausible outline
+    outline = shapely.buffer(shapely.concave_hull(shapely.multipoints(points), ratio=0.25), 6_000).simplify(500)
+    cells = shapely.get_parts(shapely.voronoi_polygons(shapely.multipoints(points), extend_to=outline))
+    tree = shapely.STRtree(cells)
+    inside = shapely.set_precision(shapely.intersection(cells[[int(tree.query(p, predicate="within")[0]) for p in points]], outline), 0.001)
+    return [Commune(r["unit_code"], r["unit_name"], r["parent_code"], successor[r["unit_code"]], float(r["lon"]), float(r["lat"]), polygon)
+            for r, polygon in zip(rows, inside, strict=True)]
+
+
+def build(reference: Path, seed: int, size: Size) -> Province:
+    """The province of (seed, size), from the reference tables in `reference`."""
+    rng = random.Random(seed)
+    communes = _communes(reference)
+    units = {(r["matrix"], r["parameter"]): r["unit"] for r in read_seed(reference, "parameter")}
+    spellings: dict[str, list[str]] = {}
+    for row in read_seed(reference, "parameter_alias"):
+        spellings.setdefault(row["parameter"], []).append(row["name_in_file"])
+    same_unit: dict[str, list[str]] = {}
+    for row in read_seed(reference, "unit_alias"):
+        if row["factor"] == "1" and row["offset"] == "0" and row["parameter"] == "" and row["unit_text"]:
+            same_unit.setdefault(row["unit"], []).append(row["unit_text"])
+    facilities = []
+    for i in range(max(3, round(size.wastewater * 0.85))):
+        commune = rng.choice(communes)
+        lon, lat = commune.lon + rng.uniform(-0.02, 0.02), commune.lat + rng.uniform(-0.02, 0.02)
+        sector = SECTORS[i % len(SECTORS)]
+        facilities.append(Facility(f"CS{i + 1:04d}", f"Công ty {rng.choice(_WORDS)} {rng.choice(_WORDS)} ({sector.lower()} {i + 1})", sector,
+                                   commune, lon, lat, float(rng.choice((200, 350, 500, 800, 1000, 1500, 2500, 5000, 10_000)))))
+    stations: list[Station] = []
+    for matrix, count in (("wastewater", size.wastewater), ("emission", size.emission), ("surface_water", size.surface_water),
+                          ("ambient_air", size.ambient_air)):
+        for i in range(count):
+            facility = facilities[i % len(facilities)] if matrix in ("wastewater", "emission") else None
+            commune = facility.commune if facility else communes[(i * 17 + 3) % len(communes)]
+            lon = facility.lon + 0.001 * (i // len(facilities)) if facility else commune.lon
+            lat = facility.lat + (0.0008 if matrix == "emission" else 0) if facility else commune.lat
+            letters = "".join(chr(65 + (i // 26**k) % 26) for k in (2, 1, 0))
+            code = f"BP_{matrix[0].upper()}{letters}_{TYPE_POINT[matrix]}"
+            names, texts = {}, {}
+            for parameter in PARAMETERS[matrix]:
+                unit = units[matrix, parameter]
+                odd = rng.random() < 0.25
+                names[parameter] = rng.choice([s for s in spellings.get(parameter, []) if s != "Flow"] or [parameter]) if odd else parameter
+                texts[parameter] = "" if parameter == "pH" and rng.random() < 0.5 else rng.choice(same_unit.get(unit, [unit])) if rng.random() < 0.3 else unit
+            standard, class_ = {"wastewater": ("QCVN 40:2011/BTNMT", rng.choice("AB")), "emission": ("QCVN 19:2009/BTNMT", "B"),
+                                "surface_water": ("QCVN 08-MT:2015/BTNMT", "B1"), "ambient_air": ("QCVN 05:2023/BTNMT", None)}[matrix]
+            label = f"{'Trạm nước thải' if matrix == 'wastewater' else 'Trạm khí thải'} {facility.name}" if facility else (
+                f"{'Trạm nước mặt' if matrix == 'surface_water' else 'Trạm không khí'} {commune.name}")
+            stations.append(Station(code, label, matrix, commune, lon, lat, facility, len(stations), names, texts, comma=rng.random() < 0.12,
+                                    line_end="\n" if rng.random() < 0.2 else "\r\n", bom=rng.random() < 0.08, standard=standard, standard_class=class_))
+    land_use = [r["land_use_code"] for r in read_seed(reference, "land_use_code")]
+    return Province(communes, facilities, stations, units, land_use)
+
+
+def write_registers(out: Path, province: Province, end: date, size: Size) -> None:
+    """Station, channel and facility registers and the commune boundaries, as their keepers would hand them over."""
+    stamp = f"{end:%Y%m%d}"
+    start = end - timedelta(days=size.hourly_days + size.file_days - 1)
+    switch = datetime.combine(end - timedelta(days=size.file_days - 1), datetime.min.time())
+    write_xlsx(out / "facility_register" / f"co_so_{stamp}.xlsx", "Cơ sở",
+               ["Mã cơ sở", "Tên cơ sở", "Ngành nghề", "Mã xã (cũ)", "Mã xã (mới)", "Kinh độ", "Vĩ độ", "Công suất thiết kế (m3/ngày)", "Số GPMT", "Ngày GPMT"],
+               ([f.facility_id, f.name, f.sector, f.commune.code, f.commune.new_code, round(f.lon, 6), round(f.lat, 6), f.capacity,
+                 f"{100 + i}/GPMT-UBND", date(2023, 1 + i % 12, 1 + i % 28)] for i, f in enumerate(province.facilities)))
+    write_xlsx(out / "station_register" / f"tram_{stamp}.xlsx", "Trạm",
+               ["Mã trạm", "Tên trạm", "Mã cơ sở", "Loại trạm", "Mã xã (cũ)", "Mã xã (mới)", "Kinh độ", "Vĩ độ", "Quy chuẩn", "Cột", "Kq", "Kf", "Kp", "Kv",
+                "Ngày vận hành", "Ngày dừng", "Đầu mối liên hệ"],
+               ([s.code, s.name, s.facility.facility_id if s.facility else None, MATRICES[s.matrix], s.commune.code, s.commune.new_code,
+                 round(s.lon, 6), round(s.lat, 6), s.standard, s.standard_class, *([0.9, 1.1, None, None] if s.matrix == "wastewater" else
+                                                                                  [None, None, 1.0, 1.0] if s.matrix == "emission" else [None] * 4),
+                 date(2022, 1, 1), None, "Phòng Quan trắc"] for s in province.stations))
+    rows = []
+    for s in province.stations:
+        for parameter in PARAMETERS[s.matrix]:
+            low, high = RANGES.get(parameter, (0, 1_000_000))
+            if s.matrix == "emission" and parameter == "Temp":
+                low, high = 0, 600
+            name = s.names[parameter] if s.names[parameter] != parameter else None
+            periods = [(60, datetime.combine(start, datetime.min.time()), switch), (5, switch, None)] if size.hourly_days else [(5, switch, None)]
+            rows += [[s.code, parameter, province.units[s.matrix, parameter], minutes, f"{since:%d/%m/%Y %H:%M}", f"{until:%d/%m/%Y %H:%M}" if until else "",
+                      name, low, high] for minutes, since, until in periods]
+    write_csv(out / "station_channel_register" / f"thong_so_{stamp}.csv",
+              ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"], rows)
+    write_vector(out / "commune_boundary" / f"ranh_gioi_xa_{stamp}.gpkg", "ranh_gioi_xa", {
+        "MAXA": [c.code for c in province.communes], "TENXA": [c.name for c in province.communes],
+        "MINHHOA": np.ones(len(province.communes), dtype=np.int32)}, [c.polygon for c in province.communes])

@@ -19,9 +19,10 @@ LINEAGE = ("_source", "_delivery_id", "_line", "_as_of", "_received_at")
 LOCAL_OFFSET_HOURS = 7
 """All times of the lake are GMT+7 (Vietnam has no daylight saving time)."""
 
+ISO_FORMATS = ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"]
 _TEXT = "VARCHAR"
 _DEFAULT_FORMATS = {
-    "date": "%Y-%m-%d|%d/%m/%Y",
+    "date": "%Y-%m-%d|%d/%m/%Y|%Y-%m-%d %H:%M:%S",
     "timestamp": "%Y-%m-%d %H:%M:%S|%Y-%m-%dT%H:%M:%S|%Y-%m-%d %H:%M|%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M",
 }
 
@@ -79,7 +80,7 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
     kind = column.type
     is_text = native == _TEXT
     if kind == "geometry":
-        geometry = source if native.startswith("GEOMETRY") else f"ST_GeomFromWKB({source})"
+        geometry = f"ST_Force2D({source if native.startswith('GEOMETRY') else f'ST_GeomFromWKB({source})'})"
         if contract.format.crs and contract.format.crs != crs:
             return f"ST_Transform({geometry}, {literal(contract.format.crs)}, {literal(crs)}, always_xy := true)"
         return geometry
@@ -113,6 +114,8 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
             expr = f"CAST({text} AS {target})"
         else:
             formats = (column.format or _DEFAULT_FORMATS[kind]).split("|")
+            if column.format and contract.format.reader == "xlsx":
+                formats += ISO_FORMATS  # a cell that Excel knows to be a date comes as ISO text, whatever the others hold
             # one parse for each distinct stamp would need a join; a single format is DuckDB's fast path
             wanted = literal(formats[0]) if len(formats) == 1 else _list(formats)
             expr = f"try_strptime({text}, {wanted})"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyogrio
+import pyogrio.raw
 import shapely
 import xlsxwriter
 
@@ -49,5 +50,10 @@ def write_vector(path: Path, layer: str, columns: dict[str, Sequence[Any]], geom
     many = bool((shapely.get_type_id(shapes) == shapely.GeometryType.MULTIPOLYGON).any())
     if many:
         shapes = np.asarray([s if s.geom_type == "MultiPolygon" else shapely.multipolygons([s]) for s in shapes], dtype=object)
+    if "encoding" in options:
+        # GDAL's Arrow writer turns text of another encoding into hexadecimal digits; the array writer does not
+        pyogrio.raw.write(path, shapely.to_wkb(shapes, output_dimension=2), [np.asarray(v, dtype=object if isinstance(v[0], str) else None) for v in columns.values()], list(columns), layer=layer,
+                          driver=driver, geometry_type="MultiPolygon" if many else "Polygon", crs=crs, **options)
+        return
     table = pa.table({**{k: pa.array(v) for k, v in columns.items()}, "geometry": pa.array(shapely.to_wkb(shapes, output_dimension=2), pa.binary())})
     pyogrio.write_arrow(table, path, layer=layer, driver=driver, geometry_name="geometry", geometry_type="MultiPolygon" if many else "Polygon", crs=crs, **options)

@@ -48,7 +48,7 @@ def tile(commune: Commune, count: int, rng: np.random.Generator) -> list[shapely
     edge = cells[~within & shapely.intersects(commune.polygon, cells)]
     pieces = shapely.get_parts(shapely.intersection(edge, commune.polygon))
     pieces = pieces[shapely.get_type_id(pieces) == shapely.GeometryType.POLYGON]
-    return [*cells[within], *pieces[shapely.area(pieces) > 0.01]]
+    return [*cells[within], *pieces[shapely.area(pieces) > 0.06]]
 
 
 def _person(rng: np.random.Generator) -> str:
@@ -140,7 +140,7 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
             # Shapefile names have ten letters; the text is TCVN3, as the district's own software writes it
             short = {"MAXA": "MAXA", "SOHIEUTOBANDO": "SHBANDO", "SOTHUTUTHUA": "SHTHUA", "MALOAIDAT": "MALOAIDAT", "DIENTICH": "DIENTICH",
                      "DIENTICHPHAPLY": "DTPHAPLY", "DIACHITHUADAT": "DIACHI", "NGAYDODAC": "NGAYDO", "TRANGTHAI": "TRANGTHAI", "MATHUADAT": "MATHUADAT"}
-            coded = {short[k]: [unicode_to_tcvn3(x) if isinstance(x, str) else x for x in v] for k, v in columns.items()}
+            coded = {short[k]: [unicode_to_tcvn3(x).decode("latin-1") if isinstance(x, str) else x for x in v] for k, v in columns.items()}
             write_vector(folder / "thua_dat.shp", "thua_dat", coded, shapes, driver="ESRI Shapefile", encoding="ISO-8859-1")
             (folder / "thua_dat.cpg").unlink(missing_ok=True)
             _zip(folder, folder.with_name(folder.name + ".zip"))

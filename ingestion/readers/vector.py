@@ -1,133 +1,347 @@
-"""Vector files: GeoPackage, Shapefile and File Geodatabase (the latter two zipped or not), through GDAL.
+"""Vector files: GeoPackage, Shapefile and File Geodatabase, zipped or not, through GDAL's Arrow stream.
 
-The CRS in the file must be the contract's, and the coordinates must be possible in it: a layer without a CRS, or degrees
-said to be VN-2000, is refused as a whole. Text is Unicode, TCVN3 or Windows-1258; the latter two are read as Latin-1 and
-decoded here, since GDAL's recoding of 1258 loses the last letter of values and of field names.
+The CRS in the file must be the contract's, and the coordinates must be possible in it. Text is Unicode, TCVN3 or
+Windows-1258; the latter two are read as ISO-8859-1 and decoded here, since GDAL 3.12 recodes Windows-1258 without the
+last letter of every value and field name. GDAL reads most damaged files without a word, up to the damage: what a file
+says of its own size is held against what was read.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import duckdb
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyogrio
 
 from ingestion import crs as systems
+from ingestion.cast import literal
 from ingestion.contract import Contract
-from ingestion.encodings import cp1258_to_unicode, tcvn3_to_unicode
+from ingestion.encodings import cp1258_to_unicode, sql_decode, tcvn3_to_unicode
 from ingestion.model import Delivery, Problem
 from ingestion.readers import match_headers
+from ingestion.readers.tabular import LINE_COLUMNS, Unreadable, columns_of, quoted
 
-_TODO_CRS = "Gán đúng hệ tọa độ cho lớp dữ liệu rồi gửi lại; không tự đoán hệ tọa độ"
+_TODO_CRS = "Gán đúng hệ tọa độ cho lớp dữ liệu rồi gửi lại; hệ thống không tự đoán hệ tọa độ"
+_FIRST_CURVE = 8
+_COLLECTION = 7
+_OUTSIDE_SHARE = 0.5
+"""Share of features outside the CRS from which on the file is mislabelled as a whole; below, single rows are wrong."""
 
 
-def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
-    """Reads vector deliveries into the TEMP table `into`, geometry as WKB in the contract's CRS; see `ingestion.readers`."""
+@dataclass(frozen=True)
+class _Layer:
+    """One layer as GDAL opens it."""
+
+    path: Path
+    name: str
+    encoding: str | None
+    info: dict[str, Any]
+
+
+def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery],
+         into: str) -> dict[str, Problem]:
+    """Features as rows, geometry as two-dimensional WKB without curves, in the contract's CRS; see `ingestion.readers`.
+
+    `_line` is the order of the feature in its layer (from 1), `_raw` JSON of the columns that the contract names.
+    `_problem` of a row: `geometry_missing` (NULL or empty), `geometry_unreadable`, `coordinates_outside`.
+    Problems of a file: not_a_vector_file, damaged_file, layer_missing, layer_ambiguous, crs_missing, crs_other,
+    crs_impossible, geometry_missing, wrong_encoding, empty_file, and those of `match_headers`.
+    """
+    shape = geometry_of(contract)
+    create_empty(con, contract, into)
     problems: dict[str, Problem] = {}
-    made = False
     for delivery in deliveries:
-        with tempfile.TemporaryDirectory(prefix="tnmt-vector-") as scratch:
-            problem = _read_one(con, contract, delivery, into, Path(scratch), made)
-        if problem:
-            problems[delivery.delivery_id] = problem
-        else:
-            made = True
-    if not made:
-        names = "".join(f", {n} {'BLOB' if c.type == 'geometry' else 'VARCHAR'}" for n, c in contract.file_columns.items())
-        con.execute(f"CREATE OR REPLACE TEMP TABLE {into} (_delivery_id VARCHAR, _line INTEGER, _raw VARCHAR, _problem VARCHAR{names})")
+        with tempfile.TemporaryDirectory(prefix="vector-") as scratch:
+            try:
+                layer = _open(contract, delivery, Path(scratch))
+                _fill(con, contract, delivery, layer, into)
+                if shape and (problem := impossible(con, contract, delivery.delivery_id, into, shape)):
+                    raise Unreadable(problem)
+            except Unreadable as error:
+                con.execute(f"DELETE FROM {into} WHERE _delivery_id = ?", [delivery.delivery_id])
+                problems[delivery.delivery_id] = error.problem
     return problems
 
 
-def _damaged(found: str) -> Problem:
-    return Problem("not_a_vector_file", "Không mở được tệp bản đồ", "GeoPackage, Shapefile hoặc File Geodatabase nguyên vẹn", found,
-                   "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại")
+def geometry_of(contract: Contract) -> str | None:
+    """Name of the contract's geometry column."""
+    return next((n for n, c in contract.file_columns.items() if c.type == "geometry"), None)
 
 
-def _locate(path: Path, scratch: Path) -> Path | Problem:
-    """The file or folder that GDAL opens; archives are unpacked into `scratch`."""
-    if not path.name.lower().endswith(".zip"):
-        return path
+def create_empty(con: duckdb.DuckDBPyConnection, contract: Contract, into: str) -> None:
+    """Makes `into` without rows; `append` gives its columns the types that a file has."""
+    shape = geometry_of(contract)
+    layout = LINE_COLUMNS | dict.fromkeys(columns_of(contract), "VARCHAR") | ({shape: "BLOB"} if shape else {})
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {into} ({', '.join(f'{quoted(n)} {t}' for n, t in layout.items())})")
+
+
+def append(con: duckdb.DuckDBPyConnection, into: str, select: str) -> None:
+    """Inserts the rows of `select` by name; a column whose type differs from that of rows already there becomes text."""
+    there = {row[0]: row[1] for row in con.execute(f"DESCRIBE {into}").fetchall()}
+    arriving = {row[0]: row[1] for row in con.execute(f"DESCRIBE {select}").fetchall()}
+    changed = [n for n, kind in arriving.items() if there.get(n, kind) != kind]
+    if changed:
+        empty = not con.execute(f"SELECT 1 FROM {into} LIMIT 1").fetchall()
+        for name in changed:
+            con.execute(f"ALTER TABLE {into} ALTER {quoted(name)} TYPE {arriving[name] if empty else 'VARCHAR'}")
+    con.execute(f"INSERT INTO {into} BY NAME {select}")
+
+
+def shape_columns(contract: Contract, source: str) -> tuple[str, str, str]:
+    """SQL of a geometry: the parsed one from WKB `source`, and of `g`, that one, the row's problem and the WKB to keep."""
+    area = systems.plausible(str(contract.format.crs))
+    inside = "TRUE" if area is None else (f"ST_XMin(g) >= {area[0]} AND ST_YMin(g) >= {area[1]} "
+                                          f"AND ST_XMax(g) <= {area[2]} AND ST_YMax(g) <= {area[3]}")
+    problem = f"""CASE WHEN {source} IS NULL OR ST_IsEmpty(g) THEN 'geometry_missing'
+        WHEN g IS NULL THEN 'geometry_unreadable' WHEN NOT ({inside}) THEN 'coordinates_outside' END"""
+    return (f"TRY(ST_Force2D(ST_GeomFromWKB({source})))", problem,
+            "CASE WHEN NOT ST_IsEmpty(g) THEN CAST(ST_AsWKB(g) AS BLOB) END")
+
+
+def impossible(con: duckdb.DuckDBPyConnection, contract: Contract, delivery_id: str, into: str,
+               shape: str) -> Problem | None:
+    """The Problem of a delivery most of whose coordinates cannot be of the CRS that it declares, or None."""
+    rows, outside = con.execute(f"""
+        SELECT count(*), count(*) FILTER (_problem = 'coordinates_outside') FROM {into}
+        WHERE _delivery_id = ? AND {quoted(shape)} IS NOT NULL""", [delivery_id]).fetchall()[0]
+    if outside <= rows * _OUTSIDE_SHARE:
+        return None
+    x0, y0, x1, y1 = con.execute(f"""
+        SELECT min(ST_XMin(g)), min(ST_YMin(g)), max(ST_XMax(g)), max(ST_YMax(g))
+        FROM (SELECT ST_GeomFromWKB({quoted(shape)}) AS g FROM {into} WHERE _delivery_id = ?)""",
+        [delivery_id]).fetchall()[0]
+    area = systems.plausible(str(contract.format.crs)) or (0.0, 0.0, 0.0, 0.0)
+    swapped = area[0] <= y0 and y1 <= area[2] and area[1] <= x0 and x1 <= area[3]
+    degrees = -180 <= x0 and x1 <= 180 and -90 <= y0 and y1 <= 90
+    hint = "; hai trục X, Y bị đổi chỗ" if swapped else "; giống kinh độ, vĩ độ" if degrees else ""
+    return Problem(
+        "crs_impossible", "Tọa độ không thể thuộc hệ tọa độ đã khai báo",
+        f"{contract.format.crs}: x {area[0]:.0f}…{area[2]:.0f}, y {area[1]:.0f}…{area[3]:.0f}",
+        f"x {x0:.4f}…{x1:.4f}, y {y0:.4f}…{y1:.4f} ({outside} trên {rows} đối tượng nằm ngoài{hint})",
+        "Chuyển dữ liệu về đúng hệ tọa độ, hoặc gán lại đúng hệ tọa độ, rồi gửi lại")
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+def _unreadable(found: str) -> Unreadable:
+    return Unreadable(Problem("not_a_vector_file", "Không mở được tệp bản đồ",
+                              "GeoPackage, Shapefile hoặc File Geodatabase nguyên vẹn", found,
+                              "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại"))
+
+
+def _damaged(expected: str, found: str) -> Unreadable:
+    return Unreadable(Problem("damaged_file", "Tệp bản đồ bị hỏng hoặc bị cắt cụt", expected, found,
+                              "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại"))
+
+
+def _said(error: Exception, delivery: Delivery, scratch: Path) -> str:
+    """An error of GDAL without the paths of this machine."""
+    text = str(error).splitlines()[0] if str(error) else ""
+    for path in (str(delivery.path), str(scratch)):
+        text = text.replace(path, delivery.name)
+    return f"{type(error).__name__}: {text[:200]}"
+
+
+def _datasets(delivery: Delivery, scratch: Path) -> list[Path]:
+    """What GDAL can open in a delivery: geodatabase folders, GeoPackages and Shapefiles; archives are unpacked."""
+    path = delivery.path
+    if path is None:
+        path = scratch / Path(delivery.name).name
+        path.write_bytes(delivery.read_bytes())
+    if path.is_file() and zipfile.is_zipfile(path):
+        # the root is named so for archives that hold the files of a geodatabase without its folder
+        root = scratch / "archive.gdb"
+        try:
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(root)  # checks every CRC, and stays below `root`
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zipfile.zlib.error) as error:
+            raise _damaged("tệp nén zip nguyên vẹn, không mật khẩu", _said(error, delivery, scratch)) from None
+        path = root
+    elif path.is_file():
+        if path.suffix.lower() == ".zip":
+            raise _damaged("tệp nén zip nguyên vẹn", f"{path.stat().st_size} byte không phải zip")
+        return [path]
+    elif not path.exists():
+        raise _unreadable("không còn tệp đã tiếp nhận")
+    databases = sorted({p.parent for p in path.rglob("*.gdbtable")})
+    found = databases + sorted(p for p in path.rglob("*") if p.suffix.lower() in (".gpkg", ".shp") and p.is_file())
+    if not found:
+        raise _unreadable("tệp nén không chứa .gdb, .gpkg hay .shp")
+    return found
+
+
+def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
+    datasets = _datasets(delivery, scratch)
+    wanted = contract.format.layer
+    layers: list[tuple[Path, str, bool]] = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                if not (scratch / member).resolve().is_relative_to(scratch.resolve()):
-                    return _damaged(f"tệp nén có đường dẫn ra ngoài: {member[:80]}")
-            archive.extractall(scratch)
-    except (zipfile.BadZipFile, OSError, RuntimeError) as error:
-        return _damaged(f"{type(error).__name__}: {str(error)[:120]}")
-    found = sorted([p for p in scratch.rglob("*") if p.suffix.lower() in (".gdb", ".shp", ".gpkg") and (p.is_dir() == (p.suffix.lower() == ".gdb"))])
-    return found[0] if found else _damaged("tệp nén không chứa .gdb, .shp hay .gpkg")
-
-
-def _read_one(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery, into: str, scratch: Path, append: bool) -> Problem | None:
-    if delivery.path is None:
-        raise ValueError("vector deliveries are files")
-    path = _locate(delivery.path, scratch)
-    if isinstance(path, Problem):
-        return path
-    f = contract.format
-    encoding = None if f.text == "unicode" else "ISO-8859-1"
-    try:
-        layers = [str(name) for name, kind in pyogrio.list_layers(path)]
-        if f.layer is not None and f.layer not in layers:
-            return Problem("layer_missing", f"Không có lớp «{f.layer}»", f.layer, ", ".join(layers), "Đổi tên lớp, hoặc sửa `layer` trong hợp đồng")
-        layer = f.layer or layers[0]
-        info = pyogrio.read_info(path, layer=layer, encoding=encoding, force_total_bounds=True)
-    except Exception as error:  # GDAL has one class for each way in which a file can be broken
-        return _damaged(f"{type(error).__name__}: {str(error).replace(str(delivery.path), delivery.name)[:160]}")
-    if "geometry" in contract.columns:
+        for path in datasets:
+            _check(path)
+            layers += [(path, str(name), kind is not None) for name, kind in pyogrio.list_layers(path)]
+        if wanted is not None:
+            fitting = [x for x in layers if x[1].casefold() == wanted.casefold()]
+        else:
+            fitting = [x for x in layers if x[2]] or layers
+        names = ", ".join(name for _, name, _ in layers)
+        if not fitting:
+            raise Unreadable(Problem("layer_missing", f"Không có lớp «{wanted}»", str(wanted), names or "không có lớp nào",
+                                     f"Đổi tên lớp, hoặc sửa format.layer trong {contract.source}.yaml"))
+        if len(fitting) > 1:
+            raise Unreadable(Problem("layer_ambiguous", "Tệp có nhiều lớp, không rõ phải đọc lớp nào", "một lớp", names,
+                                     f"Chỉ gửi một lớp, hoặc ghi format.layer trong {contract.source}.yaml"))
+        path, name, _ = fitting[0]
+        encoding = None
+        if path.suffix.lower() == ".shp":
+            encoding = "UTF-8" if contract.format.text == "unicode" else "ISO-8859-1"
+        info = pyogrio.read_info(path, layer=name, encoding=encoding)
+    except Unreadable:
+        raise
+    except Exception as error:  # GDAL and its bindings have a class for each way in which a file can be broken
+        raise _unreadable(_said(error, delivery, scratch)) from None
+    if geometry_of(contract):
+        if info["geometry_type"] is None:
+            raise Unreadable(Problem("geometry_missing", f"Lớp «{name}» không có hình học", "lớp không gian", "bảng thuộc tính",
+                                     "Gửi lớp bản đồ, không gửi bảng thuộc tính"))
         if not info["crs"]:
-            return Problem("crs_missing", "Lớp dữ liệu không khai báo hệ tọa độ", str(f.crs), "không có", _TODO_CRS)
-        if not systems.same(info["crs"], str(f.crs)):
-            return Problem("crs_other", "Hệ tọa độ khác hợp đồng", str(f.crs), systems.label(info["crs"]), _TODO_CRS)
-        bounds, allowed = info["total_bounds"], systems.plausible(str(f.crs))
-        if bounds is not None and allowed is not None and info["features"] and not (
-                allowed[0] <= bounds[0] and allowed[1] <= bounds[1] and bounds[2] <= allowed[2] and bounds[3] <= allowed[3]):
-            return Problem("crs_impossible", "Tọa độ không thể thuộc hệ tọa độ đã khai báo",
-                           f"{f.crs}: x {allowed[0]:.0f}…{allowed[2]:.0f}, y {allowed[1]:.0f}…{allowed[3]:.0f}",
-                           f"x {bounds[0]:.4f}…{bounds[2]:.4f}, y {bounds[1]:.4f}…{bounds[3]:.4f}",
-                           "Kiểm tra: kinh/vĩ độ ghi nhầm là VN-2000, hoặc đảo trục X–Y; chuyển hệ tọa độ đúng rồi gửi lại")
-    decode = {"unicode": None, "tcvn3": tcvn3_to_unicode, "windows-1258": lambda t: cp1258_to_unicode(t.encode("latin-1"))}[f.text]
-    names = {(decode(n) if decode else n): n for n in info["fields"]}
-    matched = match_headers(contract, list(names))
+            raise Unreadable(Problem("crs_missing", "Lớp dữ liệu không khai báo hệ tọa độ",
+                                     systems.label(str(contract.format.crs)), "không có", _TODO_CRS))
+        if not systems.same(info["crs"], str(contract.format.crs)):
+            raise Unreadable(Problem("crs_other", "Hệ tọa độ khác hợp đồng", systems.label(str(contract.format.crs)),
+                                     systems.label(info["crs"]), _TODO_CRS))
+    if not info["features"]:
+        raise Unreadable(Problem("empty_file", f"Lớp «{name}» không có đối tượng nào", "ít nhất một đối tượng", "0",
+                                 "Kiểm tra lại việc xuất dữ liệu rồi gửi lại"))
+    return _Layer(path, name, encoding, info)
+
+
+def _check(path: Path) -> None:
+    """Holds a file against what it says of itself, where GDAL does not: Unreadable for damage."""
+    suffix = path.suffix.lower()
+    if suffix == ".gpkg":
+        try:
+            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as base:
+                found = str(base.execute("PRAGMA quick_check(1)").fetchall()[0][0])
+        except sqlite3.DatabaseError as error:
+            if "not a database" in str(error):
+                raise _unreadable("không phải cơ sở dữ liệu SQLite") from None
+            found = str(error)
+        if found != "ok":
+            raise _damaged("GeoPackage nguyên vẹn", found.replace("\n", " ")[:200])
+    elif suffix == ".shp":
+        for part in (path, _beside(path, ".shx"), _beside(path, ".dbf")):
+            if part is None or not part.exists():
+                raise _damaged("đủ ba tệp .shp, .shx, .dbf", f"chỉ có {', '.join(sorted(p.name for p in path.parent.iterdir()))}")
+            with part.open("rb") as file:
+                head = file.read(100)
+            if part.suffix.lower() == ".dbf":
+                size = int.from_bytes(head[8:10], "little") + int.from_bytes(head[10:12], "little") * int.from_bytes(head[4:8], "little")
+            else:
+                size = 2 * int.from_bytes(head[24:28], "big")
+            if len(head) < 32 or part.stat().st_size < size:
+                raise _damaged(f"{part.name}: {size} byte theo phần đầu tệp", f"{part.stat().st_size} byte")
+
+
+def _beside(path: Path, suffix: str) -> Path | None:
+    return next((p for p in path.parent.iterdir() if p.stem == path.stem and p.suffix.lower() == suffix), None)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery, layer: _Layer, into: str) -> None:
+    decode = {"unicode": str, "tcvn3": tcvn3_to_unicode, "windows-1258": cp1258_to_unicode}[contract.format.text]
+    fields = {decode(str(name)): str(name) for name in layer.info["fields"]}
+    matched = match_headers(contract, list(fields))
     if isinstance(matched, Problem):
-        return matched
-    geometry = next((n for n, c in contract.columns.items() if c.type == "geometry"), None)
-    with pyogrio.open_arrow(path, layer=layer, encoding=encoding, use_pyarrow=True, columns=sorted({names[h] for h in matched.values()}),
-                            read_geometry=geometry is not None, force_2d=True) as (meta, reader):
-        shape = meta["geometry_name"] or "wkb_geometry"
-        first = not append
-        line = 0
-        for batch in reader:
-            table = pa.Table.from_batches([batch])
-            if decode:
-                table = _decoded(table, decode)
-            columns = {name: table[names[header]] for name, header in matched.items()}
-            if geometry is not None:
-                columns[geometry] = table[shape].cast(pa.binary())
-            columns["_line"] = pa.array(range(line + 1, line + 1 + len(table)), pa.int32())
-            line += len(table)
-            con.register("vector_batch", pa.table(columns))
-            fields = ", ".join(f"{n} := {n}" for n in matched)
-            select = (f"SELECT '{delivery.delivery_id}' AS _delivery_id, _line, CAST(to_json(struct_pack({fields})) AS VARCHAR) AS _raw, "
-                      + (f"CASE WHEN {geometry} IS NULL THEN 'geometry_missing' END" if geometry else "NULL::VARCHAR") + " AS _problem, "
-                      + ", ".join([*matched, *([geometry] if geometry else [])]) + " FROM vector_batch")
-            con.execute(f"CREATE OR REPLACE TEMP TABLE {into} AS {select}" if first else f"INSERT INTO {into} BY NAME {select}")
-            con.unregister("vector_batch")
-            first = False
-    if line == 0:
-        return Problem("empty_file", "Lớp dữ liệu không có đối tượng nào", "ít nhất một đối tượng", "0", "Kiểm tra lại việc xuất dữ liệu rồi gửi lại")
-    return None
+        raise Unreadable(matched)
+    shape = geometry_of(contract)
+    select = ""
+    rows = 0
+    for table in _tables(contract, layer, [fields[h] for h in matched.values()], shape is not None):
+        names = {header: f"c{i}" for i, header in enumerate(matched.values())}
+        table = table.rename_columns([*names.values(), *table.column_names[len(names):]])
+        table = table.append_column("_line", pa.array(np.arange(rows + 1, rows + len(table) + 1, dtype=np.int32)))
+        rows += len(table)
+        con.register("vector_rows", table)
+        if not select:
+            select = _select(contract, delivery.delivery_id, table.schema, matched, names, shape)
+            append(con, into, select)
+        else:
+            con.execute(f"INSERT INTO {into} BY NAME {select}")
+        con.unregister("vector_rows")
+    # deleted records of a Shapefile are counted but not read; the sizes of its parts were checked instead
+    if rows < layer.info["features"] and layer.path.suffix.lower() != ".shp":
+        raise _damaged(f"{layer.info['features']} đối tượng theo phần đầu lớp", f"{rows} đối tượng đọc được")
 
 
-def _decoded(table: pa.Table, decode) -> pa.Table:  # type: ignore[no-untyped-def]  # str -> str
-    for i, name in enumerate(table.column_names):
-        if pa.types.is_string(table[name].type) or pa.types.is_large_string(table[name].type):
-            coded = table[name].combine_chunks().dictionary_encode()
-            values = pa.array([None if v is None else decode(v) for v in coded.dictionary.to_pylist()], pa.string())
-            table = table.set_column(i, name, values.take(coded.indices))
-    return table
+def _select(contract: Contract, delivery_id: str, schema: pa.Schema, matched: dict[str, str], names: dict[str, str],
+            shape: str | None) -> str:
+    texts = {c for c in names.values() if pa.types.is_string(schema.field(c).type) or pa.types.is_large_string(schema.field(c).type)}
+    value = {h: sql_decode(c, contract.format.text) if c in texts else c for h, c in names.items()}
+    columns = {n: "NULL::VARCHAR" for n in columns_of(contract)} | {n: value[h] for n, h in matched.items()}
+    raw = ", ".join(f"{literal(h)}, {v}" for h, v in value.items())
+    parsed, problem, kept = shape_columns(contract, "shape") if shape else ("NULL", "NULL::VARCHAR", "")
+    return f"""
+        SELECT {literal(delivery_id)} AS _delivery_id, _line, CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
+               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}{f', {kept} AS {quoted(shape)}' if shape else ''}
+        FROM (SELECT *, {parsed} AS g FROM vector_rows)"""
+
+
+def _tables(contract: Contract, layer: _Layer, fields: list[str], geometry: bool) -> Iterator[pa.Table]:
+    """Chunks of the layer: `fields` in their order, then `shape` where geometry is wanted."""
+    try:
+        with pyogrio.open_arrow(layer.path, layer=layer.name, encoding=layer.encoding, columns=sorted(set(fields)),
+                                read_geometry=geometry, return_fids=True, use_pyarrow=True) as (meta, reader):
+            shape = meta["geometry_name"] or "wkb_geometry"
+            for batch in reader:
+                batch.validate(full=layer.encoding == "UTF-8")
+                columns = {str(i): _local(batch.column(f), contract) for i, f in enumerate(fields)}
+                if geometry:
+                    columns["shape"] = _linear(layer, batch.column(shape), batch.column(0))
+                yield pa.table(columns)
+    except pa.ArrowInvalid as error:
+        if "UTF8" in str(error) or "UTF-8" in str(error):
+            raise Unreadable(Problem("wrong_encoding", "Sai bảng mã", "chữ Unicode (UTF-8)", "byte không phải UTF-8",
+                                     f"Xuất lại với UTF-8, hoặc sửa format.text trong {contract.source}.yaml")) from None
+        raise _damaged("mọi đối tượng đọc được", f"ArrowInvalid: {str(error)[:200]}") from None
+    except (OSError, RuntimeError, ValueError, pyogrio.errors.DataSourceError) as error:
+        raise _damaged("mọi đối tượng đọc được", f"{type(error).__name__}: {str(error).replace(str(layer.path), layer.name)[:200]}") from None
+
+
+def _local(values: pa.Array, contract: Contract) -> pa.Array:
+    """Stamps that carry a zone, as the clock of the contract's zone shows them."""
+    if pa.types.is_timestamp(values.type) and values.type.tz is not None:
+        return pc.local_timestamp(values.cast(pa.timestamp(values.type.unit, contract.time.zone)))
+    return values
+
+
+def _linear(layer: _Layer, shapes: pa.Array, fids: pa.Array) -> pa.Array:
+    """The same WKB with arcs as chords: ArcGIS parcels have true arcs, which no engine of the lake can hold."""
+    shapes = shapes.cast(pa.large_binary())
+    sizes = pc.binary_length(shapes).fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = np.frombuffer(shapes.buffers()[1], dtype=np.int64)[shapes.offset: shapes.offset + len(shapes)]
+    data = np.frombuffer(shapes.buffers()[2] or b"", dtype=np.uint8)
+    rows = np.flatnonzero(sizes >= 5)
+    heads = data[offsets[rows, None] + np.arange(5)].astype(np.uint32)
+    little = heads[:, 0] == 1
+    low, high = np.where(little, heads[:, 1], heads[:, 4]), np.where(little, heads[:, 2], heads[:, 3])
+    kinds = (low + (high << 8)) % 1000
+    curved = rows[(kinds >= _FIRST_CURVE) | (kinds == _COLLECTION)]
+    if not len(curved):
+        return shapes
+    # GDAL's other way of reading gives the chords
+    _, _, flat, _ = pyogrio.raw.read(layer.path, layer=layer.name, columns=[], fids=fids.take(pa.array(curved)).to_numpy())
+    mask = np.zeros(len(shapes), dtype=bool)
+    mask[curved] = True
+    return pc.replace_with_mask(shapes, pa.array(mask), pa.array(flat, pa.large_binary()))

@@ -7,6 +7,7 @@ exist in it: ABC fonts of the "H" kind draw lower-case codes as capitals, so tha
 from __future__ import annotations
 
 import codecs
+import functools
 import unicodedata
 
 _TCVN3 = {
@@ -37,9 +38,9 @@ _TO_TCVN3 = {ord(c): b for b, c in enumerate(_TCVN3_TABLE) if c != _UNDEFINED}
 
 
 def decode(data: bytes, encoding: str) -> str:
-    """Text of `data` in NFC; `encoding` is one of the contract's. Raises UnicodeDecodeError at a byte that is no letter there."""
+    """Text of `data` in NFC; `encoding` is one of the contract's. Raises UnicodeDecodeError at a byte that is no letter."""
     if encoding == "tcvn3":
-        return codecs.charmap_decode(data, "strict", _TCVN3_TABLE)[0]
+        return codecs.charmap_decode(data, "strict", _TCVN3_TABLE)[0]  # type: ignore[arg-type]  # typeshed lacks str tables
     if encoding == "windows-1258":
         return unicodedata.normalize("NFC", data.decode("cp1258"))
     return data.decode("utf-8")
@@ -64,7 +65,7 @@ def unicode_to_tcvn3(text: str) -> bytes:
 
 
 def unicode_to_cp1258(text: str) -> bytes:
-    """The inverse: tones that have no letter of their own there follow it as combining marks. Raises UnicodeEncodeError."""
+    """The inverse: a tone without a letter of its own there follows as combining mark. Raises UnicodeEncodeError."""
     out = bytearray()
     for letter in unicodedata.normalize("NFC", text):
         try:
@@ -76,20 +77,6 @@ def unicode_to_cp1258(text: str) -> bytes:
     return bytes(out)
 
 
+@functools.cache
 def _replacements(encoding: str) -> dict[int, str]:
-    table = _TABLES[encoding]
-    return {b: c for b, c in enumerate(table) if c not in (chr(b), _UNDEFINED)}
-
-
-def sql_decode(expression: str, encoding: str) -> str:
-    """SQL that turns text which was read as ISO-8859-1 into NFC Unicode; `unicode` stays as it is.
-
-    GDAL 3.12 recodes Windows-1258 without the last letter of every value, so vector text is read raw and decoded here.
-    """
-    if encoding == "unicode":
-        return expression
-    pairs = _replacements(encoding)
-    source, target = "".join(map(chr, pairs)), "".join(pairs.values())
-    translated = f"translate({expression}, '{source}', '{target}')"
-    # what windows-1258 writes as letter + tone becomes one letter
-    return f"nfc_normalize({translated})" if encoding == "windows-1258" else translated
+    return {b: c for b, c in enumerate(_TABLES[encoding]) if c not in (chr(b), _UNDEFINED)}

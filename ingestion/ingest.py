@@ -13,7 +13,7 @@ import structlog
 
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, land
-from ingestion.load import Loaded, load, requeue
+from ingestion.load import Loaded, ensure_target_tables, load, requeue
 from ingestion.merge import TargetMismatch
 from lake.faults import reach
 from lake.lake import open_writer, transaction
@@ -72,6 +72,15 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         con.unregister("declared")
 
 
+def ensure_targets(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract]) -> None:
+    """Makes the tables of all contracts, so that marts can be built before every source has delivered."""
+    there = {f"{r[0]}.{r[1]}" for r in con.execute(
+        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()}
+    for contract in contracts:
+        if f"clean.{contract.target}" not in there or (contract.personal and f"typed_closed.{contract.target}" not in there):
+            ensure_target_tables(con, contract)
+
+
 def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None) -> Ingested:
     """Takes in what lies in the inboxes and what was landed before and not gated yet.
 
@@ -87,6 +96,7 @@ def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str
     say = step or (lambda source, stage: None)
     with open_writer(settings, f"ingest {run_id}") as con:
         register_sources(con, contracts, now)
+        ensure_targets(con, contracts.values())
         for name, contract in contracts.items():
             if name not in wanted:
                 continue

@@ -194,19 +194,27 @@ def _tokens(con: duckdb.DuckDBPyConnection, settings: Settings, columns: Sequenc
     con.unregister("made")
 
 
+def ensure_target_tables(con: duckdb.DuckDBPyConnection, contract: Contract) -> tuple[str, dict[str, str]]:
+    """Makes the tables of a contract's target; returns the one that rows are merged into, and its columns.
+
+    Rows of a personal source are merged in the closed schema; clean.<target> is made from there, with tokens.
+    """
+    columns = clean_columns(contract)
+    ensure_table(con, contract, f"clean.{contract.target}", columns)
+    if not contract.personal:
+        return f"clean.{contract.target}", columns
+    full = {name: c.sql_type for name, c in contract.columns.items()}
+    ensure_table(con, contract, f"typed_closed.{contract.target}", full)
+    return f"typed_closed.{contract.target}", full
+
+
 def _publish(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
              deliveries: list[Delivery], problems: dict[str, Problem], block: Problem | None, verdict: Verdict | None,
              report: Loaded) -> None:
     """Rows, quarantine and ledger in one lake transaction."""
     personal = contract.personal
     columns = clean_columns(contract)
-    table = f"clean.{contract.target}"
-    full = columns
-    if personal:
-        full = {name: c.sql_type for name, c in contract.columns.items()}
-        table = f"typed_closed.{contract.target}"
-        ensure_table(con, contract, f"clean.{contract.target}", columns)
-    ensure_table(con, contract, table, full)
+    table, full = ensure_target_tables(con, contract)
     con.execute("CREATE OR REPLACE TEMP VIEW batch AS SELECT * FROM memory.main.batch")
     con.execute("CREATE OR REPLACE TEMP TABLE good AS SELECT * FROM memory.main.batch WHERE len(_reasons) = 0")
     regated = bool(con.execute(
@@ -311,7 +319,7 @@ def _affected(con: duckdb.DuckDBPyConnection, contract: Contract, seq: int) -> N
         unit, day = "station_id", "measured_at"
     unit_sql = f"coalesce(CAST(b.{unit} AS VARCHAR), '')" if unit else "''"
     # the end of a span belongs to the day before at 00:00: (00:00, 24:00]
-    day_sql = f"CAST(b.{day} - INTERVAL 1 SECOND AS DATE)" if contract.target == "reading" else f"CAST(b.{day} AS DATE)" if day else "b._day"
+    day_sql = f"CAST(b.{day} - INTERVAL 1 MICROSECOND AS DATE)" if contract.target == "reading" else f"CAST(b.{day} AS DATE)" if day else "b._day"
     con.execute(f"""
         INSERT INTO lake.ops.affected
         SELECT DISTINCT {seq}, {literal(contract.source)}, {literal(contract.target)}, {unit_sql}, {day_sql} FROM good AS b

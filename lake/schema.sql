@@ -20,7 +20,9 @@ CREATE TABLE IF NOT EXISTS lake.ops.outcome (
 CREATE TABLE IF NOT EXISTS lake.ops.pending (delivery_id VARCHAR, source VARCHAR, day DATE);
 -- What a publish changed; marts recompute exactly this.
 CREATE TABLE IF NOT EXISTS lake.ops.affected (seq BIGINT, source VARCHAR, target VARCHAR, unit VARCHAR, day DATE);
-CREATE TABLE IF NOT EXISTS lake.ops.build (build_id VARCHAR, affected_to BIGINT, as_of TIMESTAMP, snapshot_id BIGINT, finished_at TIMESTAMP, status VARCHAR);
+CREATE TABLE IF NOT EXISTS lake.ops.build (
+    build_id VARCHAR, affected_to BIGINT, as_of TIMESTAMP, project_hash VARCHAR, finished_at TIMESTAMP
+);
 CREATE TABLE IF NOT EXISTS lake.ops.pin (snapshot_id BIGINT, purpose VARCHAR, pinned_at TIMESTAMP);
 CREATE TABLE IF NOT EXISTS lake.ops.gate_result (
     run_id VARCHAR, source VARCHAR, seq BIGINT, deliveries BIGINT, rows_read BIGINT, success BOOLEAN, bad_share DOUBLE,

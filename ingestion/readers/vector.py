@@ -26,12 +26,14 @@ import pyogrio
 from ingestion import crs as systems
 from ingestion.cast import literal
 from ingestion.contract import Contract
-from ingestion.encodings import cp1258_to_unicode, sql_decode, tcvn3_to_unicode
+from ingestion.encodings import cp1258_to_unicode, tcvn3_to_unicode
 from ingestion.model import Delivery, Problem
 from ingestion.readers import match_headers
 from ingestion.readers.tabular import LINE_COLUMNS, Unreadable, columns_of, quoted
 
 _TODO_CRS = "Gán đúng hệ tọa độ cho lớp dữ liệu rồi gửi lại; hệ thống không tự đoán hệ tọa độ"
+_DECODERS = {"tcvn3": tcvn3_to_unicode, "windows-1258": cp1258_to_unicode}
+_ROWS = 32_768
 _FIRST_CURVE = 8
 _COLLECTION = 7
 _OUTSIDE_SHARE = 0.5
@@ -260,7 +262,7 @@ def _beside(path: Path, suffix: str) -> Path | None:
 
 
 def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery, layer: _Layer, into: str) -> None:
-    decode = {"unicode": str, "tcvn3": tcvn3_to_unicode, "windows-1258": cp1258_to_unicode}[contract.format.text]
+    decode = _DECODERS.get(contract.format.text, str)
     fields = {decode(str(name)): str(name) for name in layer.info["fields"]}
     matched = match_headers(contract, list(fields))
     if isinstance(matched, Problem):
@@ -275,7 +277,7 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         rows += len(table)
         con.register("vector_rows", table)
         if not select:
-            select = _select(contract, delivery.delivery_id, table.schema, matched, names, shape)
+            select = _select(contract, delivery.delivery_id, matched, names, shape)
             append(con, into, select)
         else:
             con.execute(f"INSERT INTO {into} BY NAME {select}")
@@ -285,12 +287,9 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         raise _damaged(f"{layer.info['features']} đối tượng theo phần đầu lớp", f"{rows} đối tượng đọc được")
 
 
-def _select(contract: Contract, delivery_id: str, schema: pa.Schema, matched: dict[str, str], names: dict[str, str],
-            shape: str | None) -> str:
-    texts = {c for c in names.values() if pa.types.is_string(schema.field(c).type) or pa.types.is_large_string(schema.field(c).type)}
-    value = {h: sql_decode(c, contract.format.text) if c in texts else c for h, c in names.items()}
-    columns = {n: "NULL::VARCHAR" for n in columns_of(contract)} | {n: value[h] for n, h in matched.items()}
-    raw = ", ".join(f"{literal(h)}, {v}" for h, v in value.items())
+def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names: dict[str, str], shape: str | None) -> str:
+    columns = {n: "NULL::VARCHAR" for n in columns_of(contract)} | {n: names[h] for n, h in matched.items()}
+    raw = ", ".join(f"{literal(h)}, {c}" for h, c in names.items())
     parsed, problem, kept = shape_columns(contract, "shape") if shape else ("NULL", "NULL::VARCHAR", "")
     return f"""
         SELECT {literal(delivery_id)} AS _delivery_id, _line, CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
@@ -302,11 +301,12 @@ def _tables(contract: Contract, layer: _Layer, fields: list[str], geometry: bool
     """Chunks of the layer: `fields` in their order, then `shape` where geometry is wanted."""
     try:
         with pyogrio.open_arrow(layer.path, layer=layer.name, encoding=layer.encoding, columns=sorted(set(fields)),
-                                read_geometry=geometry, return_fids=True, use_pyarrow=True) as (meta, reader):
+                                read_geometry=geometry, return_fids=True, use_pyarrow=True,
+                                batch_size=_ROWS) as (meta, reader):
             shape = meta["geometry_name"] or "wkb_geometry"
             for batch in reader:
                 batch.validate(full=layer.encoding == "UTF-8")
-                columns = {str(i): _local(batch.column(f), contract) for i, f in enumerate(fields)}
+                columns = {str(i): _plain(batch.column(f), contract) for i, f in enumerate(fields)}
                 if geometry:
                     columns["shape"] = _linear(layer, batch.column(shape), batch.column(0))
                 yield pa.table(columns)
@@ -319,11 +319,16 @@ def _tables(contract: Contract, layer: _Layer, fields: list[str], geometry: bool
         raise _damaged("mọi đối tượng đọc được", f"{type(error).__name__}: {str(error).replace(str(layer.path), layer.name)[:200]}") from None
 
 
-def _local(values: pa.Array, contract: Contract) -> pa.Array:
-    """Stamps that carry a zone, as the clock of the contract's zone shows them."""
+def _plain(values: pa.Array, contract: Contract) -> pa.Array:
+    """Text in Unicode; stamps that carry a zone as the clock of the contract's zone shows them."""
     if pa.types.is_timestamp(values.type) and values.type.tz is not None:
         return pc.local_timestamp(values.cast(pa.timestamp(values.type.unit, contract.time.zone)))
-    return values
+    decode = _DECODERS.get(contract.format.text)
+    if decode is None or not pa.types.is_string(values.type) or pc.all(pc.string_is_ascii(values)).as_py() is not False:
+        return values
+    # each distinct text once: 60 times faster than translate() in SQL where addresses repeat
+    coded = values.dictionary_encode()
+    return pa.array([decode(text) for text in coded.dictionary.to_pylist()], pa.string()).take(coded.indices)
 
 
 def _linear(layer: _Layer, shapes: pa.Array, fids: pa.Array) -> pa.Array:

@@ -1,0 +1,135 @@
+"""The dbt build as a child process, and the serving file after it. No Dagster here: CLI and assets call the same."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from lake.faults import reach
+from lake.lake import lock, open_reader, open_writer, transaction
+from lake.serving import Served, publish_serving
+from tnmt.settings import Settings
+
+
+class BuildFailed(Exception):
+    """dbt ended with an error or a failed test; the marts of the last good build stay served."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build covered: publishes in (affected_from, affected_to]; `done` is False where there was nothing to do."""
+
+    affected_from: int
+    affected_to: int
+    done: bool
+    log: str = ""
+
+
+def dbt_environment(settings: Settings) -> dict[str, str]:
+    """Environment of every dbt child: the lake's address, extensions from the wheels, no telemetry."""
+    return {
+        **os.environ, "TNMT_LAKE_ATTACH": settings.attach, "TNMT_LAKE_DATA": settings.data_path,
+        "TNMT_DUCKDB_EXTENSIONS": str(settings.extensions), "TNMT_MEMORY_LIMIT": settings.memory_limit,
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1",
+        "DBT_PROFILES_DIR": str(settings.dbt_project), "DBT_TARGET_PATH": str(target_dir(settings)), "DBT_LOG_PATH": str(settings.home / "logs"),
+    }
+
+
+def target_dir(settings: Settings) -> Path:
+    """Where dbt writes its manifest and run results."""
+    return settings.home / "dbt"
+
+
+def project_hash(settings: Settings) -> str:
+    """Hash of all that decides how marts are computed."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in settings.dbt_project.rglob("*") if p.suffix in (".sql", ".yml", ".csv") and "target" not in p.parts):
+        digest.update(path.relative_to(settings.dbt_project).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def dbt_vars(as_of: datetime, affected_from: int, affected_to: int) -> str:
+    """The variables of a build as dbt wants them."""
+    return json.dumps({"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}", "affected_from": affected_from, "affected_to": affected_to})
+
+
+def _last_build(con: duckdb.DuckDBPyConnection) -> tuple[int, datetime | None, str]:
+    row = con.execute("SELECT affected_to, as_of, project_hash FROM lake.ops.build ORDER BY finished_at DESC, affected_to DESC LIMIT 1").fetchall()
+    return (int(row[0][0]), row[0][1], row[0][2]) if row else (-1, None, "")
+
+
+def plan(settings: Settings, as_of: datetime, *, full: bool = False) -> Built:
+    """What a build would cover now. After a change of models or reference data everything is computed anew."""
+    with open_reader(settings) as con:
+        last, last_as_of, last_hash = _last_build(con)
+        newest = int(con.execute("SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result").fetchall()[0][0])
+    same_project = last_hash == project_hash(settings)
+    if not full and same_project and last == newest and last_as_of == as_of:
+        return Built(last, newest, done=False)
+    return Built(-1 if full or not same_project else last, newest, done=True)
+
+
+def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime) -> None:
+    """Notes that the marts hold everything up to `built.affected_to`."""
+    with open_writer(settings, "record build") as con, transaction(con):
+        con.execute("INSERT INTO lake.ops.build VALUES (?, ?, ?, ?, ?)", [build_id, built.affected_to, as_of, project_hash(settings), now])
+
+
+def build(settings: Settings, as_of: datetime, build_id: str, now: datetime, *, full: bool = False, say: Callable[[str], None] | None = None) -> Built:
+    """Runs `dbt build` for what changed; raises BuildFailed with dbt's own words.
+
+    On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it.
+    """
+    built = plan(settings, as_of, full=full)
+    if not built.done:
+        return built
+    reach("build.before")
+    command = [str(Path(sys.executable).parent / "dbt"), "build", "--no-use-colors", "--project-dir", str(settings.dbt_project),
+               "--vars", dbt_vars(as_of, built.affected_from, built.affected_to)]
+    if settings.is_sqlite:
+        with lock(settings, f"dbt build {build_id}"):
+            log = _run(command, settings, say)
+    else:
+        log = _run(command, settings, say)
+    reach("build.after")
+    record(settings, built, as_of, build_id, now)
+    return Built(built.affected_from, built.affected_to, done=True, log=log)
+
+
+def _run(command: list[str], settings: Settings, say: Callable[[str], None] | None) -> str:
+    lines: list[str] = []
+    with subprocess.Popen(command, env=dbt_environment(settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            lines.append(line)
+            if say:
+                say(line.rstrip())
+    log = "".join(lines)
+    if child.returncode:
+        failed = [line for line in lines if any(word in line for word in ("ERROR", "FAIL ", "Error", "Failure"))]
+        raise BuildFailed(f"dbt build ended with {child.returncode}; nothing new is served. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
+                          f"Whole log: {settings.home / 'logs' / 'dbt.log'}")
+    return log
+
+
+def served_tables(settings: Settings, manifest: Mapping[str, Any] | None = None) -> list[str]:
+    """Models that go into the serving file: those whose meta says `serve: true`."""
+    if manifest is None:
+        manifest = json.loads((target_dir(settings) / "manifest.json").read_text(encoding="utf-8"))
+    return sorted(f"{n['schema']}.{n['name']}" for n in manifest["nodes"].values()
+                  if n["resource_type"] == "model" and n["config"].get("meta", {}).get("serve"))
+
+
+def serve_marts(settings: Settings, as_of: datetime) -> Served:
+    """Publishes the serving file of the newest marts."""
+    return publish_serving(settings, served_tables(settings), as_of)

@@ -1,0 +1,346 @@
+"""The command line. Thin: it reads options, calls the rooms, prints what they return.
+
+Exit codes: 0 done; 1 an error that the message explains; 2 wrong usage; 3 done, but a source failed or a delivery is
+blocked; 4 the lake is being written by another process; 5 `doctor` found something missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import sys
+import uuid
+from dataclasses import asdict
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from tnmt.clock import default_as_of, now
+from tnmt.settings import Settings, settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Kho dữ liệu dùng chung ngành tài nguyên và môi trường.")
+quarantine_app = typer.Typer(no_args_is_help=True, help="Rows and deliveries that could not be placed.")
+app.add_typer(quarantine_app, name="quarantine")
+err = Console(stderr=True)
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
+
+
+def _logs() -> None:
+    level = os.environ.get("TNMT_LOG", "WARNING").upper()
+    production = os.environ.get("TNMT_ENV") == "production"
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"),
+                    structlog.processors.JSONRenderer() if production else structlog.dev.ConsoleRenderer()],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level, logging.WARNING)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    err.print(message, style="red", markup=False, highlight=False)
+    raise typer.Exit(code)
+
+
+def _moment(text: str | None, s: Settings) -> datetime:
+    if text is None:
+        return default_as_of(s)
+    if text == "now":
+        return now()
+    try:
+        return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        _fail(f"--as-of: expected a time such as 2026-11-24T23:59 or `now`, found {text!r}", 2)
+
+
+def _progress() -> Progress:
+    return Progress(SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn(), console=err, transient=True)
+
+
+@app.command()
+def init() -> None:
+    """Make the lake: folders, catalog, schemas, tables of all contracts. Idempotent."""
+    from ingestion.ingest import contracts_of, ensure_targets, register_sources
+    from lake.lake import create, open_writer
+
+    s = settings()
+    create(s)
+    contracts = contracts_of(s)
+    with open_writer(s, "init") as con:
+        register_sources(con, contracts, now())
+        ensure_targets(con, contracts.values())
+    for contract in contracts.values():
+        (s.inbox / contract.folder).mkdir(exist_ok=True)
+    print(f"lake ready under {s.home}: {len(contracts)} sources, inboxes in {s.inbox}")
+
+
+@app.command()
+def sample(size: Annotated[str, typer.Option(help="XS, S or sample.")] = "sample", seed: int = 1,
+           end: Annotated[str | None, typer.Option(help="Last day of the sample (YYYY-MM-DD); the last full day unless said.")] = None) -> None:
+    """Write a sample province into the inboxes. Once: a second call with the same arguments does nothing."""
+    from simulator.sample import generate
+    from simulator.size import SIZES
+
+    s = settings()
+    if size not in SIZES:
+        _fail(f"--size: expected one of {', '.join(SIZES)}, found {size!r}", 2)
+    marker = s.home / "sample.json"
+    if marker.exists():
+        held = json.loads(marker.read_text())
+        if held["size"] == size and held["seed"] == seed and end in (None, held["end"]):
+            print(f"sample {size} (seed {seed}, end {held['end']}) is there already")
+            return
+        _fail(f"this platform holds sample {held['size']} (seed {held['seed']}, end {held['end']}); another one needs another TNMT_HOME")
+    day = date.fromisoformat(end) if end else now().date() - timedelta(days=1)
+    with _progress() as bar:
+        bar.add_task(f"writing sample {size} up to {day}")
+        manifest = generate(s.inbox, s.reference, seed, day, SIZES[size])
+    as_of = datetime.combine(day + timedelta(days=1), datetime.min.time()) + timedelta(minutes=10)
+    marker.write_text(json.dumps({"size": size, "seed": seed, "end": day.isoformat(), "as_of": as_of.isoformat()}))
+    print(f"sample {size}: {sum(manifest.files.values())} files, {sum(manifest.rows.values())} rows in {s.inbox}")
+
+
+@app.command()
+def run(source: Annotated[list[str] | None, typer.Argument(help="Only these sources.")] = None,
+        day: Annotated[str | None, typer.Option(help="Gate all deliveries of this day again from raw (YYYY-MM-DD).")] = None,
+        as_of: Annotated[str | None, typer.Option("--as-of", help="The 'now' of the marts; `now` for the clock.")] = None,
+        full: Annotated[bool, typer.Option(help="Compute all marts anew.")] = False,
+        marts: Annotated[bool, typer.Option(help="Build marts and serving file after taking in.")] = True, as_json: Json = False) -> None:
+    """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
+    from ingestion.contract import ContractError
+    from ingestion.ingest import contracts_of
+    from ingestion.load import requeue
+    from lake.lake import LakeError, open_writer
+    from lake.lock import LakeLocked
+    from orchestration.marts import BuildFailed
+    from orchestration.run import run as run_all
+
+    s = settings()
+    moment = _moment(as_of, s)
+    # a sample arrives when it says that it does; real deliveries arrive now
+    arrival = moment if as_of is None else now()
+    try:
+        if day:
+            with open_writer(s, f"replay {day}") as con:
+                for name in source or contracts_of(s):
+                    requeue(con, name, day=date.fromisoformat(day), all_of_day=True)
+        with _progress() as bar:
+            task = bar.add_task("starting")
+            result = run_all(s, now=arrival, as_of=moment, run_id=uuid.uuid4().hex[:12], only=source or None, marts=marts, full=full,
+                             step=lambda what, stage: bar.update(task, description=f"{what}: {stage[:90]}"))
+    except LakeLocked as error:
+        _fail(str(error), 4)
+    except (LakeError, ContractError, BuildFailed) as error:
+        _fail(str(error))
+    except KeyError as error:
+        _fail(str(error.args[0]), 2)
+    loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
+    if as_json:
+        print(json.dumps({"run_id": result.ingested.run_id, "sources": [asdict(r) for r in loaded], "errors": result.ingested.errors,
+                          "built": bool(result.built and result.built.done), "serving": str(result.served.path) if result.served else None},
+                         ensure_ascii=False, default=str))
+    else:
+        table = Table("source", "deliveries", "published", "quarantined", "blocked", "rows read", "accepted", "duplicate", "quarantined rows")
+        for r in loaded:
+            table.add_row(r.source, *(f"{v:,}" for v in (r.deliveries, r.published, r.quarantined, r.blocked, r.rows_read, r.rows_accepted,
+                                                         r.rows_duplicate, r.rows_quarantined)))
+        if loaded:
+            Console().print(table)
+        else:
+            print("nothing new in the inboxes")
+        for r in loaded:
+            for text in r.problems:
+                err.print(f"blocked: {r.source}: {text}", style="yellow", markup=False, highlight=False)
+            if r.failed and not r.blocked:
+                err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
+        for name, text in result.ingested.errors.items():
+            err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
+        if result.built:
+            print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
+    if result.ingested.errors or any(r.blocked for r in loaded):
+        raise typer.Exit(3)
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """What is fresh, late, broken or quarantined, source by source."""
+    from lake.lake import LakeError, open_reader
+    from lake.lock import holder
+    from lake.serving import current
+
+    s = settings()
+    try:
+        con = open_reader(s)
+    except LakeError as error:
+        _fail(str(error))
+    moment = default_as_of(s)
+    rows = con.execute("""
+        SELECT s.source, s.title_vi, max(d.received_at) AS last_received_at, count(d.delivery_id) AS deliveries,
+               count(*) FILTER (d.status = 'landed') AS waiting, count(*) FILTER (d.status = 'blocked') AS blocked,
+               count(*) FILTER (d.status = 'quarantined') AS quarantined_files, coalesce(sum(d.rows_quarantined), 0)::BIGINT AS quarantined_rows,
+               CASE WHEN max(d.received_at) IS NULL THEN 'never'
+                    WHEN s.cadence_minutes IS NULL OR date_diff('minute', max(d.received_at), ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
+                    ELSE 'late' END AS state
+        FROM lake.ops.source AS s LEFT JOIN lake.ops.delivery AS d ON d.source = s.source
+        GROUP BY ALL ORDER BY s.source""", [moment]).fetchall()
+    names = [d[0] for d in con.description]
+    records = [dict(zip(names, r, strict=True)) for r in rows]
+    serving, writer = current(s), holder(s.lake_dir / "writer.lock")
+    if as_json:
+        print(json.dumps({"as_of": moment, "sources": records, "serving": serving, "writer": writer}, default=str, ensure_ascii=False))
+        return
+    table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "bad files", "bad rows")
+    for r in records:
+        table.add_row(r["source"], r["state"], str(r["last_received_at"] or "–"), *(f"{r[k]:,}" for k in
+                      ("deliveries", "waiting", "blocked", "quarantined_files", "quarantined_rows")))
+    Console().print(table)
+    print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
+
+
+@app.command()
+def sql(statement: str, fmt: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+        closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.")] = None) -> None:
+    """Run one read-only statement on the lake (catalog `lake`); the first line is the header."""
+    from lake.lake import LakeError
+    from lake.query import QueryRefused, query
+
+    if fmt not in ("table", "csv", "json"):
+        _fail(f"--format: expected table, csv or json, found {fmt!r}", 2)
+    try:
+        names, rows = query(settings(), statement, closed_reason=closed, now=now())
+    except (QueryRefused, LakeError) as error:
+        _fail(str(error))
+    if fmt == "json":
+        print(json.dumps([dict(zip(names, r, strict=True)) for r in rows], default=str, ensure_ascii=False))
+    elif fmt == "csv":
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(["" if v is None else v for v in r] for r in rows)
+    else:
+        table = Table(*names)
+        for r in rows:
+            table.add_row(*("" if v is None else str(v) for v in r))
+        Console().print(table)
+
+
+def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dict(zip(names, r, strict=True)) for r in rows], default=str, ensure_ascii=False))
+        return
+    table = Table(*names)
+    for r in rows:
+        table.add_row(*("" if v is None else str(v) for v in r))
+    Console().print(table)
+
+
+@quarantine_app.command("list")
+def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
+    """Quarantined rows by source and reason, and blocked deliveries."""
+    from lake.query import query
+
+    where = "WHERE source = ?" if source else ""
+    names, rows = query(settings(), f"""
+        SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day, any_value(details) AS example
+        FROM lake.quarantine.row {where} GROUP BY ALL
+        UNION ALL
+        SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + ' AND' if where else 'WHERE'} status IN ('blocked', 'quarantined')
+        ORDER BY source, rows DESC NULLS FIRST""", [source, source] if source else [], now=now())
+    _print(names, rows, as_json)
+
+
+@quarantine_app.command("show")
+def quarantine_show(delivery_id: str, as_json: Json = False) -> None:
+    """A delivery and its quarantined rows: line, reasons, text."""
+    from lake.query import query
+
+    names, rows = query(settings(), "SELECT * FROM lake.ops.delivery WHERE delivery_id = ?", [delivery_id], now=now())
+    if not rows:
+        _fail(f"there is no delivery {delivery_id}; `tnmt quarantine list` names those with bad rows")
+    _print(names, rows, as_json)
+    _print(*query(settings(), "SELECT line, reasons, details, raw_text FROM lake.quarantine.row WHERE delivery_id = ? ORDER BY line", [delivery_id], now=now()), as_json)
+
+
+@quarantine_app.command("retry")
+def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Option(help="Only this delivery.")] = None) -> None:
+    """Gate again from raw, after a fix of contract, register or suite."""
+    from ingestion.ingest import contracts_of
+    from ingestion.load import requeue
+    from lake.lake import open_writer
+
+    s = settings()
+    if source not in contracts_of(s):
+        _fail(f"there is no source {source}; there are {', '.join(contracts_of(s))}", 2)
+    with open_writer(s, f"retry {source}") as con:
+        count = requeue(con, source, delivery_id=delivery_id)
+    print(f"{count} deliveries of {source} wait to be gated again; `tnmt run {source}` does it")
+
+
+@app.command()
+def maintain(keep_days: int = 30) -> None:
+    """Compact the lake, expire snapshots that nobody pinned, remove files that nothing refers to."""
+    from lake.maintenance import maintain as do
+
+    done = do(settings(), now(), keep_days)
+    print(f"data files {done.files_before} -> {done.files_after}; {done.expired} snapshots expired, {done.pinned} pinned ones kept")
+
+
+@app.command()
+def replay(real: Path, kind: Annotated[str, typer.Option(help="air_bc or water_swmp.")] = "air_bc", start: str = "2018-01-01", end: str = "2018-01-31") -> None:
+    """Turn a real series into station files (and their registers) in the inboxes, gaps and flags as they were."""
+    from simulator.replay import replay as do
+
+    s = settings()
+    manifest = do(real, s.inbox, kind, date.fromisoformat(start), date.fromisoformat(end))
+    print(f"{sum(manifest.files.values())} files, {sum(manifest.rows.values())} rows in {s.inbox}")
+
+
+@app.command()
+def extract(agreement: str, by: Annotated[str, typer.Option(help="Who asked for it (for the sharing log).")] = "") -> None:
+    """Make the data package of an agreement, and note in the lake what was handed over, when and to whom."""
+    from sharing.extract import ExtractRefused, make_extract
+
+    try:
+        made = make_extract(settings(), agreement, requested_by=by or os.environ.get("USER", ""), now=now(), as_of=default_as_of(settings()))
+    except ExtractRefused as error:
+        _fail(str(error))
+    print(f"{made.path}: {made.rows} rows in {len(made.files)} files, handed over to {made.receiver}")
+
+
+@app.command()
+def serve(port: int = 8088, dagster_port: int = 3000, stay: Annotated[bool, typer.Option(help="Stay until interrupted.")] = True) -> None:
+    """Start Superset and Dagster on 127.0.0.1 and print addresses and log-in."""
+    from orchestration.serve import ServeError
+    from orchestration.serve import serve as do
+
+    try:
+        do(settings(), port, dagster_port, stay=stay, say=lambda text: print(text, flush=True))
+    except ServeError as error:
+        _fail(str(error))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check everything that the platform needs, and say what to do about what is missing."""
+    from orchestration.doctor import examine
+
+    checks = examine(settings())
+    if as_json:
+        print(json.dumps([asdict(c) for c in checks], ensure_ascii=False))
+    else:
+        for c in checks:
+            Console().print(f"{'[green]ok[/]  ' if c.ok else '[red]bad[/] '} {c.name}: {c.found}" + ("" if c.ok else f" — {c.todo}"), highlight=False)
+    if not all(c.ok for c in checks):
+        raise typer.Exit(5)
+
+
+def main() -> None:
+    """Entry point of `tnmt`."""
+    _logs()
+    os.umask(0o027)
+    app()

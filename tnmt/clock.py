@@ -1,0 +1,21 @@
+"""The one place where the clock is read. Everything else is told what time it is."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+from tnmt.settings import Settings
+
+
+def now() -> datetime:
+    """The present moment, GMT+7 without zone, to the second."""
+    return (datetime.now(UTC) + timedelta(hours=7)).replace(tzinfo=None, microsecond=0)
+
+
+def default_as_of(settings: Settings) -> datetime:
+    """The as-of time of a run that names none: the end of the sample where the platform holds one, else now."""
+    path = settings.home / "sample.json"
+    if path.exists():
+        return datetime.fromisoformat(json.loads(path.read_text())["as_of"])
+    return now()

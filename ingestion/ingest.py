@@ -81,6 +81,28 @@ def ensure_targets(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract]
             ensure_target_tables(con, contract)
 
 
+FAILURES = (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error)
+"""What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full."""
+
+
+def take_in(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool) -> tuple[Landed, Loaded]:
+    """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
+    _pull(settings, contract, now)
+    landed = land(con, settings, contract, now, shared=shared)
+    reach("landing.cleared")
+    if contract.depends_on and _register_changed(con, contract):
+        requeue(con, contract.source, reasons=REFERENCE_REASONS)
+    return landed, load(con, settings, contract, run_id, now)
+
+
+def _register_changed(con: duckdb.DuckDBPyConnection, contract: Contract) -> bool:
+    """Whether a source that this one depends on was gated after it."""
+    names = ", ".join(f"'{d}'" for d in contract.depends_on)
+    return bool(con.execute(
+        f"SELECT coalesce(max(seq) FILTER (source IN ({names})), 0) > coalesce(max(seq) FILTER (source = ?), 0) FROM lake.ops.gate_result",
+        [contract.source]).fetchall()[0][0])
+
+
 def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None) -> Ingested:
     """Takes in what lies in the inboxes and what was landed before and not gated yet.
 
@@ -101,16 +123,9 @@ def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str
             if name not in wanted:
                 continue
             try:
-                say(name, "landing")
-                _pull(settings, contract, now)
-                result.landed[name] = land(con, settings, contract, now, shared=contract.folder in shared)
-                reach("landing.cleared")
-                changed = [d for d in contract.depends_on if d in result.loaded and result.loaded[d].published]
-                if changed:
-                    requeue(con, name, reasons=REFERENCE_REASONS)
-                say(name, "gate")
-                result.loaded[name] = load(con, settings, contract, run_id, now)
-            except (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error) as error:
+                say(name, "landing and gate")
+                result.landed[name], result.loaded[name] = take_in(con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared)
+            except FAILURES as error:
                 result.errors[name] = f"{type(error).__name__}: {error}"
                 log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
     return result

@@ -36,6 +36,7 @@ _FLUSH = 32 << 20
 _LONGEST_RECORD = 64 << 20
 _ROWS = 50_000
 _NEWLINE = 10
+_BOM = b"\xef\xbb\xbf"
 
 LINE_COLUMNS = {"_delivery_id": "VARCHAR", "_line": "INTEGER", "_raw": "VARCHAR", "_problem": "VARCHAR"}
 
@@ -135,38 +136,40 @@ def _open(delivery: Delivery) -> BinaryIO:
 
 def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
     """The file as UTF-8, line ends as LF, in blocks that end with a line; raises Unreadable for what is no text."""
-    encoding = contract.format.encoding
-    one_byte = not encoding.startswith("utf-8")
-    rest, position, utf8_too, foreign = b"", 0, True, False
+    one_byte = not contract.format.encoding.startswith("utf-8")
+    rest, position, seen_letters = b"", 0, False
     with _open(delivery) as file:
-        while block := file.read(_BLOCK):
-            if position == 0:
+        while True:
+            block = file.read(_BLOCK)
+            if position == 0 and not rest:
                 if block.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise Unreadable(_wrong_encoding(contract, "UTF-16"))
-                if block.startswith(b"\xef\xbb\xbf"):
+                if block.startswith(_BOM):
                     if one_byte:
                         raise Unreadable(_wrong_encoding(contract, "UTF-8 có BOM"))
-                    block, position = block[3:], 3
+                    block, position = block[len(_BOM):], len(_BOM)
             if b"\0" in block:
                 raise Unreadable(Problem(
-                    "binary_file", "Tệp không phải văn bản (có byte 0)", f"tệp CSV, bảng mã {encoding}",
-                    f"byte 0 ở vị trí {position + block.index(0)}", "Xuất lại tệp dạng CSV rồi gửi lại"))
-            data = rest + block
-            cut = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
-            data, rest = data[:cut], data[cut:]
+                    "binary_file", "Tệp không phải văn bản (có byte 0)", f"tệp CSV, bảng mã {contract.format.encoding}",
+                    f"byte 0 ở vị trí {position + len(rest) + block.index(0)}", "Xuất lại tệp dạng CSV rồi gửi lại"))
+            data, rest = rest + block, b""
+            if block:
+                cut = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
+                data, rest = data[:cut], data[cut:]
+            elif data.strip():
+                data += b"\n"
+            elif position in (0, len(_BOM)):
+                raise Unreadable(Problem("empty_file", "Tệp rỗng", "dòng tiêu đề và các dòng số liệu",
+                                         f"{delivery.bytes} byte", "Xuất lại tệp rồi gửi lại"))
+            if one_byte and not seen_letters and not data.isascii():
+                seen_letters = True
+                if _is_utf8(data):  # no Vietnamese text in a one-byte code happens to be valid UTF-8
+                    raise Unreadable(_wrong_encoding(contract, "UTF-8"))
             if data:
-                foreign, utf8_too = foreign or not data.isascii(), utf8_too and one_byte and _is_utf8(data)
                 yield _unicode(contract, data, position)
-                position += cut
-    if rest.strip():
-        foreign, utf8_too = foreign or not rest.isascii(), utf8_too and one_byte and _is_utf8(rest)
-        yield _unicode(contract, rest, position) + b"\n"
-    elif position in (0, 3):
-        raise Unreadable(Problem("empty_file", "Tệp rỗng", "dòng tiêu đề và các dòng số liệu", f"{delivery.bytes} byte",
-                                 "Xuất lại tệp rồi gửi lại"))
-    if foreign and utf8_too and one_byte:
-        # no Vietnamese text in a one-byte code happens to be valid UTF-8
-        raise Unreadable(_wrong_encoding(contract, "UTF-8"))
+                position += len(data)
+            if not block:
+                return
 
 
 def _is_utf8(data: bytes) -> bool:
@@ -183,19 +186,14 @@ def _wrong_encoding(contract: Contract, found: str) -> Problem:
 
 
 def _unicode(contract: Contract, data: bytes, position: int) -> bytes:
-    data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
-    if contract.format.encoding.startswith("utf-8"):
-        try:
-            data.decode()
-        except UnicodeDecodeError as error:
-            raise Unreadable(_wrong_encoding(
-                contract, f"byte 0x{data[error.start]:02x} quanh vị trí {position + error.start}")) from None
-        return data
     try:
-        return decode(data, contract.format.encoding).encode()
+        text = decode(data, contract.format.encoding)
     except UnicodeDecodeError as error:
         raise Unreadable(_wrong_encoding(
-            contract, f"byte 0x{data[error.start]:02x} quanh vị trí {position + error.start}")) from None
+            contract, f"byte 0x{data[error.start]:02x} ở vị trí {position + error.start}")) from None
+    if not contract.format.encoding.startswith("utf-8"):
+        data = text.encode()
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
 
 
 class _StrayQuote(Exception):

@@ -1,0 +1,90 @@
+# make run: a running platform from nothing. make test: every check that one machine can make.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+TNMT_HOME ?= $(CURDIR)/var
+SIZE ?= S
+SERVE ?= 1
+B := .boot/bin
+V := .venv/bin
+export TNMT_HOME
+export UV_PYTHON_DOWNLOADS := never
+export DAGSTER_DISABLE_TELEMETRY := 1
+export DBT_SEND_ANONYMOUS_USAGE_STATS := false
+export DO_NOT_TRACK := 1
+export GX_ANALYTICS_ENABLED := false
+.PHONY: help setup run serve test bench lint clean superset dev peers
+
+help:
+	@echo "make run     set up, sample province, whole pipeline, Superset and Dagster (SERVE=0: all but stay up)"
+	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff"
+	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
+
+.boot/.stamp: requirements/uv.txt
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed and $(PYTHON) was not found: install it, or name it with PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' || { echo "Python 3.11 or 3.12 is needed, found $$($(PYTHON) --version): name another one with PYTHON=…"; exit 1; }
+	@$(PYTHON) -c 'import shutil, sys; sys.exit(shutil.disk_usage(".").free < 6 * 2**30)' || { echo "6 GB of free disk are needed here, found $$(df -h . | awk 'NR==2 {print $$4}')"; exit 1; }
+	@echo "· tools of the set-up"
+	@$(PYTHON) -m venv .boot || { echo "the venv module of $(PYTHON) is needed (Debian: apt-get install python3-venv)"; exit 1; }
+	@$(B)/python -m pip install -q --disable-pip-version-check --require-hashes --only-binary :all: -r requirements/uv.txt
+	@touch $@
+
+# the development environment holds the runtime too, so `make run` after `make test` takes it as it is
+.venv/.runtime: .boot/.stamp requirements/platform.txt pyproject.toml
+	@if [ ! -e .venv/.dev ] || [ requirements/platform-dev.txt -nt .venv/.dev ]; then \
+		echo "· platform environment"; \
+		[ -x $(V)/python ] || $(B)/uv venv -q -p $(B)/python .venv; \
+		$(B)/uv pip sync -q --compile-bytecode --require-hashes -p $(V)/python requirements/platform.txt; \
+		$(B)/uv pip install -q --no-deps --no-build-isolation -p $(V)/python -e .; rm -f .venv/.dev; fi
+	@touch $@
+
+.venv/.dev: .boot/.stamp requirements/platform-dev.txt pyproject.toml
+	@echo "· platform environment with the tools of tests and lint"
+	@[ -x $(V)/python ] || $(B)/uv venv -q -p $(B)/python .venv
+	@$(B)/uv pip sync -q --compile-bytecode --require-hashes -p $(V)/python requirements/platform-dev.txt
+	@$(B)/uv pip install -q --no-deps --no-build-isolation -p $(V)/python -e .
+	@touch $@ .venv/.runtime
+
+.superset/.stamp: .boot/.stamp requirements/superset.txt
+	@echo "· Superset environment"
+	@[ -x .superset/bin/python ] || $(B)/uv venv -q -p $(B)/python .superset
+	@$(B)/uv pip sync -q --compile-bytecode --require-hashes -p .superset/bin/python requirements/superset.txt
+	@touch $@
+
+.peers/.stamp: .boot/.stamp requirements/peers.txt
+	@echo "· environment of the peers of the bench"
+	@[ -x .peers/bin/python ] || $(B)/uv venv -q -p $(B)/python .peers
+	@$(B)/uv pip sync -q --require-hashes -p .peers/bin/python requirements/peers.txt
+	@touch $@
+
+setup: .venv/.runtime
+superset: .superset/.stamp
+dev: .venv/.dev
+peers: .peers/.stamp
+
+run: .venv/.runtime .superset/.stamp
+	@mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"
+	@echo "· lake"; $(V)/tnmt init
+	@echo "· sample province"; $(V)/tnmt sample
+	@echo "· pipeline"; $(V)/tnmt run
+	@echo "· Superset and Dagster"; $(V)/tnmt serve $(if $(filter 0,$(SERVE)),--no-stay)
+
+serve: .venv/.runtime .superset/.stamp
+	@$(V)/tnmt serve
+
+test: .venv/.dev .superset/.stamp
+	@tests/system_packages.sh
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
+
+lint: .venv/.dev
+	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && $(V)/sqlfluff lint -q dbt_project/models
+
+bench: .venv/.dev .peers/.stamp
+	@$(V)/python -m tests.bench --size $(SIZE)
+
+clean:
+	@if [ -d "$(TNMT_HOME)" ]; then \
+		[ -e "$(TNMT_HOME)/.made-by-make-run" ] || { echo "$(TNMT_HOME) was not made by make run: not removed"; exit 1; }; \
+		rm -rf "$(TNMT_HOME)"; fi
+	@rm -rf .venv .boot .superset .peers dbt_project/target dbt_project/logs .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,109 @@
+"""Assets of the path: raw/<source> is landing, clean/<target> is gate and publish, serving/serving_file is what Superset sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date, timedelta
+from typing import Any
+
+import dagster as dg
+
+from ingestion.contract import Contract
+from ingestion.ingest import contracts_of, ensure_targets, register_sources, shared_folders, take_in
+from ingestion.load import Loaded, requeue
+from lake.lake import open_writer
+from lake.serving import publish_serving
+from orchestration.defs.resources import WRITER_POOL, Platform
+from orchestration.marts import build, served_tables
+from tnmt.settings import settings
+
+DAYS = dg.DailyPartitionsDefinition(start_date="2021-01-01", timezone="Asia/Ho_Chi_Minh")
+
+
+def _freshness(contracts: list[Contract]) -> dg.FreshnessPolicy | None:
+    """The tightest promise among the sources of a target: cadence plus allowed lateness, doubled before it fails."""
+    windows = [c.cadence[-1].minutes + c.lateness_minutes for c in contracts if c.cadence]
+    if not windows:
+        return None
+    due = timedelta(minutes=max(10, min(windows)))
+    return dg.FreshnessPolicy.time_window(fail_window=2 * due, warn_window=due)
+
+
+def _metadata(reports: list[Loaded]) -> dict[str, Any]:
+    fields = ("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined")
+    return {f: sum(getattr(r, f) for r in reports) for f in fields}
+
+
+def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, str], shared: set[str]) -> dg.AssetsDefinition:
+    deps = sorted({targets_of[d] for c in contracts for d in c.depends_on} - {target})
+
+    @dg.asset(
+        key=["clean", target], group_name="clean", kinds={"ducklake"}, pool=WRITER_POOL,
+        deps=[dg.AssetKey(["clean", d]) for d in deps],
+        description="; ".join(c.title for c in contracts),
+        metadata={"sources": [c.source for c in contracts], "owner": contracts[0].owner.unit},
+        freshness_policy=_freshness(contracts),
+        check_specs=[dg.AssetCheckSpec("gate", asset=["clean", target], blocking=True,
+                                       description="Great Expectations và quy tắc từng dòng; tệp lớn không đạt thì bị chặn")],
+    )
+    def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
+        s = platform.settings()
+        reports = []
+        with open_writer(s, f"dagster clean/{target}") as con:
+            register_sources(con, contracts_of(s), platform.arrival())
+            ensure_targets(con, contracts)
+            for contract in contracts:
+                arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival()
+                reports.append(take_in(con, s, contract, now=arrival, run_id=context.run_id[:12], shared=contract.folder in shared)[1])
+        problems = [p for r in reports for p in r.problems]
+        failed = sorted({f for r in reports for f in r.failed})
+        return dg.MaterializeResult(metadata=_metadata(reports), check_results=[dg.AssetCheckResult(
+            check_name="gate", passed=not problems and not failed,
+            # bad rows above what is tolerated raise an alert; only a delivery that is blocked stops what follows
+            severity=dg.AssetCheckSeverity.ERROR if problems else dg.AssetCheckSeverity.WARN,
+            metadata={"blocked": problems, "rules_above_tolerance": failed})])
+
+    return take
+
+
+def source_assets() -> list[dg.AssetsDefinition]:
+    """One asset a target; it lands and gates all sources that feed the target."""
+    contracts = contracts_of(settings())
+    shared = shared_folders(contracts.values())
+    by_target: dict[str, list[Contract]] = {}
+    for contract in contracts.values():
+        by_target.setdefault(contract.target, []).append(contract)
+    targets_of = {c.source: c.target for c in contracts.values()}
+    return [_target_asset(target, mine, targets_of, shared) for target, mine in sorted(by_target.items())]
+
+
+def _served_keys() -> list[dg.AssetKey]:
+    return [dg.AssetKey(t.split(".")) for t in served_tables(settings())]
+
+
+@dg.asset(key=["serving", "serving_file"], group_name="serving", kinds={"duckdb"}, pool=WRITER_POOL, deps=_served_keys(),
+          description="Tệp DuckDB chỉ đọc mà Superset nhìn thấy; thay bằng một bước")
+def serving_file(platform: Platform) -> dg.MaterializeResult[Any]:
+    """Builds the serving file of the newest marts and swaps it in."""
+    s = platform.settings()
+    served = publish_serving(s, served_tables(s), platform.as_of())
+    return dg.MaterializeResult(metadata={"file": served.path.name, "snapshot_id": served.snapshot_id, "tables": served.tables, "rows": served.rows})
+
+
+@dg.asset(key=["ops", "replayed_day"], group_name="ops", partitions_def=DAYS, pool=WRITER_POOL, backfill_policy=dg.BackfillPolicy.multi_run(1),
+          description="Kiểm tra lại mọi tệp của một ngày từ dữ liệu gốc, rồi tính lại các bảng phân tích bị ảnh hưởng")
+def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
+    """Gates a day again from raw, and builds what that changed."""
+    s = platform.settings()
+    day = date.fromisoformat(context.partition_key)
+    contracts = contracts_of(s)
+    shared = shared_folders(contracts.values())
+    waiting, reports = 0, []
+    with open_writer(s, f"replay {day}") as con:
+        for name in contracts:
+            waiting += requeue(con, name, day=day, all_of_day=True)
+        for contract in contracts.values():
+            reports.append(take_in(con, s, contract, now=platform.arrival(), run_id=context.run_id[:12], shared=contract.folder in shared)[1])
+    build(s, platform.as_of(), context.run_id[:12], platform.arrival())
+    publish_serving(s, served_tables(s), platform.as_of())
+    yield dg.MaterializeResult(metadata={"requeued": waiting, **_metadata(reports)})

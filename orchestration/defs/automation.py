@@ -1,0 +1,57 @@
+"""Jobs, the sensor that sees new files, and the nightly upkeep."""
+
+from __future__ import annotations
+
+import os
+
+import dagster as dg
+
+from ingestion.ingest import contracts_of
+from ingestion.landing import UNFINISHED
+from lake.maintenance import maintain
+from orchestration.defs.assets import DAYS
+from orchestration.defs.resources import WRITER_POOL, Platform
+
+pipeline = dg.define_asset_job("pipeline", selection=dg.AssetSelection.all() - dg.AssetSelection.keys(["ops", "replayed_day"]),
+                               description="Nhận, kiểm tra, tính và phục vụ tất cả")
+replay = dg.define_asset_job("replay_day", selection=dg.AssetSelection.keys(["ops", "replayed_day"]), partitions_def=DAYS,
+                             description="Tính lại một ngày từ dữ liệu gốc")
+
+
+def _newest(folder: str) -> float:
+    """Time of the newest finished file below `folder`; folders count, since a file that is moved in touches its folder."""
+    newest = 0.0
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            newest = max(newest, _newest(entry.path))
+        elif not entry.name.lower().endswith(UNFINISHED):
+            newest = max(newest, entry.stat().st_mtime)
+    return newest
+
+
+@dg.sensor(job=pipeline, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING, description="Có tệp mới trong hộp nhận")
+def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
+    """Starts the pipeline where an inbox holds a file that no run was started for."""
+    s = platform.settings()
+    seen = float(context.cursor or 0)
+    newest = max((_newest(str(s.inbox / c.folder)) for c in contracts_of(s).values()
+                  if not c.files.in_place and (s.inbox / c.folder).is_dir()), default=0.0)
+    if newest <= seen:
+        return dg.SkipReason("no new file in the inboxes")
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{newest:.6f}")], cursor=str(newest))
+
+
+@dg.op(pool=WRITER_POOL)
+def maintain_lake(context: dg.OpExecutionContext, platform: Platform) -> None:
+    """Compaction, expiry and clean-up."""
+    context.log.info(str(maintain(platform.settings(), platform.arrival())))
+
+
+@dg.job(description="Gom tệp, bỏ phiên bản hết hạn, dọn tệp thừa")
+def maintenance() -> None:
+    """The nightly upkeep of the lake."""
+    maintain_lake()
+
+
+nightly_maintenance = dg.ScheduleDefinition(job=maintenance, cron_schedule="30 1 * * *", execution_timezone="Asia/Ho_Chi_Minh",
+                                            default_status=dg.DefaultScheduleStatus.RUNNING)

@@ -1,0 +1,45 @@
+"""The dbt project as assets: key = schema / table, the same in lake, dbt, docs and Superset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
+
+from lake.lake import lock
+from orchestration.defs.resources import WRITER_POOL, Platform
+from orchestration.marts import dbt_vars, plan, record, target_dir
+from tnmt.settings import settings
+
+
+class Translator(DagsterDbtTranslator):
+    """Asset keys and groups by lake schema."""
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """schema / name, for models, seeds and sources alike."""
+        return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
+
+    def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
+        """The schema."""
+        return str(dbt_resource_props["schema"])
+
+
+def marts_assets() -> dg.AssetsDefinition:
+    """All seeds, models and tests, built in one step."""
+    s = settings()
+    project = DbtProject(project_dir=s.dbt_project, profiles_dir=s.dbt_project, target_path=target_dir(s))
+
+    @dbt_assets(manifest=target_dir(s) / "manifest.json", project=project, dagster_dbt_translator=Translator(), name="dbt", pool=WRITER_POOL)
+    def marts(context: dg.AssetExecutionContext, dbt: DbtCliResource, platform: Platform) -> Iterator[Any]:
+        where = platform.settings()
+        as_of = platform.as_of()
+        built = plan(where, as_of)
+        # on SQLite the writer lock spans the build, whose child writes; on PostgreSQL increments go on beside it
+        with lock(where, f"dbt build {context.run_id[:12]}") if where.is_sqlite else nullcontext():
+            yield from dbt.cli(["build", "--vars", dbt_vars(as_of, built.affected_from, built.affected_to)], context=context).stream()
+        record(where, built, as_of, context.run_id[:12], platform.arrival())
+
+    return marts

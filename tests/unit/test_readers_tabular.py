@@ -1,0 +1,227 @@
+"""CSV and XLSX: every row with its line and text, every way in which a file can be unreadable. Oracle: Python's csv."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import xlsxwriter
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
+from ingestion.model import Problem
+from ingestion.readers import tabular
+from tests.readers_kit import contract, delivery, duck, rows
+
+COLUMNS = {"ma": "Mã", "so": "Số"}
+HEADER = "Mã;Số;Ghi chú\n"
+
+
+@pytest.fixture(scope="module")
+def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
+    return duck(tmp_path_factory.mktemp("ext"))
+
+
+def read_csv(con: duckdb.DuckDBPyConnection, data: bytes | str, **options: Any) -> dict[str, Problem]:
+    options = {"delimiter": ";"} | options
+    columns = options.pop("columns", COLUMNS)
+    top = options.pop("top", None)
+    return tabular.read(con, contract(columns, "csv", top=top, **options),
+                        [delivery(data.encode() if isinstance(data, str) else data)], "cut")
+
+
+def problem(found: dict[str, Problem]) -> Problem:
+    assert len(found) == 1
+    only = next(iter(found.values()))
+    assert only.what and only.expected and only.found and only.todo
+    return only
+
+
+def test_rows_with_lines_and_text(con: duckdb.DuckDBPyConnection) -> None:
+    text = HEADER + 'a;1;x\r\n\n"b ""hai""\ndòng";2;\n;;\nít;1\nnhiều;1;2;3\ncuối;"";z'
+    assert read_csv(con, text) == {}
+    assert rows(con, "_line, _problem, ma, so, _raw") == [
+        (1, None, "a", "1", "a;1;x"),
+        (3, None, 'b "hai"\ndòng', "2", '"b ""hai""\ndòng";2;'),
+        (5, "fields_too_few", None, None, "ít;1"),
+        (6, "fields_too_many", None, None, "nhiều;1;2;3"),
+        (7, None, "cuối", "", 'cuối;"";z'),
+    ]
+
+
+def test_quotes_inside_unquoted_fields_are_letters(con: duckdb.DuckDBPyConnection) -> None:
+    assert read_csv(con, HEADER + 'ống 5";1;x\n"b";2;y\n') == {}
+    assert rows(con, "_line, ma, so, _raw") == [(1, 'ống 5"', "1", 'ống 5";1;x'), (2, "b", "2", '"b";2;y')]
+
+
+@pytest.mark.parametrize(("encoding", "data"), [
+    ("utf-8", HEADER.encode() + "Đồng Xoài;1;x\n".encode()),
+    ("utf-8-sig", b"\xef\xbb\xbf" + HEADER.encode() + "Đồng Xoài;1;x\n".encode()),
+    ("windows-1258", unicode_to_cp1258(HEADER + "Đồng Xoài;1;x\n")),
+    ("tcvn3", unicode_to_tcvn3(HEADER + "Đồng Xoài;1;x\n")),
+])
+def test_encodings(con: duckdb.DuckDBPyConnection, encoding: str, data: bytes) -> None:
+    assert read_csv(con, data, encoding=encoding) == {}
+    assert rows(con, "ma, so") == [("Đồng Xoài", "1")]
+
+
+def test_header_row_footer_delimiter_and_old_line_ends(con: duckdb.DuckDBPyConnection) -> None:
+    text = 'BẢNG "KÊ\nNgày 1/1\n' + HEADER.replace(";", "\t") + "a\t1\t\nb\t2\t\nc\t3\t\n\nCộng\t6\t\nNgười lập\t\tA\n"
+    assert read_csv(con, text.replace("\n", "\r"), header_row=3, skip_footer=2, delimiter="\t") == {}
+    assert rows(con, "_line, ma, so") == [(1, "a", "1"), (2, "b", "2"), (3, "c", "3")]
+
+
+def test_columns_that_may_be_absent_are_null(con: duckdb.DuckDBPyConnection) -> None:
+    assert read_csv(con, "Mã\na\n", top={"missing_columns": "null"}) == {}
+    assert rows(con) == [(1, None, "a", None)]
+
+
+def test_a_wide_export_keeps_its_parameter_columns(con: duckdb.DuckDBPyConnection) -> None:
+    wide = {"columns": {"PM2.5": {"parameter": "PM2.5", "unit": "µg/m3", "status_header": "f_pm25"}}}
+    assert read_csv(con, "Giờ;PM2.5;f_pm25\n1;7,5;00\n", top={"unpivot": wide}, columns={"gio": "Giờ", "value": {"type": "double"}}) == {}
+    assert rows(con, 'gio, "PM2.5", f_pm25') == [("1", "7,5", "00")]
+
+
+@pytest.mark.parametrize(("data", "options", "code", "found"), [
+    (b"", {}, "empty_file", "0 byte"),
+    (b"\xef\xbb\xbf", {}, "empty_file", "3 byte"),
+    (b"\n\n", {"header_row": 9}, "header_missing", "ngắn hơn"),
+    (HEADER.encode() + b"a\0;1;2\n", {}, "binary_file", "vị trí 22"),
+    (HEADER.encode("utf-16"), {}, "wrong_encoding", "UTF-16"),
+    (unicode_to_cp1258(HEADER), {}, "wrong_encoding", "0xde ở vị trí 2"),
+    (HEADER.encode(), {"encoding": "windows-1258"}, "wrong_encoding", "UTF-8"),
+    (b"\xef\xbb\xbf" + HEADER.encode(), {"encoding": "tcvn3"}, "wrong_encoding", "BOM"),
+    (b"M\xb7;S\x81\n", {"encoding": "tcvn3"}, "wrong_encoding", "0x81"),
+    ((HEADER + 'a;1;x\n"b;2;y\nc;3;z\n').encode(), {}, "quote_unclosed", "thứ 2"),
+    ((HEADER + 'ống 5";1;x\n"b;2;y\nc;3;z\n').encode(), {}, "quote_unclosed", "thứ 2"),
+    ("Mã;Số lượng;Ghi chú\na;1;2\n".encode(), {}, "column_missing", "Số lượng"),
+    ("Mã;Số;số\na;1;2\n".encode(), {}, "column_twice", "Số"),
+    (HEADER.encode(), {"top": {"unknown_columns": "reject"}}, "column_unknown", "Ghi chú"),
+])
+def test_unreadable_files(con: duckdb.DuckDBPyConnection, data: bytes, options: dict[str, Any], code: str, found: str) -> None:
+    seen = problem(read_csv(con, data, **options))
+    assert (seen.code, found in seen.found) == (code, True), seen
+    assert rows(con) == []
+
+
+def test_a_bad_file_takes_nothing_from_the_others(con: duckdb.DuckDBPyConnection) -> None:
+    good, other = delivery((HEADER + "a;1;x\n").encode(), "1.csv"), delivery((HEADER + "b;2;y\n").encode(), "3.csv")
+    bad = delivery((HEADER + 'c;3;z\n"d;4;w\n').encode(), "2.csv")
+    assert set(tabular.read(con, contract(COLUMNS, "csv", delimiter=";"), [good, bad, other], "cut")) == {bad.delivery_id}
+    assert con.execute("SELECT _delivery_id, ma FROM cut ORDER BY ma").fetchall() == [(good.delivery_id, "a"), (other.delivery_id, "b")]
+
+
+FIELD = st.text(alphabet='ab đ";\n,', max_size=6)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.lists(FIELD, min_size=1, max_size=4), max_size=12), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
+       st.integers(1, 64))
+def test_any_table_as_the_csv_module_writes_it(con: duckdb.DuckDBPyConnection, table: list[list[str]], quoting: Any, block: int) -> None:
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=";", quoting=quoting, lineterminator="\n")
+    writer.writerow(["Mã", "Số"])
+    writer.writerows(table)
+    expected = [(n, *record) if len(record) == 2 else (n, None, None) for n, record in enumerate(table, 1) if any(record)]
+    whole, tabular._BLOCK = tabular._BLOCK, block  # cuts fall anywhere
+    try:
+        assert read_csv(con, out.getvalue()) == {}
+    finally:
+        tabular._BLOCK = whole
+    assert rows(con, "_line, ma, so") == expected
+
+
+def test_a_million_rows_keep_their_lines(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    path = tmp_path / "big.csv"
+    con.execute(f"""COPY (SELECT 'xã ' || i AS "Mã", i AS "Số" FROM range(300_000) AS t(i)) TO '{path}' (DELIMITER ';', FORCE_QUOTE ("Mã"))""")
+    assert tabular.read(con, contract(COLUMNS, "csv", delimiter=";"), [delivery(path)], "cut") == {}
+    assert con.execute("SELECT count(*), bool_and(ma = 'xã ' || (_line - 1) AND so::INT = _line - 1) FROM cut").fetchall() == [(300_000, True)]
+
+
+# --- XLSX --------------------------------------------------------------------------------------------------------
+
+
+def workbook(path: Path, write: Callable[[xlsxwriter.Workbook], None]) -> Path:
+    book = xlsxwriter.Workbook(path)
+    write(book)
+    book.close()
+    return path
+
+
+def test_a_workbook_with_a_two_row_header(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    def write(book: xlsxwriter.Workbook) -> None:
+        book.add_worksheet("Ẩn").write(0, 0, "Mã")
+        day = book.add_format({"num_format": "dd/mm/yyyy hh:mm"})
+        sheet = book.add_worksheet("Giá đất")
+        sheet.activate()
+        sheet.set_first_sheet()
+        book.worksheets()[0].hide()
+        sheet.merge_range("B2:E2", "BẢNG GIÁ")
+        sheet.merge_range("B3:B4", "Mã")
+        sheet.merge_range("C3:D3", "Thửa")
+        sheet.write_row("C4", ["Số", "Diện tích"])
+        sheet.merge_range("E3:E4", "Ngày")
+        sheet.merge_range("F3:G3", "GCN")
+        sheet.write_row("F4", ["Số", "Còn hạn"])
+        sheet.merge_range("B5:B6", "xã A")
+        sheet.write_row("C5", [12, 2.5])
+        sheet.write_datetime("E5", datetime(2024, 1, 2), day)
+        sheet.write("F5", "AB 1")
+        sheet.write_row("C6", ["007", "1.234,5"])
+        sheet.write_datetime("E6", datetime(2024, 1, 2, 10, 5), day)
+        sheet.write_boolean("G6", True)
+        sheet.write("B8", "xã B")
+        sheet.write_formula("D8", "=NA()", None, "#N/A")
+        sheet.write("B9", "xã C")
+        sheet.write_formula("I9", "=1/0", None, "#DIV/0!")
+
+    columns = {"xa": "Mã", "thua": "Thửa / Số", "dien_tich": {"header": "Diện tích", "type": "decimal(10,1)"},
+               "ngay": {"header": "Ngày", "type": "timestamp", "format": "%d/%m/%Y %H:%M"}, "gcn": "GCN / Số", "han": "Còn hạn"}
+    spec = contract(columns, "xlsx", header_row=4, decimal=",", thousands=".")
+    assert tabular.read(con, spec, [delivery(workbook(tmp_path / "gia.xlsx", write))], "cut") == {}
+    assert rows(con) == [
+        (1, None, "xã A", "12", "2,5", "02/01/2024 00:00", "AB 1", None),
+        (2, None, "xã A", "007", "1.234,5", "02/01/2024 10:05", None, "true"),
+        (4, "formula_error", "xã B", None, None, None, None, None),
+        (5, None, "xã C", None, None, None, None, None),
+    ]
+    raw = [row[0] for row in rows(con, "_raw")]
+    assert '"Diện tích": "#N/A"' in raw[2] and '"#DIV/0!"' in raw[3] and '"Thửa / Số": 12.0' in raw[0]
+
+
+def test_unreadable_workbooks(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    good = workbook(tmp_path / "a.xlsx", lambda book: book.add_worksheet("Bảng giá").write_row(0, 0, ["Mã", "Số lương"]))
+    cases = {
+        "empty_file": (b"", None), "damaged_file": (good.read_bytes()[:-200], None), "sheet_missing": (good.read_bytes(), "Bảng gia"),
+        "column_missing": (good.read_bytes(), None),
+    }
+    for code, (data, sheet) in cases.items():
+        seen = problem(tabular.read(con, contract({"ma": "Mã", "so": "Số lượng"}, "xlsx", sheet=sheet), [delivery(data)], "cut"))
+        assert seen.code == code
+        assert rows(con) == []
+        if code == "sheet_missing":
+            assert "gần giống: «Bảng giá»" in seen.what
+        if code == "column_missing":
+            assert "gần giống: «Số lương»" in seen.what and "Số lượng" in seen.expected
+    short = contract({"ma": "Mã"}, "xlsx", header_row=5)
+    assert problem(tabular.read(con, short, [delivery(good)], "cut")).code == "header_missing"
+    locked = bytes.fromhex("d0cf11e0a1b11ae1") + bytes(600)
+    assert problem(tabular.read(con, short, [delivery(locked)], "cut")).code in ("damaged_file", "encrypted_file")
+
+
+def test_footer_and_default_sheet(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    def write(book: xlsxwriter.Workbook) -> None:
+        sheet = book.add_worksheet()
+        for i, record in enumerate([["Mã", "Số"], ["a", 1], ["b", 2.25], [], ["Cộng", 3.25]]):
+            sheet.write_row(i, 0, record)
+
+    path = workbook(tmp_path / "a.xlsx", write)
+    assert tabular.read(con, contract(COLUMNS, "xlsx", skip_footer=1), [delivery(path.read_bytes())], "cut") == {}
+    assert rows(con) == [(1, None, "a", "1"), (2, None, "b", "2.25")]

@@ -7,11 +7,10 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import duckdb
 
@@ -56,6 +55,14 @@ def project_hash(settings: Settings) -> str:
     for path in sorted(p for p in settings.dbt_project.rglob("*") if p.suffix in (".sql", ".yml", ".csv") and "target" not in p.parts):
         digest.update(path.relative_to(settings.dbt_project).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def manifest(settings: Settings) -> Path:
+    """dbt's manifest; made by `dbt parse` where no build has left one yet."""
+    path = target_dir(settings) / "manifest.json"
+    if not path.exists():
+        _run([str(Path(sys.executable).parent / "dbt"), "parse", "--no-use-colors", "--project-dir", str(settings.dbt_project)], settings, None)
+    return path
 
 
 def dbt_vars(as_of: datetime, affected_from: int, affected_to: int) -> str:
@@ -122,11 +129,10 @@ def _run(command: list[str], settings: Settings, say: Callable[[str], None] | No
     return log
 
 
-def served_tables(settings: Settings, manifest: Mapping[str, Any] | None = None) -> list[str]:
+def served_tables(settings: Settings) -> list[str]:
     """Models that go into the serving file: those whose meta says `serve: true`."""
-    if manifest is None:
-        manifest = json.loads((target_dir(settings) / "manifest.json").read_text(encoding="utf-8"))
-    return sorted(f"{n['schema']}.{n['name']}" for n in manifest["nodes"].values()
+    nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"]
+    return sorted(f"{n['schema']}.{n['name']}" for n in nodes.values()
                   if n["resource_type"] == "model" and n["config"].get("meta", {}).get("serve"))
 
 

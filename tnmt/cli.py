@@ -30,6 +30,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows and deliveries that could not be placed.")
 app.add_typer(quarantine_app, name="quarantine")
 err = Console(stderr=True)
+# a pipe has no width: wide enough there that no table is cut
+out = Console() if sys.stdout.isatty() else Console(width=200)
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
 
@@ -151,7 +153,7 @@ def run(source: Annotated[list[str] | None, typer.Argument(help="Only these sour
             table.add_row(r.source, *(f"{v:,}" for v in (r.deliveries, r.published, r.quarantined, r.blocked, r.rows_read, r.rows_accepted,
                                                          r.rows_duplicate, r.rows_quarantined)))
         if loaded:
-            Console().print(table)
+            out.print(table)
         else:
             print("nothing new in the inboxes")
         for r in loaded:
@@ -181,14 +183,19 @@ def status(as_json: Json = False) -> None:
         _fail(str(error))
     moment = default_as_of(s)
     rows = con.execute("""
-        SELECT s.source, s.title_vi, max(d.received_at) AS last_received_at, count(d.delivery_id) AS deliveries,
-               count(*) FILTER (d.status = 'landed') AS waiting, count(*) FILTER (d.status = 'blocked') AS blocked,
-               count(*) FILTER (d.status = 'quarantined') AS quarantined_files, coalesce(sum(d.rows_quarantined), 0)::BIGINT AS quarantined_rows,
-               CASE WHEN max(d.received_at) IS NULL THEN 'never'
-                    WHEN s.cadence_minutes IS NULL OR date_diff('minute', max(d.received_at), ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
+        WITH ledger AS (
+            SELECT source, max(received_at) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
+                   count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'quarantined') AS quarantined_files,
+                   sum(rows_quarantined)::BIGINT AS quarantined_rows
+            FROM lake.ops.delivery GROUP BY source
+        )
+        SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
+               coalesce(l.blocked, 0) AS blocked, coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
+               CASE WHEN l.last_received_at IS NULL THEN 'never'
+                    WHEN s.cadence_minutes IS NULL
+                         OR date_diff('minute', l.last_received_at, ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
                     ELSE 'late' END AS state
-        FROM lake.ops.source AS s LEFT JOIN lake.ops.delivery AS d ON d.source = s.source
-        GROUP BY ALL ORDER BY s.source""", [moment]).fetchall()
+        FROM lake.ops.source AS s LEFT JOIN ledger AS l ON l.source = s.source ORDER BY s.source""", [moment]).fetchall()
     names = [d[0] for d in con.description]
     records = [dict(zip(names, r, strict=True)) for r in rows]
     serving, writer = current(s), holder(s.lake_dir / "writer.lock")
@@ -199,7 +206,7 @@ def status(as_json: Json = False) -> None:
     for r in records:
         table.add_row(r["source"], r["state"], str(r["last_received_at"] or "–"), *(f"{r[k]:,}" for k in
                       ("deliveries", "waiting", "blocked", "quarantined_files", "quarantined_rows")))
-    Console().print(table)
+    out.print(table)
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
 
 
@@ -226,7 +233,7 @@ def sql(statement: str, fmt: Annotated[str, typer.Option("--format", help="table
         table = Table(*names)
         for r in rows:
             table.add_row(*("" if v is None else str(v) for v in r))
-        Console().print(table)
+        out.print(table)
 
 
 def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None:
@@ -236,7 +243,7 @@ def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None
     table = Table(*names)
     for r in rows:
         table.add_row(*("" if v is None else str(v) for v in r))
-    Console().print(table)
+    out.print(table)
 
 
 @quarantine_app.command("list")
@@ -334,7 +341,7 @@ def doctor(as_json: Json = False) -> None:
         print(json.dumps([asdict(c) for c in checks], ensure_ascii=False))
     else:
         for c in checks:
-            Console().print(f"{'[green]ok[/]  ' if c.ok else '[red]bad[/] '} {c.name}: {c.found}" + ("" if c.ok else f" — {c.todo}"), highlight=False)
+            out.print(f"{'[green]ok[/]  ' if c.ok else '[red]bad[/] '} {c.name}: {c.found}" + ("" if c.ok else f" — {c.todo}"), highlight=False)
     if not all(c.ok for c in checks):
         raise typer.Exit(5)
 

@@ -1,7 +1,5 @@
 """Assets of the path: raw/<source> is landing, clean/<target> is gate and publish, serving/serving_file is what Superset sees."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import Any
@@ -46,7 +44,7 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
         check_specs=[dg.AssetCheckSpec("gate", asset=["clean", target], blocking=True,
                                        description="Great Expectations và quy tắc từng dòng; tệp lớn không đạt thì bị chặn")],
     )
-    def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult[Any]:
+    def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
         s = platform.settings()
         reports = []
         with open_writer(s, f"dagster clean/{target}") as con:
@@ -83,7 +81,7 @@ def _served_keys() -> list[dg.AssetKey]:
 
 @dg.asset(key=["serving", "serving_file"], group_name="serving", kinds={"duckdb"}, pool=WRITER_POOL, deps=_served_keys(),
           description="Tệp DuckDB chỉ đọc mà Superset nhìn thấy; thay bằng một bước")
-def serving_file(platform: Platform) -> dg.MaterializeResult[Any]:
+def serving_file(platform: Platform) -> dg.MaterializeResult:
     """Builds the serving file of the newest marts and swaps it in."""
     s = platform.settings()
     served = publish_serving(s, served_tables(s), platform.as_of())

@@ -1,7 +1,5 @@
 """Jobs, the sensor that sees new files, and the nightly upkeep."""
 
-from __future__ import annotations
-
 import os
 
 import dagster as dg

@@ -1,7 +1,5 @@
 """The dbt project as assets: key = schema / table, the same in lake, dbt, docs and Superset."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from typing import Any
@@ -11,7 +9,7 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 
 from lake.lake import lock
 from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.marts import dbt_vars, plan, record, target_dir
+from orchestration.marts import dbt_vars, manifest, plan, record, target_dir
 from tnmt.settings import settings
 
 
@@ -32,7 +30,7 @@ def marts_assets() -> dg.AssetsDefinition:
     s = settings()
     project = DbtProject(project_dir=s.dbt_project, profiles_dir=s.dbt_project, target_path=target_dir(s))
 
-    @dbt_assets(manifest=target_dir(s) / "manifest.json", project=project, dagster_dbt_translator=Translator(), name="dbt", pool=WRITER_POOL)
+    @dbt_assets(manifest=manifest(s), project=project, dagster_dbt_translator=Translator(), name="dbt", pool=WRITER_POOL)
     def marts(context: dg.AssetExecutionContext, dbt: DbtCliResource, platform: Platform) -> Iterator[Any]:
         where = platform.settings()
         as_of = platform.as_of()

@@ -1,8 +1,9 @@
 """Resources: which platform, and what time it is. Runs read no clock but this one."""
 
-from __future__ import annotations
-
+import os
+import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -46,11 +47,10 @@ class OfflineDbt(DbtCliResource):
 
 def resources() -> dict[str, Any]:
     """Resources by name."""
-    import os
-
     s = settings()
     os.environ.update(dbt_environment(s))
     return {
         "platform": Platform(),
-        "dbt": OfflineDbt(project_dir=str(s.dbt_project), profiles_dir=str(s.dbt_project), target_path=target_dir(s)),
+        "dbt": OfflineDbt(project_dir=str(s.dbt_project), profiles_dir=str(s.dbt_project), target_path=target_dir(s),
+                          dbt_executable=str(Path(sys.executable).parent / "dbt")),
     }

@@ -1,0 +1,117 @@
+"""What the platform needs, checked one by one; each failure says what to do."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from ingestion.contract import ContractError
+from ingestion.ingest import contracts_of
+from lake.extensions import NAMES, ExtensionMissing, link_extensions
+from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, open_reader
+from lake.serving import current
+from quality.rules import SuiteError, load_suite, rules_of
+from tnmt.settings import ROOT, Settings
+
+FREE_BYTES = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    name: str
+    ok: bool
+    found: str
+    todo: str = ""
+
+
+def examine(settings: Settings) -> list[Check]:
+    """All checks, in the order in which a failure would be met."""
+    return [_guard(name, check, settings) for name, check in CHECKS.items()]
+
+
+def _guard(name: str, check: Callable[[Settings], Check], settings: Settings) -> Check:
+    try:
+        return check(settings)
+    except (LakeError, ContractError, SuiteError, ExtensionMissing, duckdb.Error, OSError) as error:
+        return Check(name, False, str(error).splitlines()[0], "see the message")
+
+
+def _python(settings: Settings) -> Check:
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return Check("python", version in ("3.11", "3.12"), version, "install Python 3.11 or 3.12 and run `make clean run`")
+
+
+def _disk(settings: Settings) -> Check:
+    folder = settings.home if settings.home.exists() else settings.home.parent
+    free = shutil.disk_usage(folder).free
+    return Check("disk", free > FREE_BYTES, f"{free / 2**30:.1f} GiB free at {folder}", "free some space: 2 GiB are the least")
+
+
+def _extensions(settings: Settings) -> Check:
+    link_extensions(settings.extensions)
+    with duck(settings) as con:
+        for name in NAMES:
+            con.execute(f"LOAD {name}")
+    return Check("duckdb extensions", True, f"DuckDB {duckdb.__version__}: {', '.join(NAMES)}")
+
+
+def _contracts(settings: Settings) -> Check:
+    contracts = contracts_of(settings)
+    for contract in contracts.values():
+        suite = load_suite(contract.suite_name, settings.suite_dirs)
+        if suite is None and contract.suite is not None:
+            return Check("contracts", False, f"{contract.source} names suite {contract.suite}, which is not there", f"add quality/suites/{contract.suite}.json")
+        if suite is not None:
+            rules_of(suite)
+    return Check("contracts", True, f"{len(contracts)} sources, their suites compile")
+
+
+def _lake(settings: Settings) -> Check:
+    if not exists(settings):
+        return Check("lake", False, f"none under {settings.home}", "run `tnmt init`")
+    with open_reader(settings) as con:
+        return Check("lake", True, f"{'SQLite' if settings.is_sqlite else 'PostgreSQL'} catalog, snapshot {latest_snapshot(con)}")
+
+
+def _closed(settings: Settings) -> Check:
+    folders = [settings.lake_dir, settings.landing / "closed", settings.home / "secrets"]
+    if "://" not in settings.data_path:
+        folders += [Path(settings.data_path) / name for name in CLOSED_SCHEMAS]
+    open_ones = [str(f) for f in folders if f.exists() and stat.S_IMODE(f.stat().st_mode) & 0o077]
+    return Check("personal data", not open_ones, "closed folders are readable by their owner only" if not open_ones else f"open to others: {', '.join(open_ones)}",
+                 "chmod 700 these folders")
+
+
+def _serving(settings: Settings) -> Check:
+    path = current(settings)
+    if path is None:
+        return Check("serving file", False, "none yet", "run `tnmt run`")
+    with duckdb.connect(str(path), read_only=True) as con:
+        as_of = con.execute("SELECT as_of FROM serving_info").fetchall()[0][0]
+    return Check("serving file", True, f"{path.name}, as of {as_of}")
+
+
+def _superset(settings: Settings) -> Check:
+    there = (ROOT / ".superset" / "bin" / "python").exists()
+    return Check("superset", there, "environment is there" if there else "environment is missing", "run `make superset`")
+
+
+def _telemetry(settings: Settings) -> Check:
+    loud = [n for n, off in (("DBT_SEND_ANONYMOUS_USAGE_STATS", ("false", "False", "0")), ("DAGSTER_DISABLE_TELEMETRY", ("1", "true")))
+            if os.environ.get(n) is not None and os.environ[n] not in off]
+    return Check("telemetry", not loud, "off" if not loud else f"switched on by {', '.join(loud)}", "unset these variables")
+
+
+CHECKS: dict[str, Callable[[Settings], Check]] = {
+    "python": _python, "disk": _disk, "duckdb extensions": _extensions, "contracts": _contracts, "lake": _lake, "personal data": _closed,
+    "serving file": _serving, "superset": _superset, "telemetry": _telemetry,
+}

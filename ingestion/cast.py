@@ -128,7 +128,10 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
         return f"CASE WHEN {exact} = floor({exact}) THEN TRY_CAST({exact} AS {column.sql_type}) END"
     expr = f"TRY_CAST({number} AS {column.sql_type})"
     if column.source_unit and column.unit and (factor := conversion(column.source_unit, column.unit)) != 1:
-        expr = f"TRY_CAST(TRY_CAST({number} AS DECIMAL(28,10)) * {factor:f}::DECIMAL(18,8) AS {column.sql_type})"
+        # 12 digits before the point times any known factor stays within 38: garbage becomes NULL, never an overflow
+        digits = factor.normalize().as_tuple()
+        scale = max(0, -int(digits.exponent))
+        expr = f"TRY_CAST(TRY_CAST({number} AS DECIMAL(22,10)) * {factor:f}::DECIMAL({10 + scale if factor >= 1 else scale + 1},{scale}) AS {column.sql_type})"
         if kind == "double":
             expr = f"TRY_CAST({number} AS DOUBLE) * {factor:f}"
     return expr

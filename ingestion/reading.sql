@@ -18,7 +18,7 @@ placed AS (
 )
 SELECT
     p.station_id, p.name_in_file, p.unit_in_file, p.matrix,
-    c.parameter, u.unit, CAST(u.factor AS DECIMAL(18, 9)) AS factor, CAST(u."offset" AS DECIMAL(18, 9)) AS shift,
+    c.parameter, u.unit, CAST(u.factor AS DECIMAL(16, 10)) AS factor, CAST(u."offset" AS DECIMAL(16, 10)) AS shift,
     r.range_min, r.range_max
 FROM placed AS p
 -- a parameter is known where the matrix of the station has it
@@ -39,7 +39,7 @@ WITH scaled AS (
         nullif(t.status, '') AS status,
         CASE
             WHEN s.factor = 1 AND s.shift = 0 THEN t.value
-            ELSE TRY_CAST(CAST(t.value AS DECIMAL(18, 6)) * s.factor + s.shift AS DECIMAL(18, 6))
+            ELSE TRY_CAST(CAST(t.value AS DECIMAL(22, 6)) * s.factor + s.shift AS DECIMAL(18, 6))
         END AS value_reported
     FROM {table} AS t
     LEFT JOIN spelling AS s

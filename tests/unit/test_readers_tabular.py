@@ -93,7 +93,7 @@ def test_a_wide_export_keeps_its_parameter_columns(con: duckdb.DuckDBPyConnectio
     (b"", {}, "empty_file", "0 byte"),
     (b"\xef\xbb\xbf", {}, "empty_file", "3 byte"),
     (b"\n\n", {"header_row": 9}, "header_missing", "ngắn hơn"),
-    (HEADER.encode() + b"a\0;1;2\n", {}, "binary_file", "vị trí 22"),
+    (HEADER.encode() + b"a\0;1;2\n", {}, "binary_file", "vị trí 19"),
     (HEADER.encode("utf-16"), {}, "wrong_encoding", "UTF-16"),
     (unicode_to_cp1258(HEADER), {}, "wrong_encoding", "0xde ở vị trí 2"),
     (HEADER.encode(), {"encoding": "windows-1258"}, "wrong_encoding", "UTF-8"),

@@ -1,0 +1,351 @@
+"""The dashboard as its readers see it: every chart in a real browser, and what each role may and may not do."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import duckdb
+import pytest
+import requests
+import yaml
+
+from tests.support import need
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTHON = ROOT / ".superset/bin/python"
+MANAGE = ROOT / "dashboards/manage.py"
+CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
+SHOTS = Path(os.environ.get("TNMT_SHOTS", "/tmp/tnmt-shots"))
+DASHBOARD = "/superset/dashboard/toan-canh/"
+CHARTS = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT / "dashboards/assets/charts").glob("*.yaml")}
+ARGS = ["--no-sandbox", "--disable-gpu", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-quic",
+        "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"]
+
+# Each would show or change something that an analyst must not see or change.
+HOSTILE = [
+    "select * from read_csv('/etc/passwd')",
+    "select * from '/etc/passwd'",
+    "select * from read_text('/proc/self/environ')",
+    "copy (select 1) to '/tmp/evil.csv'",
+    "attach '/tmp/other.db' as s (type sqlite)",
+    "install httpfs",
+    "load sqlite_scanner",
+    "set enable_external_access=true",
+    "call query('select * from marts_core.dim_facility')",
+    "pivot marts_core.dim_facility on sector_vi using count(*)",
+    "unpivot marts_core.dim_facility on lon, lat into name n value v",
+    "select * from (pivot marts_core.dim_facility on sector_vi using count(*))",
+    "summarize marts_core.dim_facility",
+    "select * from (summarize marts_core.dim_facility)",
+    "select * from (describe marts_core.dim_facility)",
+    "select unnest((select list(p) from marts_core.dim_facility p))",
+    "set variable x=(select list(p) from marts_core.dim_facility p)",
+    "select getvariable('x')",
+    "explain analyze select * from marts_core.dim_facility",
+    "select * from query('from marts_core.dim_facility')",
+    "select * from query_table('marts_core.dim_facility')",
+    "select * from marts_core.dim_facility",
+    "with f as (from marts_core.dim_facility) select * from f",
+    "select * from duckdb_databases()",
+    "select * from duckdb_settings()",
+    "select * from sqlite_scan('superset.db', 'ab_user')",
+    "pragma database_list",
+    "pragma storage_info('marts_core.dim_facility')",
+    "show all tables",
+    "prepare p as select 1",
+    "vacuum",
+    "select 1; select 2",
+]
+
+
+def stand_in(path: Path) -> None:
+    """A serving file with a few made-up rows in every mart, columns as dbt declares them."""
+    values: dict[str, list[Any]] = {
+        "status": ["online", "late", "offline"], "status_vi": ["Đang truyền", "Chậm số liệu", "Mất kết nối"], "matrix": ["ambient_air"] * 3,
+        "matrix_vi": ["Không khí xung quanh", "Nước thải", "Khí thải"], "parameter": ["PM2.5"] * 3, "state": ["fresh", "late", "never"],
+        "state_vi": ["Đúng hạn", "Quá hạn", "Chưa nhận lần nào"], "lon": [106.6, 106.9, 107.1], "lat": [11.5, 11.8, 12.0], "is_latest": [True] * 3,
+        "day": ["2026-11-01", "2026-11-02", "2026-11-03"], "as_of": ["2026-11-04 08:00:00"] * 3, "commune_name": ["Xã A", "Xã B", "Phường C"],
+        "commune_code": ["1", "2", "3"], "statistic": ["24h"] * 3, "confidence": ["verified"] * 3, "land_use_group_vi": ["Nhóm đất nông nghiệp"] * 3,
+        "valid_from": ["2020-01-01"] * 3, "valid_to": [None] * 3,
+        "ring_json": [json.dumps([[x, 11.5], [x + 0.2, 11.5], [x + 0.2, 11.8], [x, 11.8], [x, 11.5]]) for x in (106.5, 106.8, 107.0)],
+    }
+    kinds: dict[str, list[Any]] = {
+        "varchar": ["a", "b", "c"], "date": ["2026-09-01", "2026-10-01", "2026-11-01"], "timestamp": ["2026-11-04 07:00:00"] * 3,
+        "boolean": [True, False, True], "double": [0.5, 0.9, 0.75],
+    }
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE TABLE serving_info AS SELECT TIMESTAMP '2026-11-04 08:00:00' AS as_of, 1::BIGINT AS snapshot_id")
+        for file in sorted((ROOT / "dbt_project/models/marts").glob("*/*.yml")):
+            for model in yaml.safe_load(file.read_text())["models"]:
+                table = f"marts_{file.parent.name}.{model['name']}"
+                columns = [(c["name"], c["data_type"]) for c in model["columns"]]
+                con.execute(f"CREATE SCHEMA IF NOT EXISTS marts_{file.parent.name}")
+                declared = ", ".join(f'"{n}" {t}' for n, t in columns)
+                con.execute(f"CREATE TABLE {table} ({declared})")
+                for i in range(3):
+                    con.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(columns))})", [values.get(n, kinds.get(t, [3, 2, 1]))[i] for n, t in columns])
+
+
+@dataclass
+class Superset:
+    """A running server and how to get in."""
+
+    base: str
+    home: Path
+    passwords: dict[str, str]
+
+    def api(self, user: str) -> Api:
+        """Logged in through the API."""
+        return Api(self.base, user, self.passwords[user])
+
+
+class Api:
+    """A session of one user."""
+
+    def __init__(self, base: str, user: str, password: str) -> None:
+        self.base, self.s = base, requests.Session()
+        answer = self.s.post(f"{base}/api/v1/security/login", json={"username": user, "password": password, "provider": "db"}, timeout=60)
+        answer.raise_for_status()
+        self.s.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        self.s.headers["X-CSRFToken"] = self.get("security/csrf_token/").json()["result"]
+        self.s.headers["Referer"] = base
+
+    def get(self, path: str) -> requests.Response:
+        """GET /api/v1/..."""
+        return self.s.get(f"{self.base}/api/v1/{path}", timeout=60)
+
+    def sql(self, text: str, database: int = 1) -> requests.Response:
+        """SQL Lab."""
+        body = {"database_id": database, "sql": text, "schema": "marts_environment", "runAsync": False, "queryLimit": 50}
+        return self.s.post(f"{self.base}/api/v1/sqllab/execute/", json=body, timeout=90)
+
+    def datasets(self) -> dict[str, int]:
+        """Ids by table name."""
+        return {d["table_name"]: d["id"] for d in self.get("dataset/?q=(page_size:100)").json()["result"]}
+
+    def data(self, dataset: int, columns: list[str], metrics: list[str], force: bool = False) -> requests.Response:
+        """A query of a chart."""
+        query = {"columns": columns, "metrics": metrics, "filters": [], "row_limit": 50}
+        body = {"datasource": {"id": dataset, "type": "table"}, "force": force, "queries": [query], "result_format": "json", "result_type": "full"}
+        return self.s.post(f"{self.base}/api/v1/chart/data", json=body, timeout=90)
+
+
+@pytest.fixture(scope="session")
+def superset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Superset]:
+    """Superset over a copy of the platform's serving file (TNMT_HOME), or over a stand-in."""
+    need("superset", PYTHON.exists(), "make superset builds the environment")
+    home = tmp_path_factory.mktemp("superset")
+    (home / "serving").mkdir()
+    file = home / "serving/serving-1.duckdb"
+    source = Path(os.environ.get("TNMT_HOME", "/nonexistent")) / "serving/serving.duckdb"
+    if source.exists():
+        shutil.copy(source, file)
+    else:
+        stand_in(file)
+    (home / "serving/serving.duckdb").symlink_to(file.name)
+    subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=300)
+    started = time.monotonic()
+    again = subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=60, capture_output=True, text=True)
+    assert time.monotonic() - started < 5, "a second set-up takes seconds"
+    passwords = json.loads((home / "superset/passwords.json").read_text())
+    assert "passwords.json" in again.stdout and not any(p in again.stdout for p in passwords.values())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen([PYTHON, MANAGE, "serve", "--home", home, "--port", str(port)], stdout=log, stderr=subprocess.STDOUT)
+        try:
+            base = f"http://127.0.0.1:{port}"
+            end = time.monotonic() + 120
+            while True:
+                try:
+                    if requests.get(f"{base}/health", timeout=5).ok:
+                        break
+                except requests.RequestException:
+                    pass
+                assert server.poll() is None and time.monotonic() < end, (home / "server.log").read_text()[-3000:]
+                time.sleep(0.3)
+            yield Superset(base, home, passwords)
+        finally:
+            server.terminate()
+            server.wait(30)
+
+
+LOOK = """() => [...document.querySelectorAll('.dashboard-chart')].map(e => {
+  const cell = e.closest('[data-test-viz-type], .dashboard-component-chart-holder') || e
+  return {title: (cell.querySelector('[data-test=editable-title], .header-title') || {}).innerText || '',
+          error: !!cell.querySelector('.ant-alert-error, [data-test=error-alert], .ant-alert-warning'),
+          empty: !!cell.querySelector('.ant-empty, [data-test=empty-state]') || /Không có dữ liệu|No data|No results/i.test(cell.innerText),
+          drawn: !!cell.querySelector('canvas, svg.chart, table, .header-line, .deckgl-wrapper, #deckgl-wrapper')}})"""
+
+
+def test_every_chart_shows_to_the_leader(superset: Superset) -> None:
+    """Each chart of the dashboard draws data, the browser asks nobody else, and nothing is refused."""
+    need("browser", CHROMIUM.exists(), "Debian: apt-get install chromium")
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+    from playwright.sync_api import sync_playwright
+
+    bad: set[tuple[int, str]] = set()
+    foreign: set[str] = set()
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    with sync_playwright() as pw:
+        browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000}, locale="vi-VN")
+        page.on("response", lambda r: bad.add((r.status, urlparse(r.url).path)) if r.status >= 400 else None)
+        page.on("requestfinished", lambda r: foreign.add(urlparse(r.url).netloc) if r.url.startswith("http") and not r.url.startswith(superset.base) else None)
+        for last in (False, True):  # the session is sometimes lost right after the first log-in
+            page.goto(f"{superset.base}/login/")
+            page.fill("input#username", "lanhdao")
+            page.fill("input#password", superset.passwords["lanhdao"])
+            page.keyboard.press("Enter")
+            try:
+                page.wait_for_url(lambda u: "/login" not in u, timeout=20_000)
+                break
+            except PlaywrightTimeout:
+                if last:
+                    raise
+        page.goto(superset.base + DASHBOARD)
+        page.wait_for_selector(".dashboard-chart", timeout=60_000)
+        page.screenshot(path=SHOTS / "dashboard-top.png")
+        for _ in range(3):
+            height = page.evaluate("document.documentElement.scrollHeight")
+            for y in range(0, height, 500):
+                page.evaluate(f"window.scrollTo(0, {y})")
+                page.wait_for_timeout(150)
+            end, still = time.monotonic() + 90, 0
+            while still < 4 and time.monotonic() < end:
+                page.wait_for_timeout(300)
+                still = 0 if page.locator(".loading, [data-test=loading-indicator], .ant-spin-spinning").count() else still + 1
+            if page.locator(".dashboard-chart").count() == len(CHARTS):
+                break
+        page.evaluate("window.scrollTo(0, 0)")
+        page.set_viewport_size({"width": 1600, "height": min(page.evaluate("document.documentElement.scrollHeight") + 50, 8000)})
+        page.wait_for_timeout(3000)
+        page.screenshot(path=SHOTS / "dashboard.png", full_page=True)
+        charts = page.evaluate(LOOK)
+        text = page.inner_text("body")
+        browser.close()
+    assert {c["title"] for c in charts} == {c["slice_name"] for c in CHARTS.values()}
+    assert not [c for c in charts if c["error"] or c["empty"] or not c["drawn"]]
+    assert not bad
+    assert not foreign
+    assert not [word for word in ("Invalid Date", "NaN", "undefined") if word in text]
+
+
+def test_every_dataset_answers(superset: Superset) -> None:
+    """All columns and all metrics of every dataset run."""
+    api = superset.api("admin")
+    ids = api.datasets()
+    assert len(ids) == len(list((ROOT / "dashboards/assets/datasets").glob("*.yaml")))
+    for name, number in ids.items():
+        known = api.get(f"dataset/{number}").json()["result"]
+        for columns, metrics in (([c["column_name"] for c in known["columns"]], []), ([], [m["metric_name"] for m in known["metrics"]])):
+            answer = api.data(number, columns, metrics)
+            assert answer.status_code == 200, (name, columns, metrics, answer.text[:300])
+            assert answer.json()["result"][0]["data"], name
+
+
+def test_a_new_serving_file_shows_at_once(superset: Superset) -> None:
+    """The cache of the old file does not answer for the new one."""
+    api = superset.api("admin")
+    number = api.datasets()["station_status"]
+
+    def stations() -> tuple[int, bool]:
+        result = api.data(number, [], ["stations"]).json()["result"][0]
+        return result["data"][0]["stations"], result["is_cached"]
+
+    before, _ = stations()
+    assert stations() == (before, True)
+    serving = superset.home / "serving"
+    old = (serving / "serving.duckdb").resolve()
+    shutil.copy(old, serving / "serving-2.duckdb")
+    with duckdb.connect(str(serving / "serving-2.duckdb")) as con:
+        con.execute("INSERT INTO marts_environment.station_status SELECT * FROM marts_environment.station_status LIMIT 1")
+    for target, expected in (("serving-2.duckdb", before + 1), (old.name, before)):
+        (serving / "new.link").symlink_to(target)
+        os.replace(serving / "new.link", serving / "serving.duckdb")
+        assert stations()[0] == expected
+    (serving / "serving-2.duckdb").unlink()
+
+
+def test_leadership_only_looks(superset: Superset) -> None:
+    """No SQL, no charts of one's own, no export, no accounts."""
+    api = superset.api("lanhdao")
+    assert api.sql("select 1").status_code in (401, 403, 404)
+    body = {"slice_name": "x", "datasource_id": 1, "datasource_type": "table", "viz_type": "table"}
+    assert api.s.post(f"{superset.base}/api/v1/chart/", json=body, timeout=30).status_code == 403
+    assert api.data(1, [], ["stations"]).status_code == 403
+    for path in ("database/", "security/users/", "security/roles/", "log/", "assets/export/"):
+        assert api.get(path).status_code in (401, 403, 404), path
+    anonymous = requests.get(superset.base + DASHBOARD, allow_redirects=False, timeout=30)
+    assert anonymous.status_code == 302 and "/login" in anonymous.headers["Location"]
+    assert requests.post(f"{superset.base}/api/v1/chart/data", json={}, timeout=30).status_code in (400, 401, 403)
+    assert requests.get(f"{superset.base}/swagger/v1", timeout=30, allow_redirects=False).status_code != 200
+
+
+@pytest.fixture(scope="module")
+def analyst(superset: Superset) -> Api:
+    """The analyst's session."""
+    return superset.api("chuyenvien")
+
+
+@pytest.mark.parametrize("statement", HOSTILE)
+def test_hostile_sql_is_refused(analyst: Api, statement: str) -> None:
+    """What gets around Superset's checks of tables does not get through."""
+    answer = analyst.sql(statement)
+    assert answer.status_code != 200, answer.text[:300]
+
+
+@pytest.mark.parametrize("statement", [
+    "select matrix_vi, count(*) from marts_environment.station_status group by all",
+    "with s as (select * from marts_environment.station_status) select count(*) from s join marts_environment.reading_daily using (station_id)",
+    "from marts_core.commune_map select commune_name qualify row_number() over (partition by commune_code order by part) = 1",
+    "select * from range(3)",
+])
+def test_plain_sql_is_answered(analyst: Api, statement: str) -> None:
+    """The analyst's own work is not in the way of the guard."""
+    answer = analyst.sql(statement)
+    assert answer.status_code == 200, answer.text[:300]
+
+
+def test_audit_holds_no_password(superset: Superset, analyst: Api) -> None:
+    """Changing one's password leaves a record, but not the password."""
+    fresh = "Moi-Truong-2026-xyz"
+    assert analyst.s.put(f"{superset.base}/api/v1/me/", json={"password": "short"}, timeout=30).status_code == 400
+    assert analyst.s.put(f"{superset.base}/api/v1/me/", json={"password": fresh}, timeout=30).status_code == 200
+    with sqlite3.connect(superset.home / "superset/superset.db") as con:
+        records = [r[0] or "" for r in con.execute("SELECT json FROM logs")]
+    assert any('"***"' in r for r in records)
+    assert not any(fresh in r for r in records)
+
+
+def test_secrets_are_private(superset: Superset) -> None:
+    """Nobody but the owner reads the state folder."""
+    state = superset.home / "superset"
+    assert state.stat().st_mode & 0o077 == 0
+    for name in ("secret_key", "guest_secret", "passwords.json", "superset.db"):
+        assert (state / name).stat().st_mode & 0o077 == 0, name
+    log = (superset.home / "server.log").read_text()
+    assert not any(p in log for p in superset.passwords.values())
+
+
+def test_lock_out_and_rate_limit(superset: Superset) -> None:
+    """Five failures lock the account, whatever comes next; more attempts than ten a minute are refused."""
+    def attempt(user: str, password: str) -> int:
+        body = {"username": user, "password": password, "provider": "db"}
+        return requests.post(f"{superset.base}/api/v1/security/login", json=body, timeout=60).status_code
+
+    assert [attempt("kysu", "wrong") for _ in range(5)] == [401] * 5
+    assert attempt("kysu", superset.passwords["kysu"]) == 401
+    assert 429 in [attempt("nobody", "x") for _ in range(12)]

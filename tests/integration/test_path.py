@@ -1,0 +1,129 @@
+"""The whole path on the sample: every promise of the ledger, to the row."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from datetime import timedelta
+
+import duckdb
+import pytest
+
+from ingestion.ingest import ingest
+from lake.serving import current
+from orchestration.run import run
+from tests.conftest import AS_OF, Platform
+
+
+def test_rows_reconcile_for_every_delivery(platform: Platform) -> None:
+    off = platform.rows("""
+        SELECT name, rows_read, rows_accepted, rows_duplicate, rows_quarantined FROM lake.ops.delivery
+        WHERE rows_read IS DISTINCT FROM rows_accepted + rows_duplicate + rows_quarantined""")
+    assert off == []
+    assert platform.rows("SELECT count(*) FROM lake.ops.delivery WHERE status = 'landed'") == [(0,)]
+
+
+def test_counts_are_those_of_the_manifest(platform: Platform) -> None:
+    got = {s: (files, rows, bad, twice) for s, files, rows, bad, twice in platform.rows("""
+        SELECT source, count(*), sum(rows_read)::BIGINT, sum(rows_quarantined)::BIGINT, sum(rows_duplicate)::BIGINT FROM lake.ops.delivery GROUP BY source""")}
+    manifest = platform.manifest
+    assert set(manifest.files) <= set(got)
+    for source, files in manifest.files.items():
+        bad = sum(manifest.quarantined.get(source, {}).values())
+        assert got[source] == (files, manifest.rows[source], bad, manifest.duplicates[source]), source
+
+
+def test_quarantine_is_exact(platform: Platform) -> None:
+    got: dict[str, Counter[str]] = {}
+    for source, reasons in platform.rows("SELECT source, reasons FROM lake.quarantine.row"):
+        assert len(reasons) == 1, (source, reasons)
+        got.setdefault(source, Counter())[reasons[0]] += 1
+    promised = {s: Counter({r: n for r, n in c.items() if n}) for s, c in platform.manifest.quarantined.items()}
+    assert got == {s: c for s, c in promised.items() if c}
+
+
+def test_every_quarantined_row_is_reachable_with_line_text_and_reason(platform: Platform) -> None:
+    assert platform.rows("""
+        SELECT q.* FROM lake.quarantine.row AS q LEFT JOIN lake.ops.delivery AS d USING (delivery_id)
+        WHERE d.delivery_id IS NULL OR q.line IS NULL OR q.raw_text IS NULL OR len(q.reasons) = 0 OR q.details IS NULL""") == []
+
+
+def test_conflicting_values_are_kept_and_flagged(platform: Platform) -> None:
+    flagged = platform.rows("SELECT station_id, parameter, measured_at, value_reported FROM lake.clean.reading WHERE conflict")
+    assert len(flagged) == platform.manifest.conflicts["station_txt"]
+    other = platform.rows("SELECT h.value_reported FROM lake.clean.reading_history AS h JOIN lake.clean.reading AS r "
+                          "USING (station_id, parameter, measured_at) WHERE r.conflict")
+    assert len(other) == 1 and other[0][0] != flagged[0][3]
+    assert 77.7 in (float(flagged[0][3]), float(other[0][0]))
+
+
+def test_device_error_is_never_a_zero(platform: Platform) -> None:
+    assert platform.rows("SELECT count(*) FROM lake.clean.reading WHERE status = '02' AND (value_reported IS NOT NULL OR value_valid IS NOT NULL)") == [(0,)]
+    assert platform.rows("SELECT count(*) > 0 FROM lake.clean.reading WHERE reason = 'out_of_range' AND value_reported IS NOT NULL AND value_valid IS NULL") == [(True,)]
+
+
+def test_a_figure_leads_back_to_the_byte(platform: Platform) -> None:
+    station, measured, value, delivery, line = platform.rows("""
+        SELECT station_id, measured_at, value_reported, _delivery_id, _line FROM lake.clean.reading
+        WHERE _source = 'station_txt' AND parameter = 'pH' AND status = '00' ORDER BY ALL LIMIT 1""")[0]
+    content = platform.rows(f"SELECT content FROM lake.raw.file WHERE delivery_id = '{delivery}'")[0][0]
+    text = bytes(content).decode("utf-8-sig").splitlines()[line - 1].split("\t")
+    assert float(text[1].replace(",", ".")) == float(value)
+    assert text[3] == f"{measured:%Y%m%d%H%M%S}"
+    assert platform.rows(f"SELECT name LIKE '%{station}%' FROM lake.ops.delivery WHERE delivery_id = '{delivery}'") == [(True,)]
+
+
+def test_nothing_new_nothing_done(platform: Platform) -> None:
+    before = current(platform.settings)
+    ran = run(platform.settings, now=AS_OF, as_of=AS_OF, run_id="second")
+    assert not ran.ingested.changed
+    assert ran.built is not None and not ran.built.done
+    assert ran.served is not None and not ran.served.fresh
+    assert current(platform.settings) == before
+
+
+def test_the_serving_file_holds_every_mart_and_no_person(platform: Platform) -> None:
+    path = current(platform.settings)
+    assert path is not None
+    with duckdb.connect(str(path), read_only=True) as con:
+        tables = {f"{s}.{t}": c for s, t, c in con.execute(
+            "SELECT schema_name, table_name, estimated_size FROM duckdb_tables() WHERE schema_name LIKE 'marts_%'").fetchall()}
+        assert {"marts_environment.reading_daily", "marts_land.land_use_area", "marts_scans.scan_coverage", "marts_procedures.dossier_overdue",
+                "marts_programme.indicator_progress", "marts_operations.source_freshness"} <= set(tables)
+        assert [t for t, rows in tables.items() if rows == 0] == []
+        columns = con.execute("SELECT DISTINCT column_name FROM duckdb_columns() WHERE schema_name LIKE 'marts_%'").fetchall()
+        assert con.execute("SELECT as_of FROM serving_info").fetchall() == [(AS_OF,)]
+    manifest = json.loads((platform.settings.home / "dbt" / "manifest.json").read_text())
+    personal = {c["name"] for n in manifest["nodes"].values() for c in n["columns"].values()
+                if {**c.get("config", {}).get("meta", {}), **c.get("meta", {})}.get("is_personal")}
+    assert not personal & {c[0] for c in columns}
+
+
+def test_a_register_that_comes_late_frees_what_waited_for_it(home) -> None:
+    """Readings whose station nobody knows wait in quarantine; the register that names it sends them on."""
+    from datetime import date
+
+    from simulator.sample import generate
+    from simulator.size import SIZES
+
+    generate(home.inbox, home.reference, 1, date(2026, 3, 24), SIZES["XS"])
+    register = home.inbox / "station_register"
+    aside = home.home / "aside"
+    register.rename(aside)
+    first = ingest(home, now=AS_OF, run_id="a", only=["station_hourly"])
+    assert first.loaded["station_hourly"].rows_accepted == 0
+    aside.rename(register)
+    second = ingest(home, now=AS_OF + timedelta(minutes=5), run_id="b", only=["station_register", "station_channel_register", "station_hourly"])
+    assert second.loaded["station_hourly"].rows_accepted == first.loaded["station_hourly"].rows_read
+    assert second.loaded["station_hourly"].rows_quarantined == 0
+
+
+@pytest.mark.parametrize("table", ["parcel", "commune_boundary"])
+def test_geometry_is_kept_with_its_crs(platform: Platform, table: str) -> None:
+    assert platform.rows(f"SELECT DISTINCT crs FROM lake.clean.{table}") == [("EPSG:9212",)]
+    if table == "parcel":
+        named = {t["where"]: t["trap"] for t in platform.manifest.traps if t["source"] == "parcel_gpkg"}
+        wrong = {r[0] for r in platform.rows("SELECT parcel_id FROM lake.clean.parcel WHERE abs(geometry_area_m2 - area_m2) > greatest(1, 0.01 * area_m2)")}
+        assert wrong <= set(named) and "area attribute is not the area of the geometry" in {named[w] for w in wrong}
+        bent = platform.rows("SELECT parcel_id FROM lake.clean.parcel WHERE NOT ST_IsValid(geometry)")
+        assert [named[b[0]] for b in bent] == ["bow-tie"]

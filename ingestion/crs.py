@@ -82,7 +82,7 @@ def _projection(system: CRS) -> dict[str, float]:
     """Method, parameters in metres and radians, and unit of a projected CRS; empty where it has none."""
     if not system.is_projected or system.coordinate_operation is None:
         return {}
-    parameters = {_plain(p.name): p.value * p.unit_conversion_factor for p in system.coordinate_operation.params}
+    parameters = {_plain(p.name): float(p.value) * p.unit_conversion_factor for p in system.coordinate_operation.params}
     return parameters | {_plain(system.coordinate_operation.method_name): 0.0, "unit": system.axis_info[0].unit_conversion_factor}
 
 

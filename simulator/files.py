@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,9 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], 
     path.write_bytes(encode(buffer.getvalue()) if encode else buffer.getvalue().encode())
 
 
-def write_vector(path: Path, layer: str, columns: dict[str, Sequence[Any]], geometry: Sequence[Any], *, driver: str = "GPKG",
-                 crs: str = "EPSG:9212", **options: Any) -> None:
+def write_vector(
+    path: Path, layer: str, columns: Mapping[str, Any], geometry: Sequence[Any], *, driver: str = "GPKG", crs: str = "EPSG:9212", **options: Any
+) -> None:
     """A vector file of polygons. GeoPackage keeps the time of its last change: that is fixed too."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": "2026-01-01T00:00:00.000Z"})
@@ -52,8 +53,19 @@ def write_vector(path: Path, layer: str, columns: dict[str, Sequence[Any]], geom
         shapes = np.asarray([s if s.geom_type == "MultiPolygon" else shapely.multipolygons([s]) for s in shapes], dtype=object)
     if "encoding" in options:
         # GDAL's Arrow writer turns text of another encoding into hexadecimal digits; the array writer does not
-        pyogrio.raw.write(path, shapely.to_wkb(shapes, output_dimension=2), [np.asarray(v, dtype=object if isinstance(v[0], str) else None) for v in columns.values()], list(columns), layer=layer,
-                          driver=driver, geometry_type="MultiPolygon" if many else "Polygon", crs=crs, **options)
+        pyogrio.raw.write(
+            path,
+            shapely.to_wkb(shapes, output_dimension=2),
+            [np.asarray(v, dtype=object if isinstance(v[0], str) else None) for v in columns.values()],
+            list(columns),
+            layer=layer,
+            driver=driver,
+            geometry_type="MultiPolygon" if many else "Polygon",
+            crs=crs,
+            **options,
+        )
         return
     table = pa.table({**{k: pa.array(v) for k, v in columns.items()}, "geometry": pa.array(shapely.to_wkb(shapes, output_dimension=2), pa.binary())})
-    pyogrio.write_arrow(table, path, layer=layer, driver=driver, geometry_name="geometry", geometry_type="MultiPolygon" if many else "Polygon", crs=crs, **options)
+    pyogrio.write_arrow(
+        table, path, layer=layer, driver=driver, geometry_name="geometry", geometry_type="MultiPolygon" if many else "Polygon", crs=crs, **options
+    )

@@ -5,24 +5,37 @@ from __future__ import annotations
 import re
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from simulator.files import write_csv, write_xlsx
+from simulator.indicators import NAMES
 from simulator.manifest import Manifest
 from simulator.province import Province, read_seed
 from simulator.size import Size
 
-_PROCEDURES = (("DK01", "Đăng ký, cấp giấy chứng nhận lần đầu", 20), ("DK02", "Đăng ký biến động chuyển nhượng", 8), ("DK03", "Cấp đổi giấy chứng nhận", 7),
-               ("DK04", "Tách thửa, hợp thửa", 12), ("DK05", "Chuyển mục đích sử dụng đất", 15), ("DK06", "Đăng ký thế chấp", 1))
-_STEPS = (("Tiếp nhận", "Trung tâm Phục vụ hành chính công"), ("Thẩm định", "Chi nhánh Văn phòng Đăng ký đất đai"), ("Trình ký", "Văn phòng Đăng ký đất đai"),
-          ("Trả kết quả", "Trung tâm Phục vụ hành chính công"))
+_PROCEDURES = (
+    ("DK01", "Đăng ký, cấp giấy chứng nhận lần đầu", 20),
+    ("DK02", "Đăng ký biến động chuyển nhượng", 8),
+    ("DK03", "Cấp đổi giấy chứng nhận", 7),
+    ("DK04", "Tách thửa, hợp thửa", 12),
+    ("DK05", "Chuyển mục đích sử dụng đất", 15),
+    ("DK06", "Đăng ký thế chấp", 1),
+)
+_STEPS = (
+    ("Tiếp nhận", "Trung tâm Phục vụ hành chính công"),
+    ("Thẩm định", "Chi nhánh Văn phòng Đăng ký đất đai"),
+    ("Trình ký", "Văn phòng Đăng ký đất đai"),
+    ("Trả kết quả", "Trung tâm Phục vụ hành chính công"),
+)
 
 
 def write(out: Path, province: Province, seed: int, end: date, size: Size, manifest: Manifest) -> None:
     """Writes dossiers and steps (CSV) of the year before `end`; some are late, some open and overdue."""
     rng = np.random.default_rng([seed, 17])
-    dossiers, steps = [], []
+    dossiers: list[list[Any]] = []
+    steps: list[list[Any]] = []
     for i in range(size.dossiers):
         code, name, days = _PROCEDURES[int(rng.integers(len(_PROCEDURES)))]
         commune = province.communes[int(rng.integers(len(province.communes)))]
@@ -31,25 +44,62 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
         taken = max(1, round(days * float(rng.lognormal(-0.25, 0.35))))
         finished: date | None = received + timedelta(days=taken)
         status = "Đã trả"
-        if finished and finished > end or (rng.random() < 0.015):
+        if (finished and finished > end) or rng.random() < 0.015:
             finished, status = None, "Đang xử lý"
         identity = f"{received:%y%m%d}-{i + 1:06d}"
-        dossiers.append([identity, code, name, commune.code, commune.new_code, f"{received:%d/%m/%Y}", f"{due:%d/%m/%Y}", f"{finished:%d/%m/%Y}" if finished else None,
-                         status, "Trực tuyến" if rng.random() < 0.62 else "Trực tiếp", None])
+        dossiers.append(
+            [
+                identity,
+                code,
+                name,
+                commune.code,
+                commune.new_code,
+                f"{received:%d/%m/%Y}",
+                f"{due:%d/%m/%Y}",
+                f"{finished:%d/%m/%Y}" if finished else None,
+                status,
+                "Trực tuyến" if rng.random() < 0.62 else "Trực tiếp",
+                None,
+            ]
+        )
         start = datetime.combine(received, datetime.min.time()) + timedelta(hours=8)
         for number, (step, unit) in enumerate(_STEPS, 1):
             stop = start + timedelta(days=taken / len(_STEPS))
-            done = finished is not None or stop.date() <= end and number < 3
-            steps.append([identity, number, step, unit, f"{start:%d/%m/%Y %H:%M}", f"{start + timedelta(days=days / len(_STEPS)):%d/%m/%Y %H:%M}",
-                          f"{stop:%d/%m/%Y %H:%M}" if done else None])
+            done = finished is not None or (stop.date() <= end and number < 3)
+            steps.append(
+                [
+                    identity,
+                    number,
+                    step,
+                    unit,
+                    f"{start:%d/%m/%Y %H:%M}",
+                    f"{start + timedelta(days=days / len(_STEPS)):%d/%m/%Y %H:%M}",
+                    f"{stop:%d/%m/%Y %H:%M}" if done else None,
+                ]
+            )
             if not done:
                 break
             start = stop
     dossiers[3][5] = "32/13/2026"
     manifest.trap("dossier", "a date that is none", dossiers[3][0], rows=1, reason="received_on_unreadable")
     stamp = f"{end:%Y%m%d}"
-    write_csv(out / "dossier" / f"ho_so_{stamp}.csv", ["Mã hồ sơ", "Mã thủ tục", "Tên thủ tục", "Mã xã (cũ)", "Mã xã", "Ngày tiếp nhận", "Ngày hẹn trả", "Ngày trả",
-                                                      "Trạng thái", "Hình thức", "Mã thửa"], dossiers)
+    write_csv(
+        out / "dossier" / f"ho_so_{stamp}.csv",
+        [
+            "Mã hồ sơ",
+            "Mã thủ tục",
+            "Tên thủ tục",
+            "Mã xã (cũ)",
+            "Mã xã",
+            "Ngày tiếp nhận",
+            "Ngày hẹn trả",
+            "Ngày trả",
+            "Trạng thái",
+            "Hình thức",
+            "Mã thửa",
+        ],
+        dossiers,
+    )
     write_csv(out / "dossier_step" / f"buoc_{stamp}.csv", ["Mã hồ sơ", "Bước", "Tên bước", "Đơn vị", "Bắt đầu", "Hạn", "Kết thúc"], steps)
     manifest.add("dossier", 1, len(dossiers))
     manifest.add("dossier_step", 1, len(steps))
@@ -69,8 +119,23 @@ def write_programme(out: Path, reference: Path, seed: int, end: date, manifest: 
             year, first = divmod(month - 3, 12)
             last = date(year + (first + 3) // 12, (first + 3) % 12 + 1, 1) - timedelta(days=1)
             reached = min(1.02, reached + float(rng.uniform(0.0, 0.06)))
-            rows.append([row["requirement_id"], row["requirement"], "%", f"{last.year}-Q{(last.month + 2) // 3}", last, target,
-                         None if rng.random() < 0.04 else round(target * reached, 1), "Văn phòng Sở", None])
-    write_xlsx(out / "programme_indicator" / f"chi_tieu_{end:%Y%m%d}.xlsx", "Chỉ tiêu",
-               ["Mã chỉ tiêu", "Tên chỉ tiêu", "Đơn vị tính", "Kỳ", "Ngày cuối kỳ", "Mục tiêu", "Thực hiện", "Đơn vị báo cáo", "Ghi chú"], rows)
+            rows.append(
+                [
+                    row["requirement_id"],
+                    NAMES.get(row["requirement_id"], row["requirement"]),
+                    "%",
+                    f"{last.year}-Q{(last.month + 2) // 3}",
+                    last,
+                    target,
+                    None if rng.random() < 0.04 else round(target * reached, 1),
+                    "Văn phòng Sở",
+                    None,
+                ]
+            )
+    write_xlsx(
+        out / "programme_indicator" / f"chi_tieu_{end:%Y%m%d}.xlsx",
+        "Chỉ tiêu",
+        ["Mã chỉ tiêu", "Tên chỉ tiêu", "Đơn vị tính", "Kỳ", "Ngày cuối kỳ", "Mục tiêu", "Thực hiện", "Đơn vị báo cáo", "Ghi chú"],
+        rows,
+    )
     manifest.add("programme_indicator", 1, len(rows))

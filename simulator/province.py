@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import random
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -24,13 +25,53 @@ PARAMETERS = {
     "ambient_air": ("Temp", "RH", "WindSpeed", "WindDir", "SolarRad", "TSP", "PM10", "PM2.5", "PM1", "NO", "NO2", "NOx", "SO2", "CO", "O3"),
 }
 RANGES = {
-    "pH": (0, 14), "Temp": (-10, 400), "RH": (0, 100), "WindDir": (0, 360), "SolarRad": (0, 1500), "WindSpeed": (0, 60), "O2": (0, 25),
-    "DO": (0, 25), "PM2.5": (0, 1000), "PM10": (0, 2000), "COD": (0, 5000), "TSS": (0, 5000),
+    "pH": (0, 14),
+    "Temp": (-10, 400),
+    "RH": (0, 100),
+    "WindDir": (0, 360),
+    "SolarRad": (0, 1500),
+    "WindSpeed": (0, 60),
+    "O2": (0, 25),
+    "DO": (0, 25),
+    "PM2.5": (0, 1000),
+    "PM10": (0, 2000),
+    "COD": (0, 5000),
+    "TSS": (0, 5000),
 }
-SECTORS = ("Chế biến cao su", "Chế biến hạt điều", "Tinh bột sắn", "Dệt nhuộm", "Chăn nuôi heo tập trung", "Khu công nghiệp", "Xi măng",
-           "Sản xuất gỗ", "Giấy và bao bì", "Xử lý chất thải")
-_WORDS = ("Bình Minh", "Phú Lợi", "Hưng Thịnh", "Tân Tiến", "Đại Lộc", "Thành Công", "Sông Bé", "Minh Hưng", "An Khang", "Việt Phát", "Hòa Bình",
-          "Trường Sơn", "Đông Á", "Nam Sơn", "Lộc An", "Phước Thịnh", "Quang Minh", "Thái Dương", "Hoàng Gia", "Tín Nghĩa")
+SECTORS = (
+    "Chế biến cao su",
+    "Chế biến hạt điều",
+    "Tinh bột sắn",
+    "Dệt nhuộm",
+    "Chăn nuôi heo tập trung",
+    "Khu công nghiệp",
+    "Xi măng",
+    "Sản xuất gỗ",
+    "Giấy và bao bì",
+    "Xử lý chất thải",
+)
+_WORDS = (
+    "Bình Minh",
+    "Phú Lợi",
+    "Hưng Thịnh",
+    "Tân Tiến",
+    "Đại Lộc",
+    "Thành Công",
+    "Sông Bé",
+    "Minh Hưng",
+    "An Khang",
+    "Việt Phát",
+    "Hòa Bình",
+    "Trường Sơn",
+    "Đông Á",
+    "Nam Sơn",
+    "Lộc An",
+    "Phước Thịnh",
+    "Quang Minh",
+    "Thái Dương",
+    "Hoàng Gia",
+    "Tín Nghĩa",
+)
 
 
 @dataclass(frozen=True)
@@ -97,19 +138,40 @@ def read_seed(reference: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def _places(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[tuple[float, float]]:
+    """Longitude and latitude of each old commune.
+
+    The source of the points confuses communes whose names differ by their tones alone (Lộc Thạnh, Lộc Thành): of those that
+    share a point, all but the one it suits best take the point of the new commune that kept their code.
+    """
+    later = {r["unit_code"]: (float(r["lon"]), float(r["lat"])) for r in new}
+    places = {r["unit_code"]: (float(r["lon"]), float(r["lat"])) for r in old}
+    sharing: dict[tuple[float, float], list[str]] = {}
+    for code, place in places.items():
+        sharing.setdefault(place, []).append(code)
+    for place, codes in sharing.items():
+        owner = min(codes, key=lambda code: math.dist(place, later[code])) if len(codes) > 1 else codes[0]
+        places |= {code: later[code] for code in codes if code != owner}
+    return [places[r["unit_code"]] for r in old]
+
+
 def _communes(reference: Path) -> list[Commune]:
     successor = {r["old_commune_code"]: r["new_commune_code"] for r in read_seed(reference, "commune_successor")}
-    rows = [r for r in read_seed(reference, "administrative_unit") if r["level"] == "commune" and r["valid_to"] == "2025-06-30"]
+    units = [r for r in read_seed(reference, "administrative_unit") if r["level"] == "commune"]
+    rows = [r for r in units if r["valid_to"] == "2025-06-30"]
+    places = _places(rows, [r for r in units if r["valid_from"] == "2025-07-01"])
     to_metres = Transformer.from_crs("EPSG:4326", "EPSG:9212", always_xy=True)
-    x, y = to_metres.transform([float(r["lon"]) for r in rows], [float(r["lat"]) for r in rows])
+    x, y = to_metres.transform([lon for lon, _ in places], [lat for _, lat in places])
     points = shapely.points(x, y)
     # no official polygons may be redistributed: cells around the points, inside a plausible outline
     outline = shapely.buffer(shapely.concave_hull(shapely.multipoints(points), ratio=0.25), 6_000).simplify(500)
     cells = shapely.get_parts(shapely.voronoi_polygons(shapely.multipoints(points), extend_to=outline))
     tree = shapely.STRtree(cells)
     inside = shapely.set_precision(shapely.intersection(cells[[int(tree.query(p, predicate="within")[0]) for p in points]], outline), 0.001)
-    return [Commune(r["unit_code"], r["unit_name"], r["parent_code"], successor[r["unit_code"]], float(r["lon"]), float(r["lat"]), polygon)
-            for r, polygon in zip(rows, inside, strict=True)]
+    return [
+        Commune(r["unit_code"], r["unit_name"], r["parent_code"], successor[r["unit_code"]], *place, polygon)
+        for r, place, polygon in zip(rows, places, inside, strict=True)
+    ]
 
 
 def build(reference: Path, seed: int, size: Size) -> Province:
@@ -129,11 +191,24 @@ def build(reference: Path, seed: int, size: Size) -> Province:
         commune = rng.choice(communes)
         lon, lat = commune.lon + rng.uniform(-0.02, 0.02), commune.lat + rng.uniform(-0.02, 0.02)
         sector = SECTORS[i % len(SECTORS)]
-        facilities.append(Facility(f"CS{i + 1:04d}", f"Công ty {rng.choice(_WORDS)} {rng.choice(_WORDS)} ({sector.lower()} {i + 1})", sector,
-                                   commune, lon, lat, float(rng.choice((200, 350, 500, 800, 1000, 1500, 2500, 5000, 10_000)))))
+        facilities.append(
+            Facility(
+                f"CS{i + 1:04d}",
+                f"Công ty {rng.choice(_WORDS)} {rng.choice(_WORDS)} ({sector.lower()} {i + 1})",
+                sector,
+                commune,
+                lon,
+                lat,
+                float(rng.choice((200, 350, 500, 800, 1000, 1500, 2500, 5000, 10_000))),
+            )
+        )
     stations: list[Station] = []
-    for matrix, count in (("wastewater", size.wastewater), ("emission", size.emission), ("surface_water", size.surface_water),
-                          ("ambient_air", size.ambient_air)):
+    for matrix, count in (
+        ("wastewater", size.wastewater),
+        ("emission", size.emission),
+        ("surface_water", size.surface_water),
+        ("ambient_air", size.ambient_air),
+    ):
         for i in range(count):
             facility = facilities[i % len(facilities)] if matrix in ("wastewater", "emission") else None
             commune = facility.commune if facility else communes[(i * 17 + 3) % len(communes)]
@@ -146,13 +221,39 @@ def build(reference: Path, seed: int, size: Size) -> Province:
                 unit = units[matrix, parameter]
                 odd = rng.random() < 0.25
                 names[parameter] = rng.choice([s for s in spellings.get(parameter, []) if s != "Flow"] or [parameter]) if odd else parameter
-                texts[parameter] = "" if parameter == "pH" and rng.random() < 0.5 else rng.choice(same_unit.get(unit, [unit])) if rng.random() < 0.3 else unit
-            standard, class_ = {"wastewater": ("QCVN 40:2011/BTNMT", rng.choice("AB")), "emission": ("QCVN 19:2009/BTNMT", "B"),
-                                "surface_water": ("QCVN 08-MT:2015/BTNMT", "B1"), "ambient_air": ("QCVN 05:2023/BTNMT", None)}[matrix]
-            label = f"{'Trạm nước thải' if matrix == 'wastewater' else 'Trạm khí thải'} {facility.name}" if facility else (
-                f"{'Trạm nước mặt' if matrix == 'surface_water' else 'Trạm không khí'} {commune.name}")
-            stations.append(Station(code, label, matrix, commune, lon, lat, facility, len(stations), names, texts, comma=rng.random() < 0.12,
-                                    line_end="\n" if rng.random() < 0.2 else "\r\n", bom=rng.random() < 0.08, standard=standard, standard_class=class_))
+                texts[parameter] = (
+                    "" if parameter == "pH" and rng.random() < 0.5 else rng.choice(same_unit.get(unit, [unit])) if rng.random() < 0.3 else unit
+                )
+            standard, class_ = {
+                "wastewater": ("QCVN 40:2011/BTNMT", rng.choice("AB")),
+                "emission": ("QCVN 19:2009/BTNMT", "B"),
+                "surface_water": ("QCVN 08-MT:2015/BTNMT", "B1"),
+                "ambient_air": ("QCVN 05:2023/BTNMT", None),
+            }[matrix]
+            label = (
+                f"{'Trạm nước thải' if matrix == 'wastewater' else 'Trạm khí thải'} {facility.name}"
+                if facility
+                else (f"{'Trạm nước mặt' if matrix == 'surface_water' else 'Trạm không khí'} {commune.name}")
+            )
+            stations.append(
+                Station(
+                    code,
+                    label,
+                    matrix,
+                    commune,
+                    lon,
+                    lat,
+                    facility,
+                    len(stations),
+                    names,
+                    texts,
+                    comma=rng.random() < 0.12,
+                    line_end="\n" if rng.random() < 0.2 else "\r\n",
+                    bom=rng.random() < 0.08,
+                    standard=standard,
+                    standard_class=class_,
+                )
+            )
     land_use = [r["land_use_code"] for r in read_seed(reference, "land_use_code")]
     return Province(communes, facilities, stations, units, land_use)
 
@@ -162,17 +263,79 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
     stamp = f"{end:%Y%m%d}"
     start = end - timedelta(days=size.hourly_days + size.file_days - 1)
     switch = datetime.combine(end - timedelta(days=size.file_days - 1), datetime.min.time())
-    write_xlsx(out / "facility_register" / f"co_so_{stamp}.xlsx", "Cơ sở",
-               ["Mã cơ sở", "Tên cơ sở", "Ngành nghề", "Mã xã (cũ)", "Mã xã (mới)", "Kinh độ", "Vĩ độ", "Công suất thiết kế (m3/ngày)", "Số GPMT", "Ngày GPMT"],
-               ([f.facility_id, f.name, f.sector, f.commune.code, f.commune.new_code, round(f.lon, 6), round(f.lat, 6), f.capacity,
-                 f"{100 + i}/GPMT-UBND", date(2023, 1 + i % 12, 1 + i % 28)] for i, f in enumerate(province.facilities)))
-    write_xlsx(out / "station_register" / f"tram_{stamp}.xlsx", "Trạm",
-               ["Mã trạm", "Tên trạm", "Mã cơ sở", "Loại trạm", "Mã xã (cũ)", "Mã xã (mới)", "Kinh độ", "Vĩ độ", "Quy chuẩn", "Cột", "Kq", "Kf", "Kp", "Kv",
-                "Ngày vận hành", "Ngày dừng", "Đầu mối liên hệ"],
-               ([s.code, s.name, s.facility.facility_id if s.facility else None, MATRICES[s.matrix], s.commune.code, s.commune.new_code,
-                 round(s.lon, 6), round(s.lat, 6), s.standard, s.standard_class, *([0.9, 1.1, None, None] if s.matrix == "wastewater" else
-                                                                                  [None, None, 1.0, 1.0] if s.matrix == "emission" else [None] * 4),
-                 date(2022, 1, 1), None, "Phòng Quan trắc"] for s in province.stations))
+    write_xlsx(
+        out / "facility_register" / f"co_so_{stamp}.xlsx",
+        "Cơ sở",
+        [
+            "Mã cơ sở",
+            "Tên cơ sở",
+            "Ngành nghề",
+            "Mã xã (cũ)",
+            "Mã xã (mới)",
+            "Kinh độ",
+            "Vĩ độ",
+            "Công suất thiết kế (m3/ngày)",
+            "Số GPMT",
+            "Ngày GPMT",
+        ],
+        (
+            [
+                f.facility_id,
+                f.name,
+                f.sector,
+                f.commune.code,
+                f.commune.new_code,
+                round(f.lon, 6),
+                round(f.lat, 6),
+                f.capacity,
+                f"{100 + i}/GPMT-UBND",
+                date(2023, 1 + i % 12, 1 + i % 28),
+            ]
+            for i, f in enumerate(province.facilities)
+        ),
+    )
+    write_xlsx(
+        out / "station_register" / f"tram_{stamp}.xlsx",
+        "Trạm",
+        [
+            "Mã trạm",
+            "Tên trạm",
+            "Mã cơ sở",
+            "Loại trạm",
+            "Mã xã (cũ)",
+            "Mã xã (mới)",
+            "Kinh độ",
+            "Vĩ độ",
+            "Quy chuẩn",
+            "Cột",
+            "Kq",
+            "Kf",
+            "Kp",
+            "Kv",
+            "Ngày vận hành",
+            "Ngày dừng",
+            "Đầu mối liên hệ",
+        ],
+        (
+            [
+                s.code,
+                s.name,
+                s.facility.facility_id if s.facility else None,
+                MATRICES[s.matrix],
+                s.commune.code,
+                s.commune.new_code,
+                round(s.lon, 6),
+                round(s.lat, 6),
+                s.standard,
+                s.standard_class,
+                *([0.9, 1.1, None, None] if s.matrix == "wastewater" else [None, None, 1.0, 1.0] if s.matrix == "emission" else [None] * 4),
+                date(2022, 1, 1),
+                None,
+                "Phòng Quan trắc",
+            ]
+            for s in province.stations
+        ),
+    )
     rows = []
     for s in province.stations:
         for parameter in PARAMETERS[s.matrix]:
@@ -181,10 +344,32 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
                 low, high = 0, 600
             name = s.names[parameter] if s.names[parameter] != parameter else None
             periods = [(60, datetime.combine(start, datetime.min.time()), switch), (5, switch, None)] if size.hourly_days else [(5, switch, None)]
-            rows += [[s.code, parameter, province.units[s.matrix, parameter], minutes, f"{since:%d/%m/%Y %H:%M}", f"{until:%d/%m/%Y %H:%M}" if until else "",
-                      name, low, high] for minutes, since, until in periods]
-    write_csv(out / "station_channel_register" / f"thong_so_{stamp}.csv",
-              ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"], rows)
-    write_vector(out / "commune_boundary" / f"ranh_gioi_xa_{stamp}.gpkg", "ranh_gioi_xa", {
-        "MAXA": [c.code for c in province.communes], "TENXA": [c.name for c in province.communes],
-        "MINHHOA": np.ones(len(province.communes), dtype=np.int32)}, [c.polygon for c in province.communes])
+            rows += [
+                [
+                    s.code,
+                    parameter,
+                    province.units[s.matrix, parameter],
+                    minutes,
+                    f"{since:%d/%m/%Y %H:%M}",
+                    f"{until:%d/%m/%Y %H:%M}" if until else "",
+                    name,
+                    low,
+                    high,
+                ]
+                for minutes, since, until in periods
+            ]
+    write_csv(
+        out / "station_channel_register" / f"thong_so_{stamp}.csv",
+        ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"],
+        rows,
+    )
+    write_vector(
+        out / "commune_boundary" / f"ranh_gioi_xa_{stamp}.gpkg",
+        "ranh_gioi_xa",
+        {
+            "MAXA": [c.code for c in province.communes],
+            "TENXA": [c.name for c in province.communes],
+            "MINHHOA": np.ones(len(province.communes), dtype=np.int32),
+        },
+        [c.polygon for c in province.communes],
+    )

@@ -33,22 +33,41 @@ def _pdf(number: int, pages: int, *, pdfa: bool, signed: bool, encrypted: bool) 
         _page(number + i).save(buffer, "JPEG", quality=40)
         page = pdf.add_blank_page(page_size=(595, 842))
         image = pikepdf.Stream(pdf, buffer.getvalue())
-        image.update(pikepdf.Dictionary(Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Image, Width=413, Height=585,
-                                        ColorSpace=pikepdf.Name.DeviceGray, BitsPerComponent=8, Filter=pikepdf.Name.DCTDecode))
+        image.update(
+            pikepdf.Dictionary(
+                Type=pikepdf.Name.XObject,
+                Subtype=pikepdf.Name.Image,
+                Width=413,
+                Height=585,
+                ColorSpace=pikepdf.Name.DeviceGray,
+                BitsPerComponent=8,
+                Filter=pikepdf.Name.DCTDecode,
+            )
+        )
         page.Resources = pikepdf.Dictionary(XObject=pikepdf.Dictionary(Im0=image))
         page.Contents = pikepdf.Stream(pdf, b"q 595 0 0 842 0 0 cm /Im0 Do Q")
     if pdfa:
-        xmp = ('<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-               '<rdf:Description rdf:about="" xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/"><pdfaid:part>2</pdfaid:part><pdfaid:conformance>B</pdfaid:conformance>'
-               '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>')
+        xmp = (
+            '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+            '<rdf:Description rdf:about="" xmlns:pdfaid="http://www.aiim.org/pdfa/ns/id/"><pdfaid:part>2</pdfaid:part><pdfaid:conformance>B</pdfaid:conformance>'
+            '</rdf:Description></rdf:RDF></x:xmpmeta><?xpacket end="w"?>'
+        )
         pdf.Root.Metadata = pikepdf.Stream(pdf, xmp.encode(), Type=pikepdf.Name.Metadata, Subtype=pikepdf.Name.XML)
     if signed:
-        field = pdf.make_indirect(pikepdf.Dictionary(FT=pikepdf.Name.Sig, T="ChuKy1", V=pikepdf.Dictionary(
-            Type=pikepdf.Name.Sig, Filter=pikepdf.Name("/Adobe.PPKLite"), SubFilter=pikepdf.Name("/adbe.pkcs7.detached"), Contents=b"\0" * 32)))
+        field = pdf.make_indirect(
+            pikepdf.Dictionary(
+                FT=pikepdf.Name.Sig,
+                T="ChuKy1",
+                V=pikepdf.Dictionary(
+                    Type=pikepdf.Name.Sig, Filter=pikepdf.Name("/Adobe.PPKLite"), SubFilter=pikepdf.Name("/adbe.pkcs7.detached"), Contents=b"\0" * 32
+                ),
+            )
+        )
         pdf.Root.AcroForm = pikepdf.Dictionary(Fields=pikepdf.Array([field]), SigFlags=3)
     out = io.BytesIO()
     if encrypted:
-        pdf.save(out, encryption=pikepdf.Encryption(owner="so-tnmt", user="", R=4))
+        # RC4 as old scanners use it: AES would begin with random bytes, and no two samples would be the same
+        pdf.save(out, encryption=pikepdf.Encryption(owner="so-tnmt", user="", R=3, aes=False, metadata=False), static_id=True)
     else:
         pdf.save(out, deterministic_id=True)
     return out.getvalue()
@@ -92,9 +111,25 @@ def write(out: Path, certificates: list[dict[str, Any]], seed: int, end: date, s
         path.write_bytes(data)
         if trap:
             manifest.trap("scan_file", trap, name)
-        rows.append([f"HSQ{n + 1:06d}", certificate["id"] if rng.random() < 0.93 else None, certificate["commune"], "Giấy chứng nhận" if kind == "pdf" else "Giấy tờ",
-                     name, "Có" if signed else "Không", f"Kho {n % 3 + 1}, kệ {n % 20 + 1}"])
+        rows.append(
+            [
+                f"HSQ{n + 1:06d}",
+                certificate["id"] if rng.random() < 0.93 else None,
+                certificate["commune"],
+                "Giấy chứng nhận" if kind == "pdf" else "Giấy tờ",
+                name,
+                "Có" if signed else "Không",
+                f"Kho {n % 3 + 1}, kệ {n % 20 + 1}",
+            ]
+        )
+        if n % 67 == 11:
+            lost = f"{certificate['commune']}/{certificate['serial'].replace(' ', '')}-GT-09.pdf"
+            manifest.trap("scan_dossier", "listed, but there is no such file", lost)
+            rows.append([f"HSQ{900_000 + n}", certificate["id"], certificate["commune"], "Giấy tờ", lost, "Không", None])
     manifest.add("scan_file", len(order), len(order))
-    write_csv(out / "scan_dossier" / f"ho_so_quet_{end:%Y%m%d}.csv",
-              ["Mã hồ sơ quét", "Mã GCN", "Mã xã", "Loại thành phần", "Tên tệp", "Đã ký số", "Vị trí lưu trữ"], rows)
+    write_csv(
+        out / "scan_dossier" / f"ho_so_quet_{end:%Y%m%d}.csv",
+        ["Mã hồ sơ quét", "Mã GCN", "Mã xã", "Loại thành phần", "Tên tệp", "Đã ký số", "Vị trí lưu trữ"],
+        rows,
+    )
     manifest.add("scan_dossier", 1, len(rows))

@@ -22,15 +22,40 @@ from simulator.size import Size
 
 # parameter: (usual value, share of a daily cycle, share of a yearly cycle, noise, decimals)
 _COURSE = {
-    "Flow_in": (42, 0.35, 0.05, 0.08, 1), "Flow_out": (40, 0.35, 0.05, 0.08, 1), "pH": (7.2, 0.02, 0.0, 0.01, 2), "Temp": (29, 0.10, 0.05, 0.02, 1),
-    "COD": (48, 0.18, 0.05, 0.10, 1), "TSS": (32, 0.15, 0.15, 0.12, 1), "NH4": (3.2, 0.2, 0.05, 0.12, 2), "Color": (45, 0.1, 0.05, 0.1, 0),
-    "PM": (95, 0.2, 0.0, 0.12, 1), "SO2": (160, 0.2, 0.0, 0.15, 1), "NOx": (310, 0.15, 0.0, 0.1, 1), "CO": (380, 0.2, 0.0, 0.15, 1),
-    "O2": (8.5, 0.08, 0.0, 0.05, 1), "P": (1004, 0.002, 0.002, 0.001, 1), "Flow": (65_000, 0.1, 0.0, 0.06, 0),
-    "DO": (5.8, 0.15, 0.05, 0.04, 2), "EC": (96, 0.05, 0.15, 0.05, 0), "Turbidity": (21, 0.1, 0.4, 0.2, 1), "N-NO3": (0.9, 0.1, 0.2, 0.1, 2),
-    "RH": (78, 0.15, 0.08, 0.03, 1), "WindSpeed": (1.8, 0.4, 0.1, 0.3, 1), "WindDir": (140, 0.3, 0.3, 0.3, 0), "SolarRad": (380, 1.0, 0.1, 0.15, 1),
-    "TSP": (88, 0.25, 0.3, 0.15, 1), "PM10": (52, 0.25, 0.3, 0.15, 1), "PM2.5": (30, 0.28, 0.35, 0.15, 1), "PM1": (19, 0.28, 0.35, 0.15, 1),
-    "NO": (9, 0.3, 0.1, 0.2, 1), "NO2": (21, 0.3, 0.1, 0.15, 1), "SO2_air": (14, 0.2, 0.1, 0.2, 1), "CO_air": (620, 0.25, 0.15, 0.12, 0),
-    "NOx_air": (32, 0.3, 0.1, 0.15, 1), "O3": (48, 0.5, 0.15, 0.12, 1), "Temp_stack": (148, 0.05, 0.0, 0.03, 1),
+    "Flow_in": (42, 0.35, 0.05, 0.08, 1),
+    "Flow_out": (40, 0.35, 0.05, 0.08, 1),
+    "pH": (7.2, 0.02, 0.0, 0.01, 2),
+    "Temp": (29, 0.10, 0.05, 0.02, 1),
+    "COD": (48, 0.18, 0.05, 0.10, 1),
+    "TSS": (32, 0.15, 0.15, 0.12, 1),
+    "NH4": (3.2, 0.2, 0.05, 0.12, 2),
+    "Color": (45, 0.1, 0.05, 0.1, 0),
+    "PM": (95, 0.2, 0.0, 0.12, 1),
+    "SO2": (160, 0.2, 0.0, 0.15, 1),
+    "NOx": (310, 0.15, 0.0, 0.1, 1),
+    "CO": (380, 0.2, 0.0, 0.15, 1),
+    "O2": (8.5, 0.08, 0.0, 0.05, 1),
+    "P": (1004, 0.002, 0.002, 0.001, 1),
+    "Flow": (65_000, 0.1, 0.0, 0.06, 0),
+    "DO": (5.8, 0.15, 0.05, 0.04, 2),
+    "EC": (96, 0.05, 0.15, 0.05, 0),
+    "Turbidity": (21, 0.1, 0.4, 0.2, 1),
+    "N-NO3": (0.9, 0.1, 0.2, 0.1, 2),
+    "RH": (78, 0.15, 0.08, 0.03, 1),
+    "WindSpeed": (1.8, 0.4, 0.1, 0.3, 1),
+    "WindDir": (140, 0.3, 0.3, 0.3, 0),
+    "SolarRad": (380, 1.0, 0.1, 0.15, 1),
+    "TSP": (88, 0.25, 0.3, 0.15, 1),
+    "PM10": (52, 0.25, 0.3, 0.15, 1),
+    "PM2.5": (30, 0.28, 0.35, 0.15, 1),
+    "PM1": (19, 0.28, 0.35, 0.15, 1),
+    "NO": (9, 0.3, 0.1, 0.2, 1),
+    "NO2": (21, 0.3, 0.1, 0.15, 1),
+    "SO2_air": (14, 0.2, 0.1, 0.2, 1),
+    "CO_air": (620, 0.25, 0.15, 0.12, 0),
+    "NOx_air": (32, 0.3, 0.1, 0.15, 1),
+    "O3": (48, 0.5, 0.15, 0.12, 1),
+    "Temp_stack": (148, 0.05, 0.0, 0.03, 1),
 }
 
 
@@ -82,13 +107,13 @@ def status(seed: int, station: Station, day: date, slots: int) -> tuple[npt.NDAr
     per_hour = slots // 24
     if (day.toordinal() + station.index) % 15 == 0:
         start = int(rng.integers(8, 16)) * per_hour
-        code[start: start + max(1, per_hour)] = 1
+        code[start : start + max(1, per_hour)] = 1
     if rng.random() < 0.05:
         start = int(rng.integers(0, slots - 4 * per_hour))
-        code[start: start + 3 * per_hour] = 2
+        code[start : start + 3 * per_hour] = 2
     if rng.random() < 0.10:
         start = int(rng.integers(0, slots - 2))
-        sent[start: start + int(rng.integers(1, 10 * per_hour))] = False
+        sent[start : start + int(rng.integers(1, 10 * per_hour))] = False
     return code, sent
 
 
@@ -112,8 +137,38 @@ def silent_from(station: Station, last: date) -> datetime | None:
     return None
 
 
-def _write_station(job: _Job, station: Station) -> tuple[int, int, int, int]:
-    """Writes one station; returns hourly files and rows, station files and rows."""
+def _last_day(station: Station, code: npt.NDArray[np.int8], sent: npt.NDArray[np.bool_], grid: npt.NDArray[np.float64]) -> dict[str, int]:
+    """What befalls a few devices on the last day of the sample, written into `code` and `grid`; name and first slot of each fault.
+
+    An error or a calibration that lasts to the end gives "status now" a story. A flat line and a spike look like
+    measurements: nothing in the file says that they are none.
+    """
+    slots = len(code)
+    faults: dict[str, int] = {}
+    if station.index % 29 == 1:
+        faults["device error until the end"] = first = slots * 22 // 24
+        code[first:] = 2
+    if station.index % 37 == 4:
+        faults["calibration until the end"] = first = slots * 47 // 48
+        code[first:] = 1
+    if station.index % 13 == 2:
+        faults["flat line for six hours"] = first = slots * 10 // 24
+        grid[first : slots * 16 // 24, 4] = grid[first, 4]
+    if station.index % 17 == 3:
+        faults["spike"] = first = slots * 14 // 24 + int(np.argmax(sent[slots * 14 // 24 :]))
+        grid[first, -1] *= 12
+    if _other_list(station):
+        faults["another list of parameters from noon"] = slots // 2
+    return faults
+
+
+def _other_list(station: Station) -> bool:
+    """Whether the station's logger is set up anew at noon of the last day: total nitrogen in the place of colour."""
+    return station.matrix == "wastewater" and station.index % 19 == 2
+
+
+def _write_station(job: _Job, station: Station) -> tuple[int, int, int, int, dict[str, str]]:
+    """Writes one station; returns hourly files and rows, station files and rows, and the first file of each fault."""
     parameters = PARAMETERS[station.matrix]
     labels = [station.names[p] for p in parameters]
     digits = [_course(station.matrix, p)[4] for p in parameters]
@@ -133,14 +188,18 @@ def _write_station(job: _Job, station: Station) -> tuple[int, int, int, int]:
     folder = job.out / "station_hourly"
     for month, lines in hourly.items():
         (folder / f"{station.code}_{month}_{job.hourly[-1]:%Y%m%d}.csv").write_text(
-            "Mã trạm;Thông số;Đơn vị;Thời gian;Giá trị;Trạng thái\r\n" + "\r\n".join(lines) + "\r\n", encoding="utf-8", newline="")
+            "Mã trạm;Thông số;Đơn vị;Thời gian;Giá trị;Trạng thái\r\n" + "\r\n".join(lines) + "\r\n", encoding="utf-8", newline=""
+        )
     files = rows = 0
     base = job.out / "station_txt" / station.code
     units = [station.units[p] for p in parameters]
     quiet = silent_from(station, job.files[-1]) if job.files else None
+    seen: dict[str, str] = {}
     for day in job.files:
         grid = values(job.seed, station, day, 288)
         code, sent = status(job.seed, station, day, 288)
+        is_last = day == job.files[-1]
+        faults = _last_day(station, code, sent, grid) if is_last else {}
         target = base / f"{day:%Y/%m/%d}"
         target.mkdir(parents=True, exist_ok=True)
         for slot in range(288):
@@ -153,15 +212,21 @@ def _write_station(job: _Job, station: Station) -> tuple[int, int, int, int]:
                 text = f"{grid[slot, j]:.{digits[j]}f}"
                 if code[slot] == 2:
                     text = "0" if j % 2 else "---"
-                lines.append(f"{labels[j]}\t{text.replace('.', ',') if station.comma else text}\t{units[j]}\t{stamp}\t0{code[slot]}")
+                label, unit = labels[j], units[j]
+                if is_last and slot >= 144 and parameters[j] == "Color" and _other_list(station):
+                    label, unit = "TN", "mg/L"
+                lines.append(f"{label}\t{text.replace('.', ',') if station.comma else text}\t{unit}\t{stamp}\t0{code[slot]}")
             data = ("\ufeff" if station.bom else "") + station.line_end.join(lines) + station.line_end
             (target / f"{station.code}_{stamp}.txt").write_bytes(data.encode())
             files += 1
             rows += len(lines)
-    return len(hourly), sum(map(len, hourly.values())), files, rows
+            for name, first in faults.items():
+                if slot >= first:
+                    seen.setdefault(name, f"{station.code}/{day:%Y/%m/%d}/{station.code}_{stamp}.txt")
+    return len(hourly), sum(map(len, hourly.values())), files, rows, seen
 
 
-def _write(job: _Job) -> list[tuple[int, int, int, int]]:
+def _write(job: _Job) -> list[tuple[int, int, int, int, dict[str, str]]]:
     return [_write_station(job, station) for station in job.stations]
 
 
@@ -171,16 +236,18 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
     hourly = tuple(files[0] - timedelta(days=i + 1) for i in reversed(range(size.hourly_days)))
     for name in ("station_hourly", "station_txt"):
         (out / name).mkdir(parents=True, exist_ok=True)
-    jobs = [_Job(seed, out, tuple(province.stations[i::processes * 4]), province.units, hourly, files) for i in range(processes * 4)]
+    jobs = [_Job(seed, out, tuple(province.stations[i :: processes * 4]), province.units, hourly, files) for i in range(processes * 4)]
     if len(province.stations) > 30:
         with ProcessPoolExecutor(processes) as pool:
             done = list(pool.map(_write, jobs))
     else:
         done = [_write(job) for job in jobs]
     for part in done:
-        for hourly_files, hourly_rows, station_files, station_rows in part:
+        for hourly_files, hourly_rows, station_files, station_rows, faults in part:
             manifest.add("station_hourly", hourly_files, hourly_rows)
             manifest.add("station_txt", station_files, station_rows)
+            for name, where in faults.items():
+                manifest.trap("station_txt", name, where)
     _mistakes(out / "station_txt", province, end, manifest)
 
 
@@ -223,7 +290,15 @@ def _mistakes(inbox: Path, province: Province, end: date, manifest: Manifest) ->
     t = next(stamp)
     trap("unknown station", "BP_LAXX_NUOTHA", [f"pH\t7.1\t\t{t}\t00", f"TSS\t21\tmg/L\t{t}\t00"], 2, 2, "unknown_station", t)
     t = next(stamp)
-    trap("unknown parameter with a blank in its name", air.code, [f"Vinyl chloride\t0.2\tppb\t{t}\t00", f"RH\t70\t%\t{t}\t00"], 2, 1, "unknown_parameter", t)
+    trap(
+        "unknown parameter with a blank in its name",
+        air.code,
+        [f"Vinyl chloride\t0.2\tppb\t{t}\t00", f"RH\t70\t%\t{t}\t00"],
+        2,
+        1,
+        "unknown_parameter",
+        t,
+    )
     t = next(stamp)
     trap("unknown unit", water.code, [f"COD\t40\tmg/kg\t{t}\t00"], 1, 1, "unknown_unit", t)
     t = next(stamp)
@@ -233,8 +308,15 @@ def _mistakes(inbox: Path, province: Province, end: date, manifest: Manifest) ->
     t = next(stamp)
     trap("time that is none", water.code, [f"COD\t40\tmg/L\t{end.year}1399990500\t00"], 1, 1, "measured_at_unreadable", t)
     t = next(stamp)
-    trap("wind direction 361, negative radiation, value ---, status missing", air.code,
-         [f"WindDir\t361\tdeg\t{t}\t00", f"Radiation\t-1.60\tw/m2\t{t}\t00", f"PM10\t---\tµg/m3\t{t}\t00", f"PM2,5\t31,7\tµg/m3\t{t}"], 4, 0, None, t)
+    trap(
+        "wind direction 361, negative radiation, value ---, status missing",
+        air.code,
+        [f"WindDir\t361\tdeg\t{t}\t00", f"Radiation\t-1.60\tw/m2\t{t}\t00", f"PM10\t---\tµg/m3\t{t}\t00", f"PM2,5\t31,7\tµg/m3\t{t}"],
+        4,
+        0,
+        None,
+        t,
+    )
     t = next(stamp)
     trap("status nobody knows", water.code, [f"COD\t40\tmg/L\t{t}\t07"], 1, 0, None, t)
     wrong = put("so_lieu_tram.txt", f"pH\t7.1\t\t{at:%Y%m%d%H%M%S}\t00\r\n".encode(), 1)

@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
-import pytest
 
 from ingestion.contract import Contract
 from ingestion.model import Delivery, delivery_id
 from lake.extensions import link_extensions
 
 RECEIVED = datetime(2025, 1, 1, 8, 0)
-
-
-def need(name: str, available: bool, why: str) -> None:
-    """Skips where the machine lacks `name`; fails where REQUIRE names it."""
-    if not available:
-        if name in os.environ.get("REQUIRE", "").split(","):
-            pytest.fail(f"{name} is required: {why}")
-        pytest.skip(f"{name}: {why}")
-
-
-def real_data() -> Path:
-    """The folder with real measurements, cadastres and scans; see docs/real-data.md."""
-    folder = Path(os.environ.get("TNMT_REAL_DATA", "/nonexistent"))
-    need("real_data", folder.is_dir(), "TNMT_REAL_DATA names no folder")
-    return folder
 
 
 def duck(extensions: Path) -> duckdb.DuckDBPyConnection:

@@ -7,9 +7,9 @@ DuckDB's PostgreSQL reader drops the SRID.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from urllib.parse import unquote
@@ -40,6 +40,7 @@ class SourceUnreachable(ConnectionError):
     """A server that does not answer, went away in the middle, or refuses the query; nothing was landed. Holds no password."""
 
     def __init__(self, problem: Problem) -> None:
+        """Its text is the problem's."""
         super().__init__(str(problem))
         self.problem = problem
 
@@ -68,17 +69,19 @@ def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensio
         attached = True
         con.execute("BEGIN")
         query, order = _query(con, contract, since)
-        con.execute(f"COPY (SELECT * FROM postgres_query('pg', {literal(query)}) ORDER BY {order}) TO {literal(str(half))} "
-                    "(FORMAT parquet, COMPRESSION zstd)")
-        rows, clock = con.execute(f"SELECT (SELECT count(*) FROM {literal(str(half))}), (SELECT t FROM postgres_query('pg', "
-                                  "'SELECT now()::text AS t'))").fetchall()[0]
+        rows = con.execute(f"COPY (SELECT * FROM postgres_query('pg', {literal(query)}) ORDER BY {order}) TO {literal(str(half))} "
+                           "(FORMAT parquet, COMPRESSION zstd)").fetchall()[0][0]
+        clock = con.execute("SELECT * FROM postgres_query('pg', 'SELECT now()::text AS clock')").fetchall()[0][0]
         con.execute("COMMIT")
     except duckdb.Error as error:
         half.unlink(missing_ok=True)
+        with suppress(duckdb.Error):
+            # left to close(), the rollback on a dead connection ends the whole process (duckdb 1.5.5: abort)
+            con.execute("ROLLBACK")
         raise SourceUnreachable(_problem(contract, dsn, _masked(str(error), dsn), attached)) from None
     finally:
         con.close()
-    os.replace(half, target)
+    half.replace(target)
     log.info("pulled", source=contract.source, rows=rows, server_time=clock, since=since and str(since))
     return target
 
@@ -128,7 +131,9 @@ def _query(con: duckdb.DuckDBPyConnection, contract: Contract, since: datetime |
     if named:
         g = f"q.{quoted(named)}"
         parts += [f"ST_AsBinary(ST_Force2D(ST_CurveToLine({g})), 'NDR') AS _wkb",
-                  "coalesce(CASE WHEN s.auth_name = 'EPSG' THEN 'EPSG:' || s.auth_srid ELSE s.srtext END, '') AS _crs"]
+                  # PostGIS 3.3 does not list EPSG:9212, and servers use the number all the same
+                  f"""CASE WHEN ST_SRID({g}) = 0 THEN '' WHEN s.srid IS NOT NULL AND s.auth_name IS DISTINCT FROM 'EPSG' THEN s.srtext
+                       ELSE 'EPSG:' || coalesce(s.auth_srid, ST_SRID({g})) END AS _crs"""]
         source += f" LEFT JOIN spatial_ref_sys AS s ON s.srid = ST_SRID({g})"
     query = f"SELECT {', '.join(parts)} FROM {source}"
     if since is not None and contract.format.watermark:
@@ -180,13 +185,15 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         raise Unreadable(matched)
     if shape:
         _check_crs(con, contract, source, there)
-    columns = {n: "NULL::VARCHAR" for n in columns_of(contract)} | {n: quoted(h) for n, h in matched.items()}
+    columns = dict.fromkeys(columns_of(contract), "NULL::VARCHAR") | {n: quoted(h) for n, h in matched.items()}
     raw = ", ".join(f"{literal(h)}, {quoted(h)}" for h in dict.fromkeys(matched.values()))
     parsed, problem, kept = shape_columns(contract, "_wkb") if shape else ("NULL", "NULL::VARCHAR", "")
+    if shape:
+        columns[shape] = kept
     append(con, into, f"""
         SELECT {literal(delivery.delivery_id)} AS _delivery_id, CAST(file_row_number + 1 AS INTEGER) AS _line,
                CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
-               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}{f', {kept} AS {quoted(shape)}' if shape else ''}
+               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}
         FROM (SELECT *, {parsed} AS g FROM {source})""")
     if shape and (found := impossible(con, contract, delivery.delivery_id, into, shape)):
         raise Unreadable(found)

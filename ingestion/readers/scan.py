@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 import multiprocessing
+import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -35,7 +36,8 @@ _SCHEMA = {
     "dpi_min": pa.int32(), "width_px": pa.int32(), "height_px": pa.int32(), "is_damaged": pa.bool_(),
     "damage_reason": pa.string(), "pdfa_declared": pa.string(), "has_signature": pa.bool_(), "is_encrypted": pa.bool_(),
 }
-_POOL_FROM = 200
+_POOL_FROM = 2_000
+"""A worker costs a second of imports, a file a millisecond."""
 _HEADER_BYTES = 1024
 _CENTIMETRE = 3
 _INCH = 2
@@ -49,8 +51,9 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     """
     problems = {d.delivery_id: _gone(d) for d in deliveries if d.content is None and not (d.path and d.path.is_file())}
     there = [d for d in deliveries if d.delivery_id not in problems]
-    if len(there) > _POOL_FROM:
-        # forked children would inherit the lake's threads and locks
+    main = getattr(sys.modules["__main__"], "__file__", None)
+    if len(there) > _POOL_FROM and (main is None or Path(main).exists()):
+        # forked children would inherit the lake's threads and locks; new ones read the main file, which stdin is not
         with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
             facts = list(pool.map(_facts, there, chunksize=32))
     else:

@@ -48,6 +48,7 @@ class Unreadable(Exception):
     """A file that cannot be read as a whole; `problem` says why."""
 
     def __init__(self, problem: Problem) -> None:
+        """Its text is the problem's."""
         super().__init__(str(problem))
         self.problem = problem
 
@@ -137,10 +138,11 @@ def _open(delivery: Delivery) -> BinaryIO:
 def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
     """The file as UTF-8, line ends as LF, in blocks that end with a line; raises Unreadable for what is no text."""
     one_byte = not contract.format.encoding.startswith("utf-8")
-    rest, position, seen_letters = b"", 0, False
+    rest, position, seen_letters, seen_text = b"", 0, False, False
     with _open(delivery) as file:
         while True:
             block = file.read(_BLOCK)
+            last = not block
             if position == 0 and not rest:
                 if block.startswith((b"\xff\xfe", b"\xfe\xff")):
                     raise Unreadable(_wrong_encoding(contract, "UTF-16"))
@@ -153,12 +155,15 @@ def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
                     "binary_file", "Tệp không phải văn bản (có byte 0)", f"tệp CSV, bảng mã {contract.format.encoding}",
                     f"byte 0 ở vị trí {position + len(rest) + block.index(0)}", "Xuất lại tệp dạng CSV rồi gửi lại"))
             data, rest = rest + block, b""
-            if block:
+            if not last:
                 cut = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
                 data, rest = data[:cut], data[cut:]
+                if len(rest) > _LONGEST_RECORD:
+                    raise Unreadable(Problem("binary_file", "Tệp không có dấu xuống dòng", "tệp CSV, mỗi bản ghi một dòng",
+                                             f"hơn {_LONGEST_RECORD >> 20} MB liền nhau", "Xuất lại tệp dạng CSV rồi gửi lại"))
             elif data.strip():
                 data += b"\n"
-            elif position in (0, len(_BOM)):
+            elif not seen_text:
                 raise Unreadable(Problem("empty_file", "Tệp rỗng", "dòng tiêu đề và các dòng số liệu",
                                          f"{delivery.bytes} byte", "Xuất lại tệp rồi gửi lại"))
             if one_byte and not seen_letters and not data.isascii():
@@ -166,9 +171,10 @@ def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
                 if _is_utf8(data):  # no Vietnamese text in a one-byte code happens to be valid UTF-8
                     raise Unreadable(_wrong_encoding(contract, "UTF-8"))
             if data:
+                seen_text = True
                 yield _unicode(contract, data, position)
                 position += len(data)
-            if not block:
+            if last:
                 return
 
 
@@ -259,13 +265,14 @@ def _records(contract: Contract, delivery: Delivery) -> Iterator[tuple[int, _Cut
     delimiter, quote = contract.format.delimiter.encode(), contract.format.quote.encode()
     skip, rest, before = contract.format.header_row - 1, b"", 0
     for block in _text_blocks(contract, delivery):
-        while skip and block:
-            _, _, block = block.partition(b"\n")
+        rest += block
+        while skip and rest:
+            _, _, rest = rest.partition(b"\n")
             skip -= 1
-        if not block:
+        if not rest:
             continue
-        cut = _Cut(rest + block, delimiter, quote)
-        rest = (rest + block)[cut.size:]
+        cut = _Cut(rest, delimiter, quote)
+        rest = rest[cut.size:]
         if len(rest) > _LONGEST_RECORD:
             break
         if cut.size:
@@ -442,14 +449,13 @@ class _Merged:
         self._top_rows = {top for top, _ in self._tops}
         self._values: dict[tuple[int, int], Any] = {}
 
-    def fill(self, row: int, cells: list[Any]) -> list[Any]:
-        """The row with what the cells merged into it hold."""
+    def fill(self, row: int, cells: list[Any]) -> None:
+        """Puts into the row's cells what the cells merged into it hold."""
         if row in self._top_rows:
             self._values |= {(row, c): v for c, v in enumerate(cells) if (row, c) in self._tops}
         for column, top in self._source.get(row, ()):
             if column < len(cells):
                 cells[column] = self._values.get((top, column), "")
-        return cells
 
     def parent(self, column: int) -> str:
         """Text of the cell merged over this column above the header, or ''."""
@@ -483,7 +489,7 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
         for column, text in failed.get(row, ()):
             cells[column] = text
         blank = not any(c != "" for c in cells)
-        cells = merged.fill(row, cells)
+        merged.fill(row, cells)
         if row == header_row - 1:
             header = _headings([str(c).strip() for c in cells], merged)
             places = _header(contract, header)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -102,8 +103,9 @@ def append(con: duckdb.DuckDBPyConnection, into: str, select: str) -> None:
 def shape_columns(contract: Contract, source: str) -> tuple[str, str, str]:
     """SQL of a geometry: the parsed one from WKB `source`, and of `g`, that one, the row's problem and the WKB to keep."""
     area = systems.plausible(str(contract.format.crs))
-    inside = "TRUE" if area is None else (f"ST_XMin(g) >= {area[0]} AND ST_YMin(g) >= {area[1]} "
-                                          f"AND ST_XMax(g) <= {area[2]} AND ST_YMax(g) <= {area[3]}")
+    inside = "isfinite(ST_Area(g) + ST_Length(g))"  # bounding boxes pass over a vertex that is not a number
+    if area is not None:
+        inside += f" AND ST_XMin(g) >= {area[0]} AND ST_YMin(g) >= {area[1]} AND ST_XMax(g) <= {area[2]} AND ST_YMax(g) <= {area[3]}"
     problem = f"""CASE WHEN {source} IS NULL OR ST_IsEmpty(g) THEN 'geometry_missing'
         WHEN g IS NULL THEN 'geometry_unreadable' WHEN NOT ({inside}) THEN 'coordinates_outside' END"""
     return (f"TRY(ST_Force2D(ST_GeomFromWKB({source})))", problem,
@@ -124,7 +126,7 @@ def impossible(con: duckdb.DuckDBPyConnection, contract: Contract, delivery_id: 
         [delivery_id]).fetchall()[0]
     area = systems.plausible(str(contract.format.crs)) or (0.0, 0.0, 0.0, 0.0)
     swapped = area[0] <= y0 and y1 <= area[2] and area[1] <= x0 and x1 <= area[3]
-    degrees = -180 <= x0 and x1 <= 180 and -90 <= y0 and y1 <= 90
+    degrees = max(abs(x0), abs(x1)) <= 180 and max(abs(y0), abs(y1)) <= 90
     hint = "; hai trục X, Y bị đổi chỗ" if swapped else "; giống kinh độ, vĩ độ" if degrees else ""
     return Problem(
         "crs_impossible", "Tọa độ không thể thuộc hệ tọa độ đã khai báo",
@@ -167,7 +169,7 @@ def _datasets(delivery: Delivery, scratch: Path) -> list[Path]:
         try:
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(root)  # checks every CRC, and stays below `root`
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zipfile.zlib.error) as error:
+        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
             raise _damaged("tệp nén zip nguyên vẹn, không mật khẩu", _said(error, delivery, scratch)) from None
         path = root
     elif path.is_file():
@@ -191,10 +193,8 @@ def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
         for path in datasets:
             _check(path)
             layers += [(path, str(name), kind is not None) for name, kind in pyogrio.list_layers(path)]
-        if wanted is not None:
-            fitting = [x for x in layers if x[1].casefold() == wanted.casefold()]
-        else:
-            fitting = [x for x in layers if x[2]] or layers
+        spatial = [x for x in layers if x[2]] or layers
+        fitting = spatial if wanted is None else [x for x in layers if x[1].casefold() == wanted.casefold()]
         names = ", ".join(name for _, name, _ in layers)
         if not fitting:
             raise Unreadable(Problem("layer_missing", f"Không có lớp «{wanted}»", str(wanted), names or "không có lớp nào",
@@ -270,12 +270,11 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
     shape = geometry_of(contract)
     select = ""
     rows = 0
-    for table in _tables(contract, layer, [fields[h] for h in matched.values()], shape is not None):
-        names = {header: f"c{i}" for i, header in enumerate(matched.values())}
-        table = table.rename_columns([*names.values(), *table.column_names[len(names):]])
-        table = table.append_column("_line", pa.array(np.arange(rows + 1, rows + len(table) + 1, dtype=np.int32)))
-        rows += len(table)
-        con.register("vector_rows", table)
+    names = {header: f"c{i}" for i, header in enumerate(matched.values())}
+    for chunk in _tables(contract, layer, {names[h]: fields[h] for h in names}, shape is not None):
+        lines = pa.array(np.arange(rows + 1, rows + len(chunk) + 1, dtype=np.int32))
+        rows += len(chunk)
+        con.register("vector_rows", chunk.append_column("_line", lines))
         if not select:
             select = _select(contract, delivery.delivery_id, matched, names, shape)
             append(con, into, select)
@@ -288,25 +287,27 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
 
 
 def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names: dict[str, str], shape: str | None) -> str:
-    columns = {n: "NULL::VARCHAR" for n in columns_of(contract)} | {n: names[h] for n, h in matched.items()}
+    columns = dict.fromkeys(columns_of(contract), "NULL::VARCHAR") | {n: names[h] for n, h in matched.items()}
     raw = ", ".join(f"{literal(h)}, {c}" for h, c in names.items())
     parsed, problem, kept = shape_columns(contract, "shape") if shape else ("NULL", "NULL::VARCHAR", "")
+    if shape:
+        columns[shape] = kept
     return f"""
         SELECT {literal(delivery_id)} AS _delivery_id, _line, CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
-               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}{f', {kept} AS {quoted(shape)}' if shape else ''}
+               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}
         FROM (SELECT *, {parsed} AS g FROM vector_rows)"""
 
 
-def _tables(contract: Contract, layer: _Layer, fields: list[str], geometry: bool) -> Iterator[pa.Table]:
-    """Chunks of the layer: `fields` in their order, then `shape` where geometry is wanted."""
+def _tables(contract: Contract, layer: _Layer, fields: dict[str, str], geometry: bool) -> Iterator[pa.Table]:
+    """Chunks of the layer with the names of `fields` for its own, and `shape` where geometry is wanted."""
     try:
-        with pyogrio.open_arrow(layer.path, layer=layer.name, encoding=layer.encoding, columns=sorted(set(fields)),
+        with pyogrio.open_arrow(layer.path, layer=layer.name, encoding=layer.encoding, columns=sorted(set(fields.values())),
                                 read_geometry=geometry, return_fids=True, use_pyarrow=True,
                                 batch_size=_ROWS) as (meta, reader):
             shape = meta["geometry_name"] or "wkb_geometry"
             for batch in reader:
                 batch.validate(full=layer.encoding == "UTF-8")
-                columns = {str(i): _plain(batch.column(f), contract) for i, f in enumerate(fields)}
+                columns = {name: _plain(batch.column(field), contract) for name, field in fields.items()}
                 if geometry:
                     columns["shape"] = _linear(layer, batch.column(shape), batch.column(0))
                 yield pa.table(columns)

@@ -83,6 +83,11 @@ def test_columns_that_may_be_absent_are_null(con: duckdb.DuckDBPyConnection) -> 
     assert rows(con) == [(1, None, "a", None)]
 
 
+def test_a_short_file_is_not_an_empty_one(con: duckdb.DuckDBPyConnection) -> None:
+    assert read_csv(con, "ab\n", columns={"ab": "ab"}) == {}
+    assert rows(con) == []
+
+
 def test_a_wide_export_keeps_its_parameter_columns(con: duckdb.DuckDBPyConnection) -> None:
     wide = {"columns": {"PM2.5": {"parameter": "PM2.5", "unit": "µg/m3", "status_header": "f_pm25"}}}
     assert read_csv(con, "Giờ;PM2.5;f_pm25\n1;7,5;00\n", top={"unpivot": wide}, columns={"gio": "Giờ", "value": {"type": "double"}}) == {}

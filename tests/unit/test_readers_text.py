@@ -15,7 +15,8 @@ from pyproj import CRS
 
 from ingestion import crs
 from ingestion.encodings import cp1258_to_unicode, decode, tcvn3_to_unicode, unicode_to_cp1258, unicode_to_tcvn3
-from tests.readers_kit import duck, need
+from tests.readers_kit import duck
+from tests.support import need
 
 LOWER = "aàảãáạăằẳẵắặâầẩẫấậbcdđeèẻẽéẹêềểễếệghiìỉĩíịklmnoòỏõóọôồổỗốộơờởỡớợpqrstuùủũúụưừửữứựvxyỳỷỹýỵ"
 LETTERS = st.text(alphabet=LOWER + LOWER.upper() + " .,-–0123456789")

@@ -17,7 +17,8 @@ import shapely
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from ingestion.model import Problem
 from ingestion.readers import vector
-from tests.readers_kit import contract, delivery, duck, real_data, rows
+from tests.readers_kit import contract, delivery, duck, rows
+from tests.support import real_data
 
 COLUMNS = {"ten": "TEN", "dien_tich": {"header": "dientich", "type": "decimal(14,1)"}, "geometry": {"type": "geometry"}}
 COUNT = 5_000
@@ -48,8 +49,9 @@ def write(path: Path, driver: str, shapes: Any = None, *, crs: str | None = "EPS
 
 def zipped(path: Path, target: Path) -> Path:
     root = path if path.is_dir() else path.parent
+    files = sorted(p for p in root.rglob("*") if p.is_file())
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for file in sorted(p for p in root.rglob("*") if p.is_file()):
+        for file in files:
             archive.write(file, f"{root.name}/{file.relative_to(root)}")
     return target
 
@@ -99,7 +101,8 @@ def test_vietnamese_in_shapefiles(con: duckdb.DuckDBPyConnection, tmp_path: Path
 def test_rows_without_a_usable_geometry(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     good = list(parcels(4))
     path = write(tmp_path / "dat.gpkg", "GPKG", [*good, None, shapely.Polygon(), shapely.box(106.8, 11.5, 106.9, 11.6),
-                                                 shapely.box(np.nan, 1, 2, 3)], geometry_type="Unknown")
+                                                 shapely.Polygon([(550_000, 1_270_000), (np.nan, np.nan), (550_010, 1_270_010)])],
+                 geometry_type="Unknown")
     assert read(con, path) == {}
     assert [(r[0], r[1]) for r in rows(con, "_line, _problem, geometry") if r[1]] == [
         (5, "geometry_missing"), (6, "geometry_missing"), (7, "coordinates_outside"), (8, "coordinates_outside")]

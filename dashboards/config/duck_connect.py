@@ -1,0 +1,86 @@
+"""How Superset opens DuckDB: one file, read-only, locked, with a time limit.
+
+Whatever address a database in Superset names, the connection goes to the serving file of this platform; that of SQL Lab
+to `serving-sqllab.duckdb` where the platform makes one, so that it can hold less. The real path is
+taken anew for every connection, so that a serving file that was just put in place is read by the next query, and it is
+part of the cache key of every chart, so that the next query is not answered from the cache of the old one.
+"""
+
+import os
+import threading
+from pathlib import Path
+
+import duckdb
+from duckdb_engine import ConnectionWrapper
+
+CHART_SECONDS = int(os.environ.get("TNMT_CHART_SECONDS", "90"))
+SQLLAB_SECONDS = int(os.environ.get("TNMT_SQLLAB_SECONDS", "60"))
+SERVING = Path(os.environ["TNMT_SUPERSET_HOME"]).parent / "serving" / "serving.duckdb"
+SQLLAB = SERVING.with_name("serving-sqllab.duckdb")
+
+# Connections of one process to one file must have the same settings: charts and SQL Lab share them.
+SETTINGS = {
+    "threads": os.environ.get("TNMT_SUPERSET_DUCKDB_THREADS", "2"),
+    "memory_limit": os.environ.get("TNMT_SUPERSET_DUCKDB_MEMORY", "1GB"),
+    "max_temp_directory_size": "0B",
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",
+    "lock_configuration": "true",
+}
+
+
+class TimedConnection(ConnectionWrapper):
+    """Is interrupted after `seconds`: Superset's own limit uses signals, which do nothing in a thread."""
+
+    def __init__(self, con, seconds: float) -> None:
+        super().__init__(con)
+        self._timer = threading.Timer(seconds, con.interrupt)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def close(self) -> None:
+        """Closes and stops the clock."""
+        self._timer.cancel()
+        super().close()
+
+
+def mutator(uri, params, username, security_manager, source):
+    """DB_CONNECTION_MUTATOR: every DuckDB connection, of charts and of SQL Lab, is made here."""
+    if uri.get_backend_name() != "duckdb":
+        return uri, params
+    params.pop("connect_args", None)
+    in_lab = getattr(source, "name", "") == "SQL_LAB"
+    seconds = SQLLAB_SECONDS if in_lab else CHART_SECONDS
+
+    def connect() -> TimedConnection:
+        file = SQLLAB if in_lab and SQLLAB.exists() else SERVING
+        return TimedConnection(duckdb.connect(os.path.realpath(file), read_only=True, config=SETTINGS), seconds)
+
+    params["creator"] = connect
+    return uri, params
+
+
+def serving_version() -> str:
+    """Changes whenever another serving file is in force."""
+    try:
+        found = SERVING.stat()
+    except OSError:
+        return "none"
+    return f"{os.path.realpath(SERVING)}:{found.st_ino}:{found.st_mtime_ns}"
+
+
+def install_cache_key() -> None:
+    """Makes the version of the serving file part of every chart's cache key."""
+    from superset.connectors.sqla.models import SqlaTable
+
+    if getattr(SqlaTable, "keyed_by_serving_file", False):
+        return
+    original = SqlaTable.get_extra_cache_keys
+
+    def keys(self, query_obj):
+        return [*original(self, query_obj), serving_version()]
+
+    SqlaTable.get_extra_cache_keys = keys
+    SqlaTable.keyed_by_serving_file = True

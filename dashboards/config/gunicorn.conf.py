@@ -1,0 +1,15 @@
+"""One process with threads: the limits and caches of the default set-up are in its memory. More workers need Redis and PostgreSQL."""
+
+import os
+
+bind = f"127.0.0.1:{os.environ.get('TNMT_SUPERSET_PORT', '8088')}"
+workers = int(os.environ.get("TNMT_SUPERSET_WORKERS", "1"))
+worker_class = "gthread"
+threads = 8
+timeout = 120
+graceful_timeout = 10
+keepalive = 5
+limit_request_field_size = 32768
+limit_request_line = 8190
+proc_name = "tnmt-superset"
+control_socket_disable = True  # its default path is one for all servers of a user, outside the state folder

@@ -1,0 +1,23 @@
+{#- The moment for which a build speaks, as a TIMESTAMP literal (GMT+7). -#}
+{% macro as_of() -%}
+    {%- if execute and not var('as_of') -%}
+        {{ exceptions.raise_compiler_error("var as_of is required, for instance --vars '{as_of: \"2026-11-24 23:59:00\"}'") }}
+    {%- endif -%}
+    timestamp '{{ var('as_of') or '1970-01-01 00:00:00' }}'
+{%- endmacro %}
+
+{#- The environment day of a stamp that ends its span: (00:00, 24:00], so 00:00 belongs to the day before. -#}
+{% macro environment_day(stamp) -%}
+    cast({{ stamp }} - interval 1 microsecond as date)
+{%- endmacro %}
+
+{#- Vietnamese name of a matrix. -#}
+{% macro matrix_vi(matrix) -%}
+    case {{ matrix }}
+        when 'wastewater' then 'Nước thải'
+        when 'emission' then 'Khí thải'
+        when 'surface_water' then 'Nước mặt'
+        when 'ambient_air' then 'Không khí xung quanh'
+        else {{ matrix }}
+    end
+{%- endmacro %}

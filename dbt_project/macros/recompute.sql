@@ -1,0 +1,62 @@
+{#-
+    Which (station, day) an incremental build recomputes: those that publishes changed since the last build, and
+    every day that was still running then. A change of a register can move what was due on any day, so it
+    recomputes all. Bounds are constants in the SQL, so that the lake opens only the files of those days.
+-#}
+
+{#- {all, first_day, open_from}: whether everything is recomputed, else the first day touched and the first day that was still running. -#}
+{% macro recompute_window() %}
+    {% if not execute or not is_incremental() %}
+        {{ return({'all': true, 'first_day': none, 'open_from': none}) }}
+    {% endif %}
+    {% set window %}
+        with built as (
+            select least(max(day), {{ environment_day(as_of()) }}) as open_from from {{ this }}
+        ),
+        changed as (
+            select
+                min(day) filter (target = 'reading') as first_day,
+                count(*) filter (target in ('station', 'station_channel')) as registers
+            from {{ source('ops', 'affected') }}
+            where seq > {{ var('affected_from') }} and seq <= {{ var('affected_to') }}
+        )
+        select built.open_from, least(built.open_from, changed.first_day) as first_day, changed.registers
+        from built cross join changed
+    {% endset %}
+    {% set row = run_query(window).rows[0] %}
+    {% set everything = row[0] is none or row[2] > 0 %}
+    {{ return({'all': everything, 'open_from': row[0], 'first_day': none if everything else row[1]}) }}
+{% endmacro %}
+
+{#- SQL condition: the (station, day) in these columns is recomputed. -#}
+{% macro is_recomputed(station_id, day, window) -%}
+    {%- if window.all -%}
+        true
+    {%- else -%}
+        {{ day }} >= date '{{ window.first_day }}'
+        and (
+            {{ day }} >= date '{{ window.open_from }}'
+            or ({{ station_id }}, {{ day }}) in (
+                select affected.unit, affected.day
+                from {{ source('ops', 'affected') }} as affected
+                where
+                    affected.target = 'reading'
+                    and affected.seq > {{ var('affected_from') }}
+                    and affected.seq <= {{ var('affected_to') }}
+            )
+        )
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Pre-hook: takes out what the model is about to insert again, in the same transaction; rows that vanished at the source go too. -#}
+{% macro delete_recomputed() -%}
+    {%- if execute and is_incremental() -%}
+        delete from {{ this }} where {{ is_recomputed('station_id', 'day', recompute_window()) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- affected_from = -1 (a first build, or changed models or reference data) makes incremental models anew, as --full-refresh does. -#}
+{% macro should_full_refresh() %}
+    {% set configured = config.get('full_refresh') %}
+    {{ return(flags.FULL_REFRESH or var('affected_from') | int < 0 if configured is none else configured) }}
+{% endmacro %}

@@ -1,0 +1,24 @@
+select
+    station.station_id,
+    station.station_name,
+    station.facility_id,
+    facility.facility_name,
+    station.matrix,
+    {{ matrix_vi('station.matrix') }} as matrix_vi,
+    station.old_commune_code,
+    commune.old_commune_name,
+    coalesce(commune.commune_code, station.commune_code) as commune_code,
+    commune.commune_name,
+    station.lon,
+    station.lat,
+    station.standard,
+    station.standard_class,
+    station.kq,
+    station.kf,
+    station.kp,
+    station.kv,
+    station.in_use_from,
+    station.in_use_to
+from {{ ref('stg_station') }} as station
+left join {{ ref('stg_facility') }} as facility on station.facility_id = facility.facility_id
+left join {{ ref('int_commune') }} as commune on station.old_commune_code = commune.old_commune_code

@@ -1,0 +1,109 @@
+with station as (
+    select *
+    from {{ ref('dim_station') }}
+    where
+        coalesce(in_use_from <= {{ environment_day(as_of()) }}, true)
+        and coalesce(in_use_to >= {{ environment_day(as_of()) }}, true)
+),
+
+expected as (
+    select station_id, min(cadence_minutes) as cadence_minutes, count(*) as parameters_expected
+    from {{ ref('int_channel_period') }}
+    where due_from < {{ as_of() }} and due_to >= {{ as_of() }}
+    group by station_id
+),
+
+-- two days tell who is well; who has been silent for longer is found in the hourly values
+recent as (
+    select
+        station_id,
+        parameter,
+        max(measured_at) as last_measured_at,
+        max(_received_at) as last_received_at,
+        arg_max(status, measured_at) as device_status
+    from {{ ref('stg_reading') }}
+    where measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
+    group by station_id, parameter
+),
+
+last_seen as (
+    select station_id, max(last_measured_at) as last_measured_at, max(last_received_at) as last_received_at
+    from (
+        select station_id, last_measured_at, last_received_at from recent
+        union all
+        select station_id, last_measured_at, last_received_at from {{ ref('reading_hourly') }}
+    ) as seen
+    group by station_id
+),
+
+device as (
+    -- the device's word is that of the newest message
+    select
+        recent.station_id,
+        bool_or(recent.device_status = '02') filter (recent.last_measured_at = last_seen.last_measured_at) as has_error,
+        bool_or(recent.device_status = '01') filter (recent.last_measured_at = last_seen.last_measured_at) as is_calibrating,
+        count(*) filter (
+            recent.last_measured_at
+            >= {{ as_of() }} - (coalesce(expected.cadence_minutes, 60) + {{ var('late_after_minutes') }}) * interval 1 minute
+        ) as parameters_reporting
+    from recent
+    inner join last_seen on recent.station_id = last_seen.station_id
+    left join expected on recent.station_id = expected.station_id
+    group by recent.station_id
+),
+
+silence as (
+    select
+        station.*,
+        last_seen.last_measured_at,
+        last_seen.last_received_at,
+        date_sub('minute', last_seen.last_measured_at, {{ as_of() }}) as minutes_silent,
+        coalesce(expected.cadence_minutes, 60) as cadence_minutes,
+        coalesce(expected.parameters_expected, 0) as parameters_expected,
+        coalesce(device.parameters_reporting, 0) as parameters_reporting,
+        coalesce(device.has_error, false) as has_error,
+        coalesce(device.is_calibrating, false) as is_calibrating
+    from station
+    left join expected on station.station_id = expected.station_id
+    left join last_seen on station.station_id = last_seen.station_id
+    left join device on station.station_id = device.station_id
+),
+
+judged as (
+    select
+        *,
+        case
+            when coalesce(minutes_silent > cadence_minutes + {{ var('offline_after_minutes') }}, true) then 'offline'
+            when minutes_silent > cadence_minutes + {{ var('late_after_minutes') }} then 'late'
+            when has_error then 'error'
+            when is_calibrating then 'calibrating'
+            else 'online'
+        end as status
+    from silence
+)
+
+select
+    station_id,
+    station_name,
+    matrix,
+    matrix_vi,
+    facility_name,
+    commune_code,
+    commune_name,
+    lon,
+    lat,
+    last_measured_at,
+    last_received_at,
+    minutes_silent,
+    status,
+    case status
+        when 'online' then 'Đang truyền'
+        when 'late' then 'Chậm số liệu'
+        when 'offline' then 'Mất kết nối'
+        when 'error' then 'Lỗi thiết bị'
+        when 'calibrating' then 'Đang hiệu chuẩn'
+    end as status_vi,
+    cast(parameters_expected as integer) as parameters_expected,
+    cast(parameters_reporting as integer) as parameters_reporting,
+    {{ as_of() }} as as_of
+from judged

@@ -1,0 +1,19 @@
+select
+    dossier_id,
+    procedure_code,
+    procedure_name_vi,
+    old_commune_code,
+    commune_code,
+    received_on,
+    due_on,
+    finished_on,
+    status,
+    channel,
+    parcel_id,
+    conflict,
+    _source,
+    _delivery_id,
+    _line,
+    _as_of,
+    _received_at
+from {{ source('clean', 'dossier') }}

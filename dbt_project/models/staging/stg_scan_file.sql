@@ -1,0 +1,21 @@
+select
+    file_name,
+    format,
+    bytes,
+    sha256,
+    pages,
+    dpi_min,
+    width_px,
+    height_px,
+    is_damaged,
+    damage_reason,
+    pdfa_declared,
+    has_signature,
+    is_encrypted,
+    conflict,
+    _source,
+    _delivery_id,
+    _line,
+    _as_of,
+    _received_at
+from {{ source('clean', 'scan_file') }}

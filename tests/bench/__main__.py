@@ -1,0 +1,336 @@
+"""`make bench`: figures of speed and memory against named peers, on the same files, answers compared first.
+
+Every cell runs in a process of its own; its clock starts after the imports. Exit code 1 where answers differ or a job of
+ours fails; never for a goal that is missed. Writes `bench/results.json` and `bench/benchmarks.md` under TNMT_HOME.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from tests.bench import day
+
+ROOT = Path(__file__).resolve().parents[2]
+PEERS = ROOT / ".peers" / "bin" / "python"
+THREADS = 2
+STATIONS = 200
+DLT_CAP = 300
+# first day and days of each month of the lakes under an increment; the last ends the day before the increment
+MONTH = [("2026-03-01", 30)]
+HALF_YEAR = [("2025-10-01", 31), ("2025-11-01", 30), ("2025-12-01", 31), ("2026-01-01", 31), ("2026-02-01", 28), *MONTH]
+YEAR = [("2025-04-01", 30), ("2025-05-01", 31), ("2025-06-01", 30), ("2025-07-01", 31), ("2025-08-01", 31), ("2025-09-01", 30), *HALF_YEAR]
+ANSWER = ("rows", "sum", "low", "high", "stations")
+
+
+@dataclass
+class Figure:
+    """One line of the table and of results.json."""
+
+    figure: str
+    value: float | str | None
+    unit: str
+    goal: str
+    met: bool | None
+    answers_equal: bool | None
+    peers: dict[str, Any] = field(default_factory=dict)
+
+
+class Bench:
+    """Runs jobs, keeps figures, and remembers whether any answer differed."""
+
+    def __init__(self, work: Path) -> None:
+        self.work = work
+        self.figures: list[Figure] = []
+        self.wrong: list[str] = []
+        self.inputs = work / "inputs"
+
+    def run(self, python: Path | str, module: str, job: str, arguments: dict[str, Any], home: Path | None = None, cap: float = 900) -> dict[str, Any]:
+        """The job's result with `outcome` OK, ABORTED or TIMEOUT."""
+        env = {**os.environ, "TNMT_HOME": str(home or self.work / "none"), "TNMT_THREADS": str(THREADS), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
+        load = os.getloadavg()[0]
+        try:
+            done = subprocess.run([str(python), "-m", module, job, json.dumps(arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=cap)
+        except subprocess.TimeoutExpired:
+            return {"outcome": "TIMEOUT", "seconds": cap}
+        line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
+        if done.returncode or line is None:
+            return {"outcome": "ABORTED", "error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
+        return {"outcome": "OK", "load": round(load, 1), **json.loads(line[7:])}
+
+    def ours(self, job: str, home: Path, **arguments: Any) -> dict[str, Any]:
+        """A job of ours; its failure ends the bench."""
+        result = self.run(sys.executable, "tests.bench.jobs", job, arguments, home)
+        if result["outcome"] != "OK":
+            raise SystemExit(f"bench: our job {job} {result['outcome']}: {result.get('error', '')}")
+        return result
+
+    def peer(self, job: str, cap: float = 900, **arguments: Any) -> dict[str, Any]:
+        """A peer's job, in the environment of the peers."""
+        return self.run(PEERS, "tests.bench.peers", job, {**arguments, "threads": THREADS}, cap=cap)
+
+    def say(self, text: str) -> None:
+        print(f"· {text}", flush=True)
+
+    def compare(self, what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+        """Whether the answers are the same; a difference is printed and remembered."""
+        different = [f"{k}: {ours.get(k)!r} and {theirs.get(k)!r}" for k in theirs if ours.get(k) != theirs[k]]
+        if different:
+            self.wrong.append(f"{what}: {'; '.join(different)}")
+        return not different
+
+    def lake(self, name: str, stations: int = STATIONS) -> Path:
+        """A new lake that holds its registers."""
+        home = self.work / name
+        self.ours("make", home, stations=stations)
+        return home
+
+
+def _short(result: dict[str, Any]) -> dict[str, Any]:
+    """What of a run goes into results.json."""
+    kept = ("outcome", "seconds", "cpu_seconds", "peak_mib", "load", "error", "with_open_seconds", "opening", "names", "cutting", "typing", "rows", "bytes")
+    return {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items() if k in kept}
+
+
+def _middle(runs: list[dict[str, Any]], key: str = "seconds") -> float:
+    return float(median(r[key] for r in runs))
+
+
+def whole_day(b: Bench, repeats: int) -> None:
+    """57,600 files, 1 % damaged, from inbox to published."""
+    pristine = b.lake("day")
+    kept = b.work / "day.pristine"
+    shutil.copytree(pristine, kept, symlinks=True)
+    runs, equal = [], True
+    for i in range(repeats):
+        b.say(f"a day of 57,600 files, 1 % damaged, inbox to published ({i + 1} of {repeats})")
+        shutil.rmtree(pristine)
+        shutil.copytree(kept, pristine, symlinks=True)
+        want = day.write_day(pristine / "inbox" / day.SOURCE, STATIONS)
+        runs.append(b.ours("publish", pristine, now=day.NOW.isoformat()))
+        equal &= b.compare("day of station files", b.ours("look", pristine), want.answers())
+    wall, peak = _middle(runs), max(r["peak_mib"] for r in runs)
+    own = {"ours": [_short(r) for r in runs]}
+    b.figures += [
+        Figure("a day of 57,600 files (1 % damaged), inbox to published", round(wall, 2), "s", "<= 5", wall <= 5, equal, own),
+        Figure("its peak memory", round(peak), "MiB", "<= 1536", peak <= 1536, equal),
+        Figure("its quarantine: lines and reasons as expected", len(want.quarantined), "lines", "exact", equal, equal,
+               {"damaged_files": want.damaged, "kinds": len(want.kinds)}),
+    ]
+    shutil.rmtree(kept)
+    shutil.rmtree(pristine)
+
+
+def parsing(b: Bench, repeats: int, home: Path) -> None:
+    """Parsing alone against opening and reading, and against what else reads such files."""
+    folder = str(b.inputs)
+    floor, own = [], []
+    b.run(sys.executable, "tests.bench.jobs", "read_only", {"folder": folder}, home)  # warms the page cache
+    for i in range(repeats):
+        b.say(f"opening and reading, then parsing, the same files ({i + 1} of {repeats})")
+        floor.append(b.ours("read_only", home, folder=folder))
+        own.append(b.ours("parse", home, folder=folder))
+    mine = _middle(own)
+    ratio = mine / _middle(floor)
+    b.figures.append(Figure("parsing / opening and reading the same files, warm, one process each", round(ratio, 2), "x", "<= 2", ratio <= 2,
+                            all(r["rows"] == own[0]["rows"] for r in own) and own[0]["rows"] == STATIONS * 288 * 10,
+                            {"ours": [_short(r) for r in own], "open + read (os.open, os.read)": [_short(r) for r in floor]}))
+    answer = {k: own[0][k] for k in ANSWER}
+    for job, goal in (("read_csv", 10.0), ("polars", None), ("pandas", None)):
+        b.say(f"the same files with {job}")
+        result = b.peer(job, folder=folder)
+        name = {"read_csv": "DuckDB read_csv", "polars": "Polars scan_csv", "pandas": "csv module + pandas"}[job]
+        if result["outcome"] == "OK":
+            equal = b.compare(name, answer, {k: result[k] for k in ANSWER})
+            times = result["seconds"] / mine
+            b.figures.append(Figure(f"{name} / parsing", round(times, 2), "x", f">= {goal:g}" if goal else "-", times >= goal if goal else None, equal,
+                                    {name: _short(result)}))
+        else:
+            b.figures.append(Figure(f"{name} / parsing", result["outcome"], "x", f">= {goal:g}" if goal else "-", None, None, {name: _short(result)}))
+
+
+def against_dlt(b: Bench) -> None:
+    """Inbox to published against dlt, on the undamaged files; dlt appends, without ledger, quarantine or upsert."""
+    home = b.lake("undamaged")
+    inbox = home / "inbox" / day.SOURCE
+    b.say("the undamaged files, inbox to published")
+    want = day.write_day(inbox, STATIONS, damage=False)
+    mine = b.ours("publish", home, now=day.NOW.isoformat())
+    found = b.ours("look", home)
+    equal = b.compare("undamaged day", found, want.answers())
+    shutil.rmtree(home)
+    for arrow in (False, True):
+        work = b.work / f"dlt-{arrow}"
+        work.mkdir()
+        b.say(f"dlt on the same files, {'Arrow tables of 1,000 files' if arrow else 'rows as dicts'} (at most {DLT_CAP} s)")
+        result = b.peer("dlt", cap=DLT_CAP, folder=str(b.inputs), work=str(work), arrow=arrow)
+        name = f"dlt, {'Arrow' if arrow else 'dicts'}"
+        peers = {name: _short(result), "ours": _short(mine)}
+        if result["outcome"] == "ABORTED":
+            b.figures.append(Figure(f"{name} / inbox to published", "ABORTED", "x", ">= 10", None, None, peers))
+            continue
+        same = None
+        if result["outcome"] == "OK":
+            same = equal and b.compare(name, {"rows": found["accepted"], "sum": found["reported_sum"]}, {k: result[k] for k in ("rows", "sum")})
+        times = result["seconds"] / mine["seconds"]
+        late = result["outcome"] == "TIMEOUT"
+        b.figures.append(Figure(f"{name} / inbox to published", f"TIMEOUT, > {times:.1f}" if late else round(times, 2), "x", ">= 10",
+                                True if times >= 10 else None if late else False, same, peers))
+        shutil.rmtree(work)
+
+
+def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) -> None:
+    """200 files of 8 lines into lakes of several ages, taken in turn so that a busy moment hits all alike."""
+    homes: dict[str, Path] = {}
+    filled: dict[str, dict[str, Any]] = {}
+    for name, months in lakes.items():
+        b.say(f"filling a lake of {name} by SQL")
+        homes[name] = b.lake(f"lake-{len(homes)}")
+        filled[name] = b.ours("fill", homes[name], months=months, stations=STATIONS)
+    runs: dict[str, list[dict[str, Any]]] = {n: [] for n in lakes}
+    equal = dict.fromkeys(lakes, True)
+    for i in range(repeats):
+        slot = range(100 + i, 101 + i)
+        now = datetime.combine(day.DAY, datetime.min.time()).replace(hour=8, minute=0) + (i + 5) * (datetime(2026, 1, 1, 0, 5) - datetime(2026, 1, 1))
+        for name, home in homes.items():
+            b.say(f"one increment into the lake of {name} ({i + 1} of {repeats})")
+            day.write_day(home / "inbox" / day.SOURCE, STATIONS, slot, damage=False, lines=8, seed=i)
+            runs[name].append(b.ours("publish", home, now=now.isoformat()))
+            equal[name] &= b.compare(f"increment into {name}", runs[name][-1], {"read": 1600, "accepted": 1600, "duplicate": 0, "quarantined": 0})
+            equal[name] &= b.compare(f"lake of {name}", b.ours("count", home),
+                                     {"day_rows": 1600 * (i + 1), "rows": filled[name]["rows"] + 1600 * (i + 1), "quarantined": 0})
+    first = next(iter(lakes))
+    for name in lakes:
+        wall = _middle(runs[name])
+        b.figures.append(Figure(f"200 files into a lake of {name} ({filled[name]['rows'] / 1e6:.1f} M readings)", round(wall, 3), "s", "<= 0.5", wall <= 0.5,
+                                equal[name], {"ours": [_short(r) for r in runs[name]], "filling": _short(filled[name])}))
+        if name != first:
+            growth = wall / _middle(runs[first])
+            b.figures.append(Figure(f"growth from {first} to {name}", round(growth, 2), "x", "< 1.3", growth < 1.3, equal[name]))
+    for home in homes.values():
+        shutil.rmtree(home)
+
+
+def environment() -> dict[str, str]:
+    """Machine and versions."""
+    model = platform.machine()
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        model = next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    ours = {n: importlib.metadata.version(n) for n in ("duckdb", "pyarrow", "great-expectations")}
+    listed = subprocess.run([str(PEERS), "-c", "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in "
+                             "('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow')), sep=', ')"], capture_output=True, text=True).stdout.strip()
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "machine": f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB", "system": platform.platform(terse=True), "python": platform.python_version(),
+        "ours": ", ".join(f"{n} {v}" for n, v in ours.items()), "peers": listed, "threads": str(THREADS),
+        "date": datetime.now().astimezone().strftime("%Y-%m-%d"),
+    }
+
+
+def table(figures: list[Figure]) -> str:
+    """The figures as a Markdown table."""
+    def words(f: Figure) -> str:
+        return "-" if f.met is None else "met" if f.met else "**missed**"
+
+    def answers(f: Figure) -> str:
+        return "-" if f.answers_equal is None else "equal" if f.answers_equal else "**DIFFERENT**"
+
+    rows = [("figure", "value", "unit", "goal", "", "answers"), *(
+        (f.figure, "-" if f.value is None else f"{f.value:g}" if isinstance(f.value, float) else str(f.value), f.unit, f.goal, words(f), answers(f))
+        for f in figures)]
+    widths = [max(len(r[i]) for r in rows) for i in range(6)]
+    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
+    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
+    return "\n".join(lines)
+
+
+def document(size: str, figures: list[Figure], about: dict[str, str], load: str, seconds: float) -> str:
+    """The page docs/benchmarks.md."""
+    detail = []
+    for f in figures:
+        for name, runs in f.peers.items():
+            for r in runs if isinstance(runs, list) else [runs]:
+                if isinstance(r, dict) and "seconds" in r:
+                    detail.append(f"| {f.figure} | {name} | {r['outcome']} | {r['seconds']:.3g} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |")
+    return "\n".join([
+        "# Benchmarks", "",
+        f"Printed by `make bench SIZE={size}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
+        f"Load of the machine: {load}.", "",
+        f"Ours: {about['ours']}. Peers: {about['peers']}. {about['threads']} threads for all.", "", table(figures), "",
+        "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
+        "in the page cache). Our figures and the floor are medians of 3; a peer runs once. Answers are compared before a figure counts: rows, sums, "
+        "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
+        "A figure `a / b` is how many times longer a takes.", "",
+        "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
+        "neither ledger of files, nor quarantine, nor versions of a key.", "",
+        "| figure | who | outcome | wall s | processor s | peak MiB | load before |", "|---|---|---|---|---|---|---|", *detail, ""])
+
+
+def main() -> int:
+    """Runs the bench; returns the exit code."""
+    options = argparse.ArgumentParser(prog="bench", description=__doc__)
+    options.add_argument("--size", choices="SML", default="S", help="S under 10 minutes; M and L add a lake of a year")
+    options.add_argument("--only", choices=["day", "parse", "dlt", "increment"], action="append", help="only these figures")
+    options.add_argument("--document", type=Path, help="also write the page to this path")
+    chosen = options.parse_args()
+    parts = chosen.only or ["day", "parse", "dlt", "increment"]
+    if not PEERS.exists():
+        print("the environment of the peers is missing; run `make peers`", file=sys.stderr)
+        return 2
+    home = Path(os.environ["TNMT_HOME"]).resolve() if os.environ.get("TNMT_HOME") else Path(tempfile.mkdtemp(prefix="tnmt-bench-"))
+    out = home / "bench"
+    out.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    load = [os.getloadavg()[0]]
+    with tempfile.TemporaryDirectory(prefix="work-", dir=out) as work:
+        b = Bench(Path(work))
+        if "day" in parts:
+            whole_day(b, 3)
+        if {"parse", "dlt"} & set(parts):
+            day.write_day(b.inputs, STATIONS, damage=False)
+        if "parse" in parts:
+            parsing(b, 3, b.lake("parsing", 2))
+        if "dlt" in parts:
+            against_dlt(b)
+        shutil.rmtree(b.inputs, ignore_errors=True)
+        if "increment" in parts:
+            big = chosen.size != "S"
+            increments(b, {"a month": MONTH, **({"a year": YEAR} if big else {"half a year": HALF_YEAR})}, 3)
+            if not big:
+                b.figures.append(Figure("200 files into a lake of a year (168 M readings)", "not run", "s", "<= 0.5", None, None, {"needs": "SIZE=M"}))
+        b.figures += [Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
+                      Figure("make run, second time", "not run here", "s", "<= 90", None, None)]
+    load.append(os.getloadavg()[0])
+    about = environment()
+    seconds = time.perf_counter() - began
+    words = f"{load[0]:.1f} at the start, {load[1]:.1f} at the end"
+    (out / "results.json").write_text(json.dumps([asdict(f) for f in b.figures], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+    (out / "environment.json").write_text(json.dumps({**about, "size": chosen.size, "load": load}, indent=1) + "\n", encoding="utf-8")
+    page = document(chosen.size, b.figures, about, words, seconds)
+    (out / "benchmarks.md").write_text(page, encoding="utf-8")
+    if chosen.document:
+        chosen.document.write_text(page, encoding="utf-8")
+    print(f"\n{table(b.figures)}\n\n{about['machine']}; load {words}; {seconds / 60:.1f} min; {out / 'results.json'}")
+    for text in b.wrong:
+        print(f"ANSWERS DIFFER: {text}", file=sys.stderr)
+    return 1 if b.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,149 @@
+"""The dashboard's files fit together: dashboard -> chart -> dataset -> mart column that dbt declares. No server needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+ASSETS = ROOT / "dashboards/assets"
+
+
+def _load(kind: str) -> dict[str, dict[str, Any]]:
+    return {p.stem: yaml.safe_load(p.read_text("utf-8")) for p in sorted((ASSETS / kind).glob("*.yaml"))}
+
+
+CHARTS, DATASETS, DASHBOARDS, DATABASES = _load("charts"), _load("datasets"), _load("dashboards"), _load("databases")
+BY_UUID = {d["uuid"]: d for d in DATASETS.values()}
+
+
+@pytest.fixture(scope="module")
+def marts() -> duckdb.DuckDBPyConnection:
+    """Every mart that dbt declares, empty."""
+    con = duckdb.connect()
+    for file in sorted((ROOT / "dbt_project/models/marts").glob("*/*.yml")):
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS marts_{file.parent.name}")
+        for model in yaml.safe_load(file.read_text("utf-8")).get("models", []):
+            columns = ", ".join(f'"{c["name"]}" {c["data_type"]}' for c in model["columns"])
+            con.execute(f"CREATE TABLE marts_{file.parent.name}.{model['name']} ({columns})")
+    return con
+
+
+def _manage() -> Any:
+    spec = importlib.util.spec_from_file_location("dashboards_manage", ROOT / "dashboards/manage.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_dataset_reads_what_dbt_declares(marts: duckdb.DuckDBPyConnection, name: str) -> None:
+    """All columns, with a fitting type, and all metrics of a dataset run on the declared marts."""
+    dataset = DATASETS[name]
+    assert dataset["table_name"] == name and dataset["database_uuid"] == DATABASES["serving"]["uuid"]
+    source = f"({dataset['sql']})" if dataset["sql"] else f"{dataset['schema']}.{name}"
+    found = {c: str(t) for c, t, *_ in marts.execute(f"DESCRIBE SELECT * FROM {source} AS t").fetchall()}
+    assert {c["column_name"] for c in dataset["columns"]} <= set(found)
+    for column in dataset["columns"]:
+        assert column["verbose_name"], column
+        assert column["is_dttm"] == (found[column["column_name"]] in ("DATE", "TIMESTAMP")), column
+    assert dataset["main_dttm_col"] is None or found[dataset["main_dttm_col"]] in ("DATE", "TIMESTAMP")
+    for metric in dataset["metrics"]:
+        assert metric["verbose_name"]
+        marts.execute(f"SELECT {metric['expression']} FROM {source} AS t").fetchall()
+
+
+def _references(params: dict[str, Any]) -> tuple[set[str], set[str]]:
+    """Columns and metrics that a chart's params name."""
+    columns: set[str] = set()
+    metrics: set[str] = set()
+    for suffix in ("", "_b"):
+        columns |= set(params.get(f"groupby{suffix}", [])) | {f["subject"] for f in params.get(f"adhoc_filters{suffix}", [])}
+        metrics |= set(params.get(f"metrics{suffix}", []))
+    columns |= {params[k] for k in ("x_axis", "dimension", "line_column") if k in params}
+    columns |= set(params.get("all_columns", [])) | set(params.get("tooltip_contents", [])) | set(params.get("js_columns", []))
+    columns |= {json.loads(o)[0] for o in params.get("order_by_cols", [])}
+    if "spatial" in params:
+        columns |= {params["spatial"]["lonCol"], params["spatial"]["latCol"]}
+    metrics |= {params[k] for k in ("metric", "timeseries_limit_metric") if k in params}
+    if params.get("point_radius_fixed", {}).get("type") == "metric":
+        metrics.add(params["point_radius_fixed"]["value"])
+    return columns, metrics
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_chart_names_what_its_dataset_has(name: str) -> None:
+    """A chart says which question it answers, and uses columns and metrics of its dataset only."""
+    chart = CHARTS[name]
+    params, dataset = chart["params"], BY_UUID[chart["dataset_uuid"]]
+    assert chart["slice_name"].strip() and chart["description"].strip().endswith("?")
+    assert chart["viz_type"] == params["viz_type"]
+    has_columns, has_metrics = {c["column_name"] for c in dataset["columns"]}, {m["metric_name"] for m in dataset["metrics"]}
+    columns, metrics = _references(params)
+    assert columns <= has_columns
+    assert metrics <= has_metrics
+    shown = set(params.get("all_columns", [])) | set(params.get("groupby", [])) | metrics
+    assert {c["column"] for c in params.get("conditional_formatting", [])} | set(params.get("column_config", {})) <= shown
+    if chart["viz_type"].startswith("deck_"):
+        assert params["mapbox_style"] == "none", "a base map would come from outside"
+
+
+def test_titles_and_uuids_are_unique() -> None:
+    """Nothing takes the place of something else on import."""
+    titles = [c["slice_name"] for c in CHARTS.values()]
+    assert len(titles) == len(set(titles)) >= 10
+    manage = _manage()
+    uuids = [b["uuid"] for group in (CHARTS, DATASETS, DASHBOARDS, DATABASES) for b in group.values()]
+    assert len(uuids) == len(set(uuids))
+    assert all(u.startswith(manage.UUID_PREFIX) for u in uuids)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_layout_shows_every_chart_once(name: str) -> None:
+    """Rows are twelve wide, filters reach charts that have their column, and Superset's form has it all."""
+    short = DASHBOARDS[name]
+    rows = [row for section in short["sections"] for row in section["rows"]]
+    assert all(sum((c.get("chart") or c["text"])[1] for c in row) == 12 for row in rows)
+    assert sorted(c["chart"][0] for row in rows for c in row if "chart" in c) == sorted(CHARTS)
+    for f in short["filters"]:
+        assert set(f["charts"]) <= set(CHARTS)
+        if "column" in f:
+            assert f["column"] in {c["column_name"] for c in DATASETS[f["dataset"]]["columns"]}
+            for chart in f["charts"]:
+                assert f["column"] in {c["column_name"] for c in BY_UUID[CHARTS[chart]["dataset_uuid"]]["columns"]}, chart
+        else:
+            for chart in f["charts"]:
+                assert any(a["operator"] == "TEMPORAL_RANGE" for a in CHARTS[chart]["params"]["adhoc_filters"]), chart
+    full = _manage().expand_dashboard(short, CHARTS, DATASETS)
+    placed = [p["meta"]["uuid"] for p in full["position"].values() if isinstance(p, dict) and p["type"] == "CHART"]
+    assert sorted(placed) == sorted(c["uuid"] for c in CHARTS.values())
+    for key, part in full["position"].items():
+        if isinstance(part, dict):
+            assert part["id"] == key
+            assert all(child in full["position"] for child in part.get("children", []))
+    assert all(re.fullmatch(r"#[0-9a-f]{6}", colour) for colour in short["colors"].values())
+
+
+def test_access_names_existing_roles_and_dashboards() -> None:
+    """Accounts have declared roles, and every role sees a dashboard that exists."""
+    access = yaml.safe_load((ROOT / "dashboards/access/access.yaml").read_text("utf-8"))
+    slugs = {d["slug"] for d in DASHBOARDS.values()}
+    assert {"leadership", "analyst", "engineer"} <= set(access["roles"])
+    assert all(set(r.get("dashboards", [])) <= slugs for r in access["roles"].values())
+    for user in access["users"]:
+        assert set(user["roles"]) <= {*access["roles"], "Admin"}
+        assert "password" not in user
+
+
+def test_generated_passwords_are_long_and_mixed() -> None:
+    """What the set-up makes is accepted by the rule for passwords."""
+    text = _manage().new_password()
+    assert len(text) >= 24 and all(re.search(kind, text) for kind in ("[A-Z]", "[a-z]", r"\d", "-"))

@@ -78,7 +78,7 @@ test: .venv/.dev .superset/.stamp
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
 
 lint: .venv/.dev
-	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && $(V)/sqlfluff lint -q dbt_project/models
+	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && cd dbt_project && ../$(V)/sqlfluff lint -q models
 
 bench: .venv/.dev .peers/.stamp
 	@$(V)/python -m tests.bench --size $(SIZE)

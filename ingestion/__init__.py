@@ -1,0 +1,1 @@
+"""From a delivery to a checked batch: contracts, readers, landing, load."""

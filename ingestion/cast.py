@@ -106,8 +106,10 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
             return source
         low = f"lower(CAST({text} AS VARCHAR))"
         low = f"regexp_replace({low}, '\\.0$', '')"
-        return (f"CASE WHEN list_contains({_list(column.true_values)}, {low}) THEN TRUE "
-                f"WHEN list_contains({_list(column.false_values)}, {low}) THEN FALSE END")
+        return (
+            f"CASE WHEN list_contains({_list(column.true_values)}, {low}) THEN TRUE "
+            f"WHEN list_contains({_list(column.false_values)}, {low}) THEN FALSE END"
+        )
     if kind in ("date", "timestamp"):
         target = column.sql_type
         if not is_text:
@@ -149,7 +151,9 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
     notes: list[str] = []
     if "_problem" in native:
         reasons.append("r._problem")
-        details.append("CASE WHEN r._problem IS NOT NULL THEN 'dòng không tách được thành các cột' END")
+        details.append(
+            "CASE WHEN r._problem = 'line_malformed' THEN 'dòng không tách được thành các cột' WHEN r._problem IS NOT NULL THEN 'dòng không đọc được: ' || r._problem END"
+        )
     for name, column in contract.columns.items():
         label = column.header[0] if column.header else name
         if column.constant is not None:
@@ -190,17 +194,17 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
     details = [d.replace("r._problem", "_problem") for d in details]
     as_of = contract.as_of.column if contract.as_of.origin == "column" else None
     lineage = f"""
-        {literal(contract.source)} AS _source, r._delivery_id, r._line, r._raw, {'r._problem' if '_problem' in native else 'NULL::VARCHAR AS _problem'},
+        {literal(contract.source)} AS _source, r._delivery_id, r._line, r._raw, {"r._problem" if "_problem" in native else "NULL::VARCHAR AS _problem"},
         d.as_of AS _delivery_as_of, d.received_at AS _received_at, d.day AS _day"""
-    typed = [n for n in contract.columns]
+    typed = list(contract.columns)
     con.execute(f"""
         CREATE OR REPLACE TABLE {into} AS
         WITH typed AS MATERIALIZED (
-            SELECT {lineage}{''.join(',' + chr(10) + '            ' + s for s in selects)}
+            SELECT {lineage}{"".join("," + chr(10) + "            " + s for s in selects)}
             FROM {raw} AS r JOIN {deliveries} AS d ON r._delivery_id = d.delivery_id
         )
-        SELECT {', '.join(typed)}, _source, _delivery_id, _line,
-               {f'coalesce(CAST({as_of} AS TIMESTAMP), _delivery_as_of)' if as_of else '_delivery_as_of'} AS _as_of,
+        SELECT {", ".join(typed)}, _source, _delivery_id, _line,
+               {f"coalesce(CAST({as_of} AS TIMESTAMP), _delivery_as_of)" if as_of else "_delivery_as_of"} AS _as_of,
                _received_at, _day, _raw,
                {_flags(reasons)} AS _reasons, {_flags(details)} AS _details, {_flags(notes)} AS _notes
         FROM typed

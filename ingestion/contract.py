@@ -284,9 +284,7 @@ class Contract(_Strict):
     @functools.cached_property
     def file_columns(self) -> dict[str, Column]:
         """Columns that a reader has to bring (not from the file's name, not constant)."""
-        return {
-            name: column for name, column in self.columns.items() if column.from_name is None and column.constant is None
-        }
+        return {name: column for name, column in self.columns.items() if column.from_name is None and column.constant is None}
 
     def cadence_at(self, moment: datetime) -> int | None:
         """Minutes between due deliveries at `moment`, or None where none is due."""
@@ -301,8 +299,9 @@ class Contract(_Strict):
         for name in self.columns:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"column {name!r} must be lower case letters, digits and _, not starting with _")
-        known = set(self.columns) | ({"_source"} if not self.unpivot else {
-            "_source", self.unpivot.parameter, self.unpivot.value, self.unpivot.unit, self.unpivot.status})
+        known = set(self.columns) | (
+            {"_source"} if not self.unpivot else {"_source", self.unpivot.parameter, self.unpivot.value, self.unpivot.unit, self.unpivot.status}
+        )
         for label, names in (("key", self.key), ("scope", self.scope), ("affected", tuple(self.affected.values()))):
             if missing := set(names) - known:
                 raise ValueError(f"{label} names {sorted(missing)}, which are no columns of the contract")
@@ -347,8 +346,7 @@ def load_contract(path: Path) -> Contract:
         return Contract(**({"source": path.stem} | data))
     except ValidationError as error:
         lines = "\n".join(
-            f"  {'.'.join(str(p) for p in e['loc']) or 'contract'}: {e['msg']} (found {str(e['input'])[:80]!r})"
-            for e in error.errors()
+            f"  {'.'.join(str(p) for p in e['loc']) or 'contract'}: {e['msg']} (found {str(e['input'])[:80]!r})" for e in error.errors()
         )
         raise ContractError(f"{path} is no valid contract; correct these places:\n{lines}") from error
 

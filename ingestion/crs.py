@@ -69,8 +69,7 @@ def same(found: str, expected: str) -> bool:
     if one.is_geographic or other.is_geographic:
         return one.is_geographic and other.is_geographic
     mine, theirs = _projection(one), _projection(other)
-    return bool(mine) and mine.keys() == theirs.keys() and all(
-        abs(mine[k] - theirs[k]) <= _TOLERANCE * max(1.0, abs(theirs[k])) for k in mine)
+    return bool(mine) and mine.keys() == theirs.keys() and all(abs(mine[k] - theirs[k]) <= _TOLERANCE * max(1.0, abs(theirs[k])) for k in mine)
 
 
 def _plain(name: str) -> str:
@@ -141,7 +140,6 @@ def geohash12(lon: Floats, lat: Floats) -> npt.NDArray[np.str_]:
 
 def _spread(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """The low 32 bits of each value with a zero bit between any two."""
-    for shift, mask in ((16, 0x0000FFFF0000FFFF), (8, 0x00FF00FF00FF00FF), (4, 0x0F0F0F0F0F0F0F0F),
-                        (2, 0x3333333333333333), (1, 0x5555555555555555)):
+    for shift, mask in ((16, 0x0000FFFF0000FFFF), (8, 0x00FF00FF00FF00FF), (4, 0x0F0F0F0F0F0F0F0F), (2, 0x3333333333333333), (1, 0x5555555555555555)):
         values = (values | (values << np.uint64(shift))) & np.uint64(mask)
     return values

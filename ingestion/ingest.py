@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -55,10 +57,29 @@ def shared_folders(contracts: Iterable[Contract]) -> set[str]:
 
 def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> None:
     """Keeps `ops.source` and `ops.source_column` equal to the contracts; writes nothing where they are."""
-    sources = [(c.source, c.title, c.description, c.owner.unit, c.owner.contact, c.terms, c.target, c.load, c.sensitivity, c.cadence_at(now),
-                c.lateness_minutes, c.tolerated_bad_share, c.retention.raw_days) for c in contracts.values()]
-    columns = [(c.source, name, list(col.header), col.type, col.unit, col.personal is not None, col.description)
-               for c in contracts.values() for name, col in c.columns.items()]
+    sources = [
+        (
+            c.source,
+            c.title,
+            c.description,
+            c.owner.unit,
+            c.owner.contact,
+            c.terms,
+            c.target,
+            c.load,
+            c.sensitivity,
+            c.cadence_at(now),
+            c.lateness_minutes,
+            c.tolerated_bad_share,
+            c.retention.raw_days,
+        )
+        for c in contracts.values()
+    ]
+    columns = [
+        (c.source, name, list(col.header), col.type, col.unit, col.personal is not None, col.description)
+        for c in contracts.values()
+        for name, col in c.columns.items()
+    ]
     for table, rows in (("source", sources), ("source_column", columns)):
         names = [r[0] for r in con.execute(f"DESCRIBE lake.ops.{table}").fetchall()]
         there = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL").fetchall()
@@ -74,8 +95,10 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
 
 def ensure_targets(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract]) -> None:
     """Makes the tables of all contracts, so that marts can be built before every source has delivered."""
-    there = {f"{r[0]}.{r[1]}" for r in con.execute(
-        "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()}
+    there = {
+        f"{r[0]}.{r[1]}"
+        for r in con.execute("SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()
+    }
     for contract in contracts:
         if f"clean.{contract.target}" not in there or (contract.personal and f"typed_closed.{contract.target}" not in there):
             ensure_target_tables(con, contract)
@@ -85,9 +108,11 @@ FAILURES = (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error)
 """What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full."""
 
 
-def take_in(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool) -> tuple[Landed, Loaded]:
+def take_in(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool
+) -> tuple[Landed, Loaded]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
-    _pull(settings, contract, now)
+    _pull(con, settings, contract, now)
     landed = land(con, settings, contract, now, shared=shared)
     reach("landing.cleared")
     if contract.depends_on and _register_changed(con, contract):
@@ -98,9 +123,12 @@ def take_in(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
 def _register_changed(con: duckdb.DuckDBPyConnection, contract: Contract) -> bool:
     """Whether a source that this one depends on was gated after it."""
     names = ", ".join(f"'{d}'" for d in contract.depends_on)
-    return bool(con.execute(
-        f"SELECT coalesce(max(seq) FILTER (source IN ({names})), 0) > coalesce(max(seq) FILTER (source = ?), 0) FROM lake.ops.gate_result",
-        [contract.source]).fetchall()[0][0])
+    return bool(
+        con.execute(
+            f"SELECT coalesce(max(seq) FILTER (source IN ({names})), 0) > coalesce(max(seq) FILTER (source = ?), 0) FROM lake.ops.gate_result",
+            [contract.source],
+        ).fetchall()[0][0]
+    )
 
 
 def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None) -> Ingested:
@@ -131,12 +159,23 @@ def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str
     return result
 
 
-def _pull(settings: Settings, contract: Contract, now: datetime) -> None:
-    """Sources with a live connection put what they hold into their inbox first, so that they take the same path."""
+def _pull(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime) -> None:
+    """A source with a live connection puts what it holds into its inbox first, and takes the same path from there.
+
+    A pull that brought the very bytes of the last one is dropped: nothing new was said.
+    """
     if contract.format.reader != "postgis":
         return
-    import os
-
     from ingestion.readers.postgis import snapshot
 
-    snapshot(contract, os.environ[contract.enabled_by or ""], settings.inbox / contract.folder, now)
+    since = None
+    watermark = next((n for n, c in contract.columns.items() if contract.format.watermark in (*c.header, n)), None)
+    if contract.load == "incremental" and watermark is not None:
+        since = con.execute(f"SELECT max({watermark}) FROM lake.clean.{contract.target} WHERE _source = ?", [contract.source]).fetchall()[0][0]
+    path = snapshot(contract, os.environ[contract.enabled_by or ""], settings.inbox / contract.folder, now, settings.extensions, since)
+    last = con.execute(
+        "SELECT sha256 FROM lake.ops.landed WHERE source = ? ORDER BY received_at DESC, as_of DESC LIMIT 1", [contract.source]
+    ).fetchall()
+    with path.open("rb") as file:
+        if last and last[0][0] == hashlib.file_digest(file, "sha256").hexdigest():
+            path.unlink()

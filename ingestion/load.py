@@ -56,23 +56,38 @@ def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     days = [r[0] for r in con.execute("SELECT DISTINCT day FROM lake.ops.pending WHERE source = ?", [contract.source]).fetchall()]
     if not days:
         return []
-    rows = con.execute(f"""
+    rows = con.execute(
+        f"""
         SELECT l.delivery_id, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day, l.stored
         FROM lake.ops.landed AS l
         SEMI JOIN lake.ops.pending AS p ON l.delivery_id = p.delivery_id
-        WHERE l.source = ? AND l.day IN ({', '.join(f"DATE '{d}'" for d in days)})
-        ORDER BY l.as_of, l.received_at, l.delivery_id""", [contract.source]).fetchall()
+        WHERE l.source = ? AND l.day IN ({", ".join(f"DATE '{d}'" for d in days)})
+        ORDER BY l.as_of, l.received_at, l.delivery_id""",
+        [contract.source],
+    ).fetchall()
     return [
-        Delivery(i, contract.source, name, sha, size, received, as_of, day,
-                 None if stored == "raw.file" else
-                 settings.inbox / contract.folder / name if stored == "in_place" else
-                 stored_path(settings, contract, sha, name if not name.lower().endswith(".gdb") else name + ".zip"))
+        Delivery(
+            i,
+            contract.source,
+            name,
+            sha,
+            size,
+            received,
+            as_of,
+            day,
+            None
+            if stored == "raw.file"
+            else settings.inbox / contract.folder / name
+            if stored == "in_place"
+            else stored_path(settings, contract, sha, name if not name.lower().endswith(".gdb") else name + ".zip"),
+        )
         for i, name, sha, size, received, as_of, day, stored in rows
     ]
 
 
-def load(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
-         deliveries: Sequence[Delivery] | None = None) -> Loaded:
+def load(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime, deliveries: Sequence[Delivery] | None = None
+) -> Loaded:
     """Gates and publishes what is pending of one source (or `deliveries`). `now` only marks when it was published.
 
     Bad data never raises: it ends in quarantine or in a blocked delivery. Raises TargetMismatch or SuiteError where
@@ -84,12 +99,13 @@ def load(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
         return report
     size = BATCH_FILES if contract.files.small else 1
     for start in range(0, len(todo), size):
-        _load_batch(con, settings, contract, run_id, now, todo[start:start + size], report)
+        _load_batch(con, settings, contract, run_id, now, todo[start : start + size], report)
     return report
 
 
-def _load_batch(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
-                deliveries: list[Delivery], report: Loaded) -> None:
+def _load_batch(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime, deliveries: list[Delivery], report: Loaded
+) -> None:
     log.debug("gate", source=contract.source, deliveries=len(deliveries), run_id=run_id)
     if contract.files.small and not contract.files.in_place:
         deliveries = _with_content(con, contract, deliveries)
@@ -100,13 +116,17 @@ def _load_batch(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Co
     readable = [d for d in deliveries if d.delivery_id not in problems]
     _register_deliveries(con, contract, deliveries)
     problems |= reader_of(contract)(con, contract, readable, "cut")
+    if contract.unpivot is not None:
+        _unpivot(con, contract, "cut")
     reach("gate.read")
     cast(con, contract, "cut", "batch_deliveries", "memory.main.batch", settings.crs)
     resolve(con, settings, contract, "memory.main.batch")
     suite = load_suite(contract.suite_name, settings.suite_dirs)
     if suite is None and contract.suite is not None:
-        raise SuiteError(f"contract {contract.source} names suite {contract.suite!r}; there is no {contract.suite}.json in "
-                         f"{', '.join(str(f) for f in settings.suite_dirs)}")
+        raise SuiteError(
+            f"contract {contract.source} names suite {contract.suite!r}; there is no {contract.suite}.json in "
+            f"{', '.join(str(f) for f in settings.suite_dirs)}"
+        )
     judge_rows(con, "memory.main.batch", suite)
     if contract.load == "snapshot" and contract.key:
         _one_row_a_key(con, contract)
@@ -116,18 +136,46 @@ def _load_batch(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Co
         verdict = judge_batch(con, "memory.main.batch", suite, contract.tolerated_bad_share)
         report.failed += [r for r in verdict.failed if r not in report.failed]
     except GateError as error:
-        block = Problem("gate_error", "Không đánh giá được bộ kiểm tra chất lượng", "kết quả của mọi kiểm tra", str(error),
-                        f"Sửa quality/suites/{contract.suite_name}.json rồi chạy lại: tnmt quarantine retry {contract.source}")
+        block = Problem(
+            "gate_error",
+            "Không đánh giá được bộ kiểm tra chất lượng",
+            "kết quả của mọi kiểm tra",
+            str(error),
+            f"Sửa quality/suites/{contract.suite_name}.json rồi chạy lại: tnmt quarantine retry {contract.source}",
+        )
     if verdict and block is None and not contract.files.small and not verdict.success:
         names = ", ".join(verdict.blocking or verdict.failed) or "tỷ lệ dòng lỗi"
         block = Problem(
-            "contract_failed", f"Không đạt hợp đồng dữ liệu: {names}",
-            f"tối đa {contract.tolerated_bad_share:.1%} dòng lỗi", f"{verdict.bad_rows} trên {verdict.rows} dòng ({verdict.bad_share:.1%})",
-            "Sửa dữ liệu rồi gửi lại, hoặc nới `tolerated_bad_share` trong hợp đồng nếu đã thống nhất với đơn vị gửi")
+            "contract_failed",
+            f"Không đạt hợp đồng dữ liệu: {names}",
+            f"tối đa {contract.tolerated_bad_share:.1%} dòng lỗi",
+            f"{verdict.bad_rows} trên {verdict.rows} dòng ({verdict.bad_share:.1%})",
+            "Sửa dữ liệu rồi gửi lại, hoặc nới `tolerated_bad_share` trong hợp đồng nếu đã thống nhất với đơn vị gửi",
+        )
     if not contract.files.small and problems:
         block = next(iter(problems.values()))
     reach("gate.judged")
     _publish(con, settings, contract, run_id, now, deliveries, problems, block, verdict, report)
+
+
+def _unpivot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> None:
+    """Turns a wide export (a column a parameter) into one row a parameter; a row that cannot be cut stays one row."""
+    wide = contract.unpivot
+    assert wide is not None
+    there = {row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+    made = {wide.parameter, wide.value, wide.unit, wide.status}
+    keep = [n for n in contract.file_columns if n in there and n not in made]
+    parts = []
+    for header, parameter in wide.columns.items():
+        if header in there:
+            status = f'"{parameter.status_header}"' if parameter.status_header in there else "NULL::VARCHAR"
+            parts.append(
+                f'SELECT {{head}}, {literal(parameter.parameter)} AS {wide.parameter}, "{header}" AS {wide.value}, '
+                f"{literal(parameter.unit)} AS {wide.unit}, {status} AS {wide.status} FROM {table} WHERE _problem IS NULL"
+            )
+    parts.append(f"SELECT {{head}}, NULL, NULL, NULL, NULL FROM {table} WHERE _problem IS NOT NULL")
+    head = ", ".join(["_delivery_id", "_line", "_raw", "_problem", *keep])
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS " + " UNION ALL ".join(p.format(head=head) for p in parts))
 
 
 def _with_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery]) -> list[Delivery]:
@@ -135,22 +183,27 @@ def _with_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries
     days = ", ".join(f"DATE '{d}'" for d in sorted({d.day for d in deliveries}))
     con.register("wanted", pa.table({"delivery_id": pa.array([d.delivery_id for d in deliveries], pa.string())}))
     table = con.execute(f"""
-        SELECT delivery_id, content FROM lake.{'raw_closed' if contract.personal else 'raw'}.file AS f
+        SELECT delivery_id, content FROM lake.{"raw_closed" if contract.personal else "raw"}.file AS f
         SEMI JOIN wanted USING (delivery_id) WHERE f.day IN ({days})""").to_arrow_table()
     con.unregister("wanted")
     content = dict(zip(table["delivery_id"].to_pylist(), table["content"].to_pylist(), strict=True))
-    return [Delivery(d.delivery_id, d.source, d.name, d.sha256, d.bytes, d.received_at, d.as_of, d.day, None, content[d.delivery_id])
-            for d in deliveries]
+    return [
+        Delivery(d.delivery_id, d.source, d.name, d.sha256, d.bytes, d.received_at, d.as_of, d.day, None, content[d.delivery_id]) for d in deliveries
+    ]
 
 
 def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
     found = groups(contract, delivery.name)
     if found is None:
-        return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name,
-                       "Đổi tên tệp theo quy ước rồi gửi lại")
+        return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name, "Đổi tên tệp theo quy ước rồi gửi lại")
     if contract.as_of.origin == "file_name" and moment(found["as_of"], contract.files.as_of_format) is None:
-        return Problem("wrong_name", "Thời gian trong tên tệp không đọc được", contract.files.as_of_format, found["as_of"],
-                       "Kiểm tra đồng hồ của datalogger rồi gửi lại")
+        return Problem(
+            "wrong_name",
+            "Thời gian trong tên tệp không đọc được",
+            contract.files.as_of_format,
+            found["as_of"],
+            "Kiểm tra đồng hồ của datalogger rồi gửi lại",
+        )
     return None
 
 
@@ -178,8 +231,8 @@ def _one_row_a_key(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         CREATE OR REPLACE TABLE memory.main.batch AS
         SELECT * EXCLUDE (_nth) REPLACE (
             CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['key_twice'] ELSE _reasons END AS _reasons,
-            CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['khóa {', '.join(contract.key)} đã có ở dòng trước'] ELSE _details END AS _details)
-        FROM (SELECT *, row_number() OVER (PARTITION BY len(_reasons) > 0, {', '.join(contract.key)} ORDER BY _line) AS _nth
+            CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['khóa {", ".join(contract.key)} đã có ở dòng trước'] ELSE _details END AS _details)
+        FROM (SELECT *, row_number() OVER (PARTITION BY len(_reasons) > 0, {", ".join(contract.key)} ORDER BY _line) AS _nth
               FROM memory.main.batch)""")
 
 
@@ -208,25 +261,40 @@ def ensure_target_tables(con: duckdb.DuckDBPyConnection, contract: Contract) -> 
     return f"typed_closed.{contract.target}", full
 
 
-def _publish(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime,
-             deliveries: list[Delivery], problems: dict[str, Problem], block: Problem | None, verdict: Verdict | None,
-             report: Loaded) -> None:
+def _publish(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    run_id: str,
+    now: datetime,
+    deliveries: list[Delivery],
+    problems: dict[str, Problem],
+    block: Problem | None,
+    verdict: Verdict | None,
+    report: Loaded,
+) -> None:
     """Rows, quarantine and ledger in one lake transaction."""
     personal = contract.personal
     columns = clean_columns(contract)
     table, full = ensure_target_tables(con, contract)
     con.execute("CREATE OR REPLACE TEMP VIEW batch AS SELECT * FROM memory.main.batch")
     con.execute("CREATE OR REPLACE TEMP TABLE good AS SELECT * FROM memory.main.batch WHERE len(_reasons) = 0")
-    regated = bool(con.execute(
-        "SELECT 1 FROM lake.ops.outcome WHERE source = ? AND day IN (SELECT day FROM batch_deliveries) "
-        "AND delivery_id IN (SELECT delivery_id FROM batch_deliveries) LIMIT 1", [contract.source]).fetchall())
+    regated = bool(
+        con.execute(
+            "SELECT 1 FROM lake.ops.outcome WHERE source = ? AND day IN (SELECT day FROM batch_deliveries) "
+            "AND delivery_id IN (SELECT delivery_id FROM batch_deliveries) LIMIT 1",
+            [contract.source],
+        ).fetchall()
+    )
     _register_problems(con, contract, deliveries, problems)
     with transaction(con):
         seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
         if regated:
             for schema in ("quarantine", "quarantine_closed"):
-                con.execute(f"DELETE FROM lake.{schema}.row WHERE source = ? AND delivery_id IN (SELECT delivery_id FROM batch_deliveries)",
-                            [contract.source])
+                con.execute(
+                    f"DELETE FROM lake.{schema}.row WHERE source = ? AND delivery_id IN (SELECT delivery_id FROM batch_deliveries)", [contract.source]
+                )
+        _taken_back(con, contract, table, regated and block is None)
         if block is None:
             MERGES[contract.load](con, contract, table, list(full), regated)
             if personal:
@@ -238,17 +306,30 @@ def _publish(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contr
         reach("publish.merged")
         _outcomes(con, contract, block, run_id, now, seq)
         con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
-        con.execute("INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?", [
-            run_id, contract.source, seq, len(deliveries), verdict.rows if verdict else 0, bool(verdict and verdict.success and not block),
-            verdict.bad_share if verdict else None, verdict.failed if verdict else [], verdict.seconds if verdict else 0.0, now])
+        con.execute(
+            "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?",
+            [
+                run_id,
+                contract.source,
+                seq,
+                len(deliveries),
+                verdict.rows if verdict else 0,
+                bool(verdict and verdict.success and not block),
+                verdict.bad_share if verdict else None,
+                verdict.failed if verdict else [],
+                verdict.seconds if verdict else 0.0,
+                now,
+            ],
+        )
         reach("publish.before_commit")
     reach("publish.committed")
     totals = con.execute("""
         SELECT count(*), count(*) FILTER (status = 'published'), count(*) FILTER (status = 'quarantined'), count(*) FILTER (status = 'blocked'),
                coalesce(sum(rows_read), 0), coalesce(sum(rows_accepted), 0), coalesce(sum(rows_duplicate), 0), coalesce(sum(rows_quarantined), 0)
         FROM outcome""").fetchall()[0]
-    for name, value in zip(("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate",
-                            "rows_quarantined"), totals, strict=True):
+    for name, value in zip(
+        ("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined"), totals, strict=True
+    ):
         setattr(report, name, getattr(report, name) + int(value))
     if block:
         report.problems.append(f"{deliveries[0].name}: {block}")
@@ -258,11 +339,16 @@ def _publish(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contr
 def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery], problems: dict[str, Problem]) -> None:
     """TEMP tables `file_problem` (a row a bad file) and `file_line` (its physical lines, as far as they can be shown)."""
     bad = [d for d in deliveries if d.delivery_id in problems]
-    con.register("bad_files", pa.table({
-        "delivery_id": pa.array([d.delivery_id for d in bad], pa.string()),
-        "code": pa.array([problems[d.delivery_id].code for d in bad], pa.string()),
-        "details": pa.array([str(problems[d.delivery_id]) for d in bad], pa.string()),
-    }))
+    con.register(
+        "bad_files",
+        pa.table(
+            {
+                "delivery_id": pa.array([d.delivery_id for d in bad], pa.string()),
+                "code": pa.array([problems[d.delivery_id].code for d in bad], pa.string()),
+                "details": pa.array([str(problems[d.delivery_id]) for d in bad], pa.string()),
+            }
+        ),
+    )
     con.execute("CREATE OR REPLACE TEMP TABLE file_problem AS SELECT * FROM bad_files")
     con.unregister("bad_files")
     lines: list[tuple[str, int, str]] = []
@@ -273,8 +359,10 @@ def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliv
                     text = line[:RAW_TEXT_LIMIT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
                     lines.append((delivery.delivery_id, number, text))
     ids, numbers, texts = (list(c) for c in zip(*lines, strict=True)) if lines else ([], [], [])
-    con.register("bad_lines", pa.table({
-        "delivery_id": pa.array(ids, pa.string()), "line": pa.array(numbers, pa.int32()), "raw_text": pa.array(texts, pa.string())}))
+    con.register(
+        "bad_lines",
+        pa.table({"delivery_id": pa.array(ids, pa.string()), "line": pa.array(numbers, pa.int32()), "raw_text": pa.array(texts, pa.string())}),
+    )
     con.execute("CREATE OR REPLACE TEMP TABLE file_line AS SELECT * FROM bad_lines")
     con.unregister("bad_lines")
 
@@ -288,8 +376,10 @@ def _publish_tokens(con: duckdb.DuckDBPyConnection, settings: Settings, contract
     if contract.load != "snapshot":
         lineage.append("conflict")
     con.execute(f"DELETE FROM lake.clean.{contract.target}")
-    con.execute(f"INSERT INTO lake.clean.{contract.target} ({', '.join([*columns, *lineage])}) "
-                f"SELECT {', '.join([exprs[n] for n in columns] + ['t.' + n for n in lineage])} FROM lake.{table} AS t")
+    con.execute(
+        f"INSERT INTO lake.clean.{contract.target} ({', '.join([*columns, *lineage])}) "
+        f"SELECT {', '.join([exprs[n] for n in columns] + ['t.' + n for n in lineage])} FROM lake.{table} AS t"
+    )
 
 
 def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
@@ -314,16 +404,29 @@ def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
 
 def _affected(con: duckdb.DuckDBPyConnection, contract: Contract, seq: int) -> None:
     """What marts have to recompute: the (unit, day) of every accepted row; without such columns, the target as a whole."""
-    unit, day = contract.affected.get("unit"), contract.affected.get("day")
-    if contract.target == "reading":
-        unit, day = "station_id", "measured_at"
-    unit_sql = f"coalesce(CAST(b.{unit} AS VARCHAR), '')" if unit else "''"
-    # the end of a span belongs to the day before at 00:00: (00:00, 24:00]
-    day_sql = f"CAST(b.{day} - INTERVAL 1 MICROSECOND AS DATE)" if contract.target == "reading" else f"CAST(b.{day} AS DATE)" if day else "b._day"
+    unit, day = _unit_and_day(contract)
     con.execute(f"""
         INSERT INTO lake.ops.affected
-        SELECT DISTINCT {seq}, {literal(contract.source)}, {literal(contract.target)}, {unit_sql}, {day_sql} FROM good AS b
-        """)
+        SELECT {seq}, {literal(contract.source)}, {literal(contract.target)}, unit, day
+        FROM (SELECT {unit} AS unit, {day or "b._day"} AS day FROM good AS b UNION SELECT unit, day FROM taken_back)""")
+
+
+def _unit_and_day(contract: Contract) -> tuple[str, str | None]:
+    """SQL for the unit and the day that a row of alias `b` touches; None where a target has no day of its own."""
+    if contract.target == "reading":
+        # the end of a span belongs to the day before at 00:00: (00:00, 24:00]
+        return "b.station_id", "CAST(b.measured_at - INTERVAL 1 MICROSECOND AS DATE)"
+    unit, day = contract.affected.get("unit"), contract.affected.get("day")
+    return f"coalesce(CAST(b.{unit} AS VARCHAR), '')" if unit else "''", f"CAST(b.{day} AS DATE)" if day else None
+
+
+def _taken_back(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, regated: bool) -> None:
+    """TEMP table `taken_back`: what the batch's deliveries touched when they were gated before, since that may go now."""
+    unit, day = _unit_and_day(contract)
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE taken_back AS
+        SELECT DISTINCT {unit} AS unit, {day or "d.day"} AS day FROM lake.{table} AS b
+        JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id WHERE {regated}""")
 
 
 def _outcomes(con: duckdb.DuckDBPyConnection, contract: Contract, block: Problem | None, run_id: str, now: datetime, seq: int) -> None:
@@ -353,8 +456,15 @@ def _outcomes(con: duckdb.DuckDBPyConnection, contract: Contract, block: Problem
     con.execute("INSERT INTO lake.ops.outcome SELECT * FROM outcome ORDER BY day")
 
 
-def requeue(con: duckdb.DuckDBPyConnection, source: str, *, reasons: Sequence[str] = (), delivery_id: str | None = None,
-            day: date | None = None, all_of_day: bool = False) -> int:
+def requeue(
+    con: duckdb.DuckDBPyConnection,
+    source: str,
+    *,
+    reasons: Sequence[str] = (),
+    delivery_id: str | None = None,
+    day: date | None = None,
+    all_of_day: bool = False,
+) -> int:
     """Puts deliveries back to be gated again from raw: those with quarantined rows or a block, or all of a day.
 
     Returns how many. Used after a fix of contract, register or suite, and by a backfill of a day.
@@ -368,15 +478,19 @@ def requeue(con: duckdb.DuckDBPyConnection, source: str, *, reasons: Sequence[st
         values.append(str(day))
     if not all_of_day and not delivery_id:
         named = f"AND list_has_any(q.reasons, [{', '.join(literal(r) for r in reasons)}])" if reasons else ""
-        conditions.append(f"(o.status = 'blocked' OR o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named}))"
-                          if not reasons else
-                          f"o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named})")
+        conditions.append(
+            f"(o.status = 'blocked' OR o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named}))"
+            if not reasons
+            else f"o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named})"
+        )
     with transaction(con):
-        con.execute(f"""
+        con.execute(
+            f"""
             INSERT INTO lake.ops.pending
             SELECT DISTINCT o.delivery_id, o.source, o.day FROM lake.ops.delivery AS o
-            WHERE {' AND '.join(conditions)} AND o.status <> 'landed'
-              AND o.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""", values)
+            WHERE {" AND ".join(conditions)} AND o.status <> 'landed'
+              AND o.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
+            values,
+        )
         count = con.execute("SELECT count(*) FROM lake.ops.pending WHERE source = ?", [source]).fetchall()[0][0]
     return int(count)
-

@@ -15,7 +15,11 @@ from ingestion.contract import Contract
 
 RANK = "_as_of DESC, _received_at DESC, _delivery_id DESC, _line DESC"
 LINEAGE_TYPES = {
-    "_source": "VARCHAR", "_delivery_id": "VARCHAR", "_line": "INTEGER", "_as_of": "TIMESTAMP", "_received_at": "TIMESTAMP",
+    "_source": "VARCHAR",
+    "_delivery_id": "VARCHAR",
+    "_line": "INTEGER",
+    "_as_of": "TIMESTAMP",
+    "_received_at": "TIMESTAMP",
 }
 
 
@@ -36,9 +40,13 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
         twins[f"{table}_history"] = wanted | {"known_from": "TIMESTAMP", "known_to": "TIMESTAMP"}
     for name, wants in twins.items():
         schema, short = name.split(".")
-        there = {row[0]: row[1] for row in con.execute(
-            "SELECT column_name, data_type FROM information_schema.columns "
-            "WHERE table_catalog = 'lake' AND table_schema = ? AND table_name = ?", [schema, short]).fetchall()}
+        there = {
+            row[0]: row[1]
+            for row in con.execute(
+                "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'lake' AND table_schema = ? AND table_name = ?",
+                [schema, short],
+            ).fetchall()
+        }
         if not there:
             body = ", ".join(f"{c} {t}" for c, t in wants.items())
             con.execute(f"CREATE TABLE IF NOT EXISTS lake.{name} ({body})")
@@ -51,7 +59,8 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
             elif there[column] != kind:
                 raise TargetMismatch(
                     f"contract {contract.source}: column {column} of target {contract.target} is {there[column]} in the lake and "
-                    f"{kind} in the contract; give it another name, or migrate lake.{name}")
+                    f"{kind} in the contract; give it another name, or migrate lake.{name}"
+                )
 
 
 LAYOUT = {
@@ -88,19 +97,27 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
     ranges = [""]
     if time:
         # a constant range for each month prunes partitions and files; one stray date costs one month, not all between
-        ranges = [f"AND c.{time} >= '{low}' AND c.{time} <= '{high}'" for low, high in con.execute(
-            f"SELECT min({time}), max({time}) FROM good GROUP BY date_trunc('month', {time}) ORDER BY 1").fetchall()]
+        ranges = [
+            f"AND c.{time} >= '{low}' AND c.{time} <= '{high}'"
+            for low, high in con.execute(f"SELECT min({time}), max({time}) FROM good GROUP BY date_trunc('month', {time}) ORDER BY 1").fetchall()
+        ]
     mine = "c._delivery_id IN (SELECT delivery_id FROM batch_deliveries)"
 
     def present(name: str) -> str:
-        parts = [f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c SEMI JOIN good AS g "
-                 f"ON {_on(keys, 'c', 'g')} WHERE TRUE {r}" for r in ranges]
+        parts = [
+            f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c SEMI JOIN good AS g "
+            f"ON {_on(keys, 'c', 'g')} WHERE TRUE {r}"
+            for r in ranges
+        ]
         if regated:
             parts.append(f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c WHERE {mine}")
         return " UNION ".join(parts) if regated else " UNION ALL ".join(parts)
 
-    con.execute(f"CREATE OR REPLACE TEMP TABLE existing AS {present(table)}" if ranges else
-                f"CREATE OR REPLACE TEMP TABLE existing AS SELECT {names} FROM lake.{table} LIMIT 0")
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE existing AS {present(table)}"
+        if ranges
+        else f"CREATE OR REPLACE TEMP TABLE existing AS SELECT {names} FROM lake.{table} LIMIT 0"
+    )
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE contested AS
         SELECT {key_list} FROM existing
@@ -119,7 +136,7 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
             SELECT * FROM existing UNION ALL {before}
         ),
         versions AS (
-            SELECT {', '.join(f'g.{n}' for n in [*columns, *LINEAGE_TYPES])}, TRUE AS is_new FROM good AS g SEMI JOIN contested AS k ON {_on(keys, 'g', 'k')}
+            SELECT {", ".join(f"g.{n}" for n in [*columns, *LINEAGE_TYPES])}, TRUE AS is_new FROM good AS g SEMI JOIN contested AS k ON {_on(keys, "g", "k")}
             UNION ALL
             SELECT {names}, FALSE FROM old AS c WHERE NOT ({mine})
         ),
@@ -149,18 +166,20 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
             con.execute(f"DELETE FROM lake.{name} AS c WHERE EXISTS (SELECT 1 FROM contested AS k WHERE {_on(keys, 'c', 'k')}) {r}")
         if regated:
             con.execute(f"DELETE FROM lake.{name} AS c WHERE {mine}")
-    con.execute(f"INSERT INTO lake.{history} ({names}, conflict, known_from, known_to) "
-                f"SELECT {names}, conflict, known_from, known_to FROM ranked WHERE NOT is_current")
+    con.execute(
+        f"INSERT INTO lake.{history} ({names}, conflict, known_from, known_to) "
+        f"SELECT {names}, conflict, known_from, known_to FROM ranked WHERE NOT is_current"
+    )
     con.execute(f"""
         INSERT INTO lake.{table} ({names}, conflict)
         SELECT {names}, conflict FROM ranked WHERE is_current
         UNION ALL
-        SELECT {names}, FALSE FROM good AS g ANTI JOIN contested AS k ON {_on(keys, 'g', 'k')}""")
+        SELECT {names}, FALSE FROM good AS g ANTI JOIN contested AS k ON {_on(keys, "g", "k")}""")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE merged AS
         SELECT _delivery_id, _line FROM ranked WHERE is_new AND is_current AND (_delivery_id, _line) NOT IN ({had_current})
         UNION ALL
-        SELECT _delivery_id, _line FROM good AS g ANTI JOIN contested AS k ON {_on(keys, 'g', 'k')}""")
+        SELECT _delivery_id, _line FROM good AS g ANTI JOIN contested AS k ON {_on(keys, "g", "k")}""")
 
 
 def scope_of(contract: Contract) -> str:
@@ -191,8 +210,7 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
             WHERE s.target = '{contract.target}' AND s.scope_key = m.scope_key
               AND (s.as_of, s.received_at, s.delivery_id) > (m.as_of, m.received_at, m.delivery_id))""")
     con.execute(f"CREATE OR REPLACE TEMP TABLE entering AS SELECT * FROM good WHERE {scope} IN (SELECT scope_key FROM won)")
-    inside = f"({scope}) IN (SELECT scope_key FROM won)" if contract.scope else (
-        f"_source = '{contract.source}' AND EXISTS (SELECT 1 FROM won)")
+    inside = f"({scope}) IN (SELECT scope_key FROM won)" if contract.scope else (f"_source = '{contract.source}' AND EXISTS (SELECT 1 FROM won)")
     plain = [c for c in columns if c not in ("geometry",)] + (["geometry"] if "geometry" in columns else [])
     as_text = ", ".join("ST_AsHEXWKB(geometry)" if c == "geometry" else c for c in plain)
     con.execute(f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT DISTINCT hash({as_text}) AS h FROM lake.{table} WHERE {inside}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import hashlib
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -26,9 +27,9 @@ class Delivery:
     as_of: datetime
     day: date
     path: Path | None = None
-    content: bytes | None = None
+    content: builtins.bytes | None = None
 
-    def read_bytes(self) -> bytes:
+    def read_bytes(self) -> builtins.bytes:
         """The landed bytes."""
         if self.content is not None:
             return self.content
@@ -48,9 +49,9 @@ class Problem:
     todo: str = ""
 
     def __str__(self) -> str:
+        """What, expected, found and what to do, as one line."""
         parts = [self.what]
-        parts += [f"{label}: {text}" for label, text in
-                  (("cần", self.expected), ("gặp", self.found), ("cách xử lý", self.todo)) if text]
+        parts += [f"{label}: {text}" for label, text in (("cần", self.expected), ("gặp", self.found), ("cách xử lý", self.todo)) if text]
         return "; ".join(parts)
 
 
@@ -58,6 +59,7 @@ class BlockedDelivery(Exception):
     """A large delivery, or a suite, that may not be published; what was published before stays."""
 
     def __init__(self, problem: Problem) -> None:
+        """Its text is the problem's."""
         super().__init__(str(problem))
         self.problem = problem
 

@@ -14,11 +14,22 @@ from ingestion.contract import Contract
 from tnmt.settings import Settings
 
 READING_COLUMNS = {
-    "station_id": "VARCHAR", "parameter": "VARCHAR", "measured_at": "TIMESTAMP", "span_minutes": "SMALLINT",
-    "value_reported": "DECIMAL(18,6)", "value_valid": "DECIMAL(18,6)", "status": "VARCHAR", "reason": "VARCHAR",
+    "station_id": "VARCHAR",
+    "parameter": "VARCHAR",
+    "measured_at": "TIMESTAMP",
+    "span_minutes": "SMALLINT",
+    "value_reported": "DECIMAL(18,6)",
+    "value_valid": "DECIMAL(18,6)",
+    "status": "VARCHAR",
+    "reason": "VARCHAR",
 }
 GEOMETRY_COLUMNS = {
-    "crs": "VARCHAR", "geometry_area_m2": "DECIMAL(16,1)", "xmin": "DOUBLE", "ymin": "DOUBLE", "xmax": "DOUBLE", "ymax": "DOUBLE",
+    "crs": "VARCHAR",
+    "geometry_area_m2": "DECIMAL(16,1)",
+    "xmin": "DOUBLE",
+    "ymin": "DOUBLE",
+    "xmax": "DOUBLE",
+    "ymax": "DOUBLE",
 }
 
 
@@ -52,21 +63,34 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
 
 def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, table: str) -> None:
     """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
-    tables = {row[0] for row in con.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = 'clean'").fetchall()}
+    tables = {
+        row[0]
+        for row in con.execute("SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = 'clean'").fetchall()
+    }
     # a lake that has no register yet knows no station: its readings wait in quarantine
-    con.execute("CREATE OR REPLACE TEMP VIEW known_station AS " + (
-        "SELECT station_id, matrix FROM lake.clean.station" if "station" in tables
-        else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"))
-    con.execute("CREATE OR REPLACE TEMP TABLE known_channel AS " + (
-        """SELECT station_id, parameter, any_value(name_in_file) AS name_in_file, min(range_min) AS range_min, max(range_max) AS range_max
-           FROM lake.clean.station_channel GROUP BY station_id, parameter""" if "station_channel" in tables
-        else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS parameter, NULL::VARCHAR AS name_in_file, "
-             "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"))
+    con.execute(
+        "CREATE OR REPLACE TEMP VIEW known_station AS "
+        + (
+            "SELECT station_id, matrix FROM lake.clean.station"
+            if "station" in tables
+            else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
+        )
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE known_channel AS "
+        + (
+            """SELECT station_id, parameter, any_value(name_in_file) AS name_in_file, min(range_min) AS range_min, max(range_max) AS range_max
+           FROM lake.clean.station_channel GROUP BY station_id, parameter"""
+            if "station_channel" in tables
+            else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS parameter, NULL::VARCHAR AS name_in_file, "
+            "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"
+        )
+    )
     for name in ("parameter", "parameter_alias", "unit_alias"):
         path = settings.reference / f"{name}.csv"
-        con.execute(f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv({literal(str(path))}, all_varchar = true, header = true, "
-                    "delim = ',', quote = '\"', nullstr = '\\N')")
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv({literal(str(path))}, all_varchar = true, header = true, "
+            "delim = ',', quote = '\"', nullstr = '\\N')"
+        )
     sql = (Path(__file__).parent / "reading.sql").read_text(encoding="utf-8")
-    con.execute(sql.format(
-        table=table, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))
+    con.execute(sql.format(table=table, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))

@@ -33,8 +33,10 @@ def link_extensions(directory: Path) -> Path:
             )
         file = Path(spec.origin).parent / "extensions" / f"v{duckdb.__version__}" / f"{name}.duckdb_extension"
         if not file.exists():
-            raise ExtensionMissing(f"DuckDB extension {name}: expected {file.name} for DuckDB {duckdb.__version__} in its wheel; "
-                                   "the wheel is of another version: run `make setup`")
+            raise ExtensionMissing(
+                f"DuckDB extension {name}: expected {file.name} for DuckDB {duckdb.__version__} in its wheel; "
+                "the wheel is of another version: run `make setup`"
+            )
         link = target / file.name
         if not (link.is_symlink() and link.resolve() == file.resolve()):
             link.unlink(missing_ok=True)

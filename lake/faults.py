@@ -6,8 +6,18 @@ import os
 import signal
 
 STAGES = (
-    "landing.before_commit", "landing.committed", "landing.cleared", "gate.read", "gate.judged",
-    "publish.merged", "publish.before_commit", "publish.committed", "build.before", "build.after", "serving.built", "serving.swapped",
+    "landing.before_commit",
+    "landing.committed",
+    "landing.cleared",
+    "gate.read",
+    "gate.judged",
+    "publish.merged",
+    "publish.before_commit",
+    "publish.committed",
+    "build.before",
+    "build.after",
+    "serving.built",
+    "serving.swapped",
 )
 
 

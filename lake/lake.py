@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import duckdb
@@ -14,8 +13,20 @@ from lake.lock import writer_lock
 from tnmt.settings import Settings
 
 SCHEMAS = (
-    "raw", "clean", "quarantine", "ops", "reference", "staging", "intermediate", "marts_core", "marts_environment",
-    "marts_land", "marts_scans", "marts_procedures", "marts_programme", "marts_operations",
+    "raw",
+    "clean",
+    "quarantine",
+    "ops",
+    "reference",
+    "staging",
+    "intermediate",
+    "marts_core",
+    "marts_environment",
+    "marts_land",
+    "marts_scans",
+    "marts_procedures",
+    "marts_programme",
+    "marts_operations",
 )
 CLOSED_SCHEMAS = ("raw_closed", "typed_closed", "quarantine_closed")
 """Personal data: their folders are readable by the pipeline's user alone."""
@@ -69,8 +80,7 @@ def _attach(con: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bo
         if not exists(settings):
             raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`") from error
         text = str(error).replace(settings.catalog.partition(":")[2] or "\0", "…")
-        raise LakeError(f"the catalog of the lake cannot be opened: {text.splitlines()[0]}. Check TNMT_CATALOG "
-                        "and that its server answers") from None
+        raise LakeError(f"the catalog of the lake cannot be opened: {text.splitlines()[0]}. Check TNMT_CATALOG and that its server answers") from None
 
 
 def exists(settings: Settings) -> bool:
@@ -103,7 +113,7 @@ def open_writer(settings: Settings, purpose: str) -> Iterator[duckdb.DuckDBPyCon
             con.close()
 
 
-def lock(settings: Settings, purpose: str):  # type: ignore[no-untyped-def]  # the context manager's type is writer_lock's
+def lock(settings: Settings, purpose: str) -> AbstractContextManager[None]:
     """The writer lock of this lake, for a step that writes through another program (a dbt child)."""
     return writer_lock(settings.lake_dir / "writer.lock", purpose, settings.lock_timeout)
 
@@ -131,7 +141,7 @@ def create(settings: Settings) -> None:
     for folder in closed_folders:
         # the catalog keeps the least and greatest value of every column, personal ones too: it is closed as a whole
         folder.mkdir(parents=True, exist_ok=True)
-        os.chmod(folder, 0o700)
+        folder.chmod(0o700)
     link_extensions(settings.extensions)
     settings.token_key  # noqa: B018  # made now, while only this process runs
     with lock(settings, "init"):
@@ -139,8 +149,7 @@ def create(settings: Settings) -> None:
         try:
             con.execute("LOAD spatial")
             _attach(con, settings, read_only=False)
-            present = {row[0] for row in con.execute(
-                "SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'lake'").fetchall()}
+            present = {row[0] for row in con.execute("SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'lake'").fetchall()}
             if "ops" not in present:
                 for name, value in OPTIONS.items():
                     con.execute(f"CALL lake.set_option('{name}', {value})")
@@ -148,11 +157,12 @@ def create(settings: Settings) -> None:
                 if schema not in present:
                     con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{schema}")
             con.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
-            tables = {f"{s}.{t}" for s, t in con.execute(
-                "SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()}
+            tables = {
+                f"{s}.{t}"
+                for s, t in con.execute("SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()
+            }
             for table, statements in LAYOUT.items():
-                if table in tables and not con.execute(
-                    "SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [table]).fetchall():
+                if table in tables and not con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [table]).fetchall():
                     for statement in statements:
                         con.execute(f"ALTER TABLE lake.{table} {statement}")
                     con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [table])

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 
@@ -60,7 +60,7 @@ def writer_lock(path: Path, purpose: str, timeout: float) -> Iterator[None]:
         file.seek(0)
         file.truncate()
         # the holder's clock, for people only; no logic reads it
-        file.write(json.dumps({"pid": str(os.getpid()), "purpose": purpose, "since": datetime.now().isoformat(timespec="seconds")}))
+        file.write(json.dumps({"pid": str(os.getpid()), "purpose": purpose, "since": datetime.now(UTC).isoformat(timespec="seconds")}))
         file.flush()
         try:
             yield

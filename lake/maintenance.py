@@ -34,6 +34,7 @@ def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS) -> M
     passes over files with deletes.
     """
     with open_writer(settings, "maintenance") as con:
+
         def files() -> int:
             return int(con.execute("SELECT coalesce(sum(file_count), 0) FROM ducklake_table_info('lake')").fetchall()[0][0])
 
@@ -41,9 +42,14 @@ def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS) -> M
         con.execute("CALL ducklake_rewrite_data_files('lake', delete_threshold => 0)")
         con.execute("CALL ducklake_merge_adjacent_files('lake')")
         pinned = {int(r[0]) for r in con.execute("SELECT DISTINCT snapshot_id FROM lake.ops.pin").fetchall()}
-        old = [int(r[0]) for r in con.execute(
-            "SELECT snapshot_id FROM ducklake_snapshots('lake') WHERE snapshot_time < ? "
-            "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots('lake'))", [now - timedelta(days=keep_days)]).fetchall()]
+        old = [
+            int(r[0])
+            for r in con.execute(
+                "SELECT snapshot_id FROM ducklake_snapshots('lake') WHERE snapshot_time < ? "
+                "AND snapshot_id < (SELECT max(snapshot_id) FROM ducklake_snapshots('lake'))",
+                [now - timedelta(days=keep_days)],
+            ).fetchall()
+        ]
         expire = [s for s in old if s not in pinned]
         if expire:
             con.execute(f"CALL ducklake_expire_snapshots('lake', versions => [{', '.join(map(str, expire))}])")

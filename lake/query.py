@@ -18,8 +18,9 @@ class QueryRefused(Exception):
     """A statement that may not run here, or that DuckDB refuses; the text says why."""
 
 
-def query(settings: Settings, statement: str, values: Sequence[Any] = (), *, now: datetime, closed_reason: str | None = None
-          ) -> tuple[list[str], list[tuple[Any, ...]]]:
+def query(
+    settings: Settings, statement: str, values: Sequence[Any] = (), *, now: datetime, closed_reason: str | None = None
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     """Column names and rows of one SELECT. Raises QueryRefused for anything else, and for closed schemas without a reason."""
     con = open_reader(settings)
     try:
@@ -51,6 +52,7 @@ def query(settings: Settings, statement: str, values: Sequence[Any] = (), *, now
 def _reads_files(con: duckdb.DuckDBPyConnection, statement: str) -> bool:
     """Whether a table function, or a file named as a table, stands in the statement."""
     tree = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchall()[0][0].lower()
+
     def walk(node: Any) -> bool:
         if isinstance(node, dict):
             if node.get("type") == "table_function":

@@ -67,7 +67,7 @@ def publish_serving(settings: Settings, tables: list[str], as_of: datetime) -> S
     finally:
         con.close()
     reach("serving.built")
-    os.replace(half, path)
+    half.replace(path)
     swap(settings, path)
     reach("serving.swapped")
     _drop_old(settings, path)
@@ -80,7 +80,7 @@ def swap(settings: Settings, path: Path) -> None:
     new = settings.serving / f".{NAME}.{os.getpid()}.link"
     new.unlink(missing_ok=True)
     new.symlink_to(path.name)
-    os.replace(new, link)
+    new.replace(link)
 
 
 def _same(path: Path, tables: list[str], as_of: datetime) -> bool:
@@ -94,8 +94,8 @@ def _same(path: Path, tables: list[str], as_of: datetime) -> bool:
 
 def _drop_old(settings: Settings, keep: Path) -> None:
     """Removes all but the newest versions, and what a killed build left; open connections keep their file until they close."""
-    versions = sorted(settings.serving.glob(f"{NAME}-*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
-    for old in [p for p in versions if p != keep][KEPT_VERSIONS - 1:]:
+    versions = sorted(settings.serving.glob(f"{NAME}-[0-9]*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
+    for old in [p for p in versions if p != keep][KEPT_VERSIONS - 1 :]:
         old.unlink(missing_ok=True)
     for half in settings.serving.glob(f".{NAME}-*"):
         half.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""How the rooms work together: the run, the marts build, Dagster, serving, doctor."""

@@ -69,7 +69,9 @@ def _contracts(settings: Settings) -> Check:
     for contract in contracts.values():
         suite = load_suite(contract.suite_name, settings.suite_dirs)
         if suite is None and contract.suite is not None:
-            return Check("contracts", False, f"{contract.source} names suite {contract.suite}, which is not there", f"add quality/suites/{contract.suite}.json")
+            return Check(
+                "contracts", False, f"{contract.source} names suite {contract.suite}, which is not there", f"add quality/suites/{contract.suite}.json"
+            )
         if suite is not None:
             rules_of(suite)
     return Check("contracts", True, f"{len(contracts)} sources, their suites compile")
@@ -87,8 +89,12 @@ def _closed(settings: Settings) -> Check:
     if "://" not in settings.data_path:
         folders += [Path(settings.data_path) / name for name in CLOSED_SCHEMAS]
     open_ones = [str(f) for f in folders if f.exists() and stat.S_IMODE(f.stat().st_mode) & 0o077]
-    return Check("personal data", not open_ones, "closed folders are readable by their owner only" if not open_ones else f"open to others: {', '.join(open_ones)}",
-                 "chmod 700 these folders")
+    return Check(
+        "personal data",
+        not open_ones,
+        "closed folders are readable by their owner only" if not open_ones else f"open to others: {', '.join(open_ones)}",
+        "chmod 700 these folders",
+    )
 
 
 def _serving(settings: Settings) -> Check:
@@ -106,12 +112,22 @@ def _superset(settings: Settings) -> Check:
 
 
 def _telemetry(settings: Settings) -> Check:
-    loud = [n for n, off in (("DBT_SEND_ANONYMOUS_USAGE_STATS", ("false", "False", "0")), ("DAGSTER_DISABLE_TELEMETRY", ("1", "true")))
-            if os.environ.get(n) is not None and os.environ[n] not in off]
+    loud = [
+        n
+        for n, off in (("DBT_SEND_ANONYMOUS_USAGE_STATS", ("false", "False", "0")), ("DAGSTER_DISABLE_TELEMETRY", ("1", "true")))
+        if os.environ.get(n) is not None and os.environ[n] not in off
+    ]
     return Check("telemetry", not loud, "off" if not loud else f"switched on by {', '.join(loud)}", "unset these variables")
 
 
 CHECKS: dict[str, Callable[[Settings], Check]] = {
-    "python": _python, "disk": _disk, "duckdb extensions": _extensions, "contracts": _contracts, "lake": _lake, "personal data": _closed,
-    "serving file": _serving, "superset": _superset, "telemetry": _telemetry,
+    "python": _python,
+    "disk": _disk,
+    "duckdb extensions": _extensions,
+    "contracts": _contracts,
+    "lake": _lake,
+    "personal data": _closed,
+    "serving file": _serving,
+    "superset": _superset,
+    "telemetry": _telemetry,
 }

@@ -37,10 +37,16 @@ class Built:
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """Environment of every dbt child: the lake's address, extensions from the wheels, no telemetry."""
     return {
-        **os.environ, "TNMT_LAKE_ATTACH": settings.attach, "TNMT_LAKE_DATA": settings.data_path,
-        "TNMT_DUCKDB_EXTENSIONS": str(settings.extensions), "TNMT_MEMORY_LIMIT": settings.memory_limit,
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false", "DO_NOT_TRACK": "1",
-        "DBT_PROFILES_DIR": str(settings.dbt_project), "DBT_TARGET_PATH": str(target_dir(settings)), "DBT_LOG_PATH": str(settings.home / "logs"),
+        **os.environ,
+        "TNMT_LAKE_ATTACH": settings.attach,
+        "TNMT_LAKE_DATA": settings.data_path,
+        "TNMT_DUCKDB_EXTENSIONS": str(settings.extensions),
+        "TNMT_MEMORY_LIMIT": settings.memory_limit,
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DO_NOT_TRACK": "1",
+        "DBT_PROFILES_DIR": str(settings.dbt_project),
+        "DBT_TARGET_PATH": str(target_dir(settings)),
+        "DBT_LOG_PATH": str(settings.home / "logs"),
     }
 
 
@@ -92,7 +98,9 @@ def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now
         con.execute("INSERT INTO lake.ops.build VALUES (?, ?, ?, ?, ?)", [build_id, built.affected_to, as_of, project_hash(settings), now])
 
 
-def build(settings: Settings, as_of: datetime, build_id: str, now: datetime, *, full: bool = False, say: Callable[[str], None] | None = None) -> Built:
+def build(
+    settings: Settings, as_of: datetime, build_id: str, now: datetime, *, full: bool = False, say: Callable[[str], None] | None = None
+) -> Built:
     """Runs `dbt build` for what changed; raises BuildFailed with dbt's own words.
 
     On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it.
@@ -101,8 +109,15 @@ def build(settings: Settings, as_of: datetime, build_id: str, now: datetime, *, 
     if not built.done:
         return built
     reach("build.before")
-    command = [str(Path(sys.executable).parent / "dbt"), "build", "--no-use-colors", "--project-dir", str(settings.dbt_project),
-               "--vars", dbt_vars(as_of, built.affected_from, built.affected_to)]
+    command = [
+        str(Path(sys.executable).parent / "dbt"),
+        "build",
+        "--no-use-colors",
+        "--project-dir",
+        str(settings.dbt_project),
+        "--vars",
+        dbt_vars(as_of, built.affected_from, built.affected_to),
+    ]
     if settings.is_sqlite:
         with lock(settings, f"dbt build {build_id}"):
             log = _run(command, settings, say)
@@ -124,16 +139,17 @@ def _run(command: list[str], settings: Settings, say: Callable[[str], None] | No
     log = "".join(lines)
     if child.returncode:
         failed = [line for line in lines if any(word in line for word in ("ERROR", "FAIL ", "Error", "Failure"))]
-        raise BuildFailed(f"dbt build ended with {child.returncode}; nothing new is served. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
-                          f"Whole log: {settings.home / 'logs' / 'dbt.log'}")
+        raise BuildFailed(
+            f"dbt build ended with {child.returncode}; nothing new is served. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
+            f"Whole log: {settings.home / 'logs' / 'dbt.log'}"
+        )
     return log
 
 
 def served_tables(settings: Settings) -> list[str]:
     """Models that go into the serving file: those whose meta says `serve: true`."""
     nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"]
-    return sorted(f"{n['schema']}.{n['name']}" for n in nodes.values()
-                  if n["resource_type"] == "model" and n["config"].get("meta", {}).get("serve"))
+    return sorted(f"{n['schema']}.{n['name']}" for n in nodes.values() if n["resource_type"] == "model" and n["config"].get("meta", {}).get("serve"))
 
 
 def serve_marts(settings: Settings, as_of: datetime) -> Served:

@@ -21,8 +21,17 @@ class Ran:
     served: Served | None
 
 
-def run(settings: Settings, *, now: datetime, as_of: datetime, run_id: str, only: Iterable[str] | None = None, marts: bool = True,
-        full: bool = False, step: Callable[[str, str], None] | None = None) -> Ran:
+def run(
+    settings: Settings,
+    *,
+    now: datetime,
+    as_of: datetime,
+    run_id: str,
+    only: Iterable[str] | None = None,
+    marts: bool = True,
+    full: bool = False,
+    step: Callable[[str, str], None] | None = None,
+) -> Ran:
     """Takes in the inboxes, builds what changed and serves it. `now` is the arrival time of what is new; `as_of` the "now" of the marts.
 
     Nothing new, nothing done: a second run on the same inboxes and as-of time builds and serves nothing.

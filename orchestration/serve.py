@@ -66,7 +66,9 @@ def _tail(log: Path) -> str:
 
 def _start(command: list[str], log: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     with log.open("ab") as file:
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, cwd=ROOT, start_new_session=True)
+        return subprocess.Popen(
+            command, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, cwd=ROOT, start_new_session=True
+        )
 
 
 def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: Callable[[str], None]) -> None:
@@ -91,9 +93,13 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
     running: list[subprocess.Popen[bytes]] = []
     try:
         # Dagster comes up while Superset is set up
-        web = _start([str(here / "dagster-webserver"), "-h", HOST, "-p", str(dagster_port), "-m", "orchestration.definitions"], logs / "dagster.log", dagster)
+        web = _start(
+            [str(here / "dagster-webserver"), "-h", HOST, "-p", str(dagster_port), "-m", "orchestration.definitions"], logs / "dagster.log", dagster
+        )
         running.append(web)
-        done = subprocess.run([*manage, "setup", "--home", str(settings.home)], env=environment, cwd=ROOT, capture_output=True, text=True)
+        done = subprocess.run(
+            [*manage, "setup", "--home", str(settings.home)], check=False, env=environment, cwd=ROOT, capture_output=True, text=True
+        )
         if done.returncode:
             raise ServeError(f"Superset could not be set up:\n{done.stdout[-1500:]}{done.stderr[-2500:]}")
         site = _start([*manage, "serve", "--home", str(settings.home), "--port", str(port)], logs / "superset.log", environment)

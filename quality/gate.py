@@ -76,9 +76,7 @@ def _gx() -> Any:
     return _CONTEXT["gx"], _CONTEXT["context"]
 
 
-def judge_batch(
-    con: duckdb.DuckDBPyConnection, table: str, suite: dict[str, Any] | None, tolerated: float
-) -> Verdict:
+def judge_batch(con: duckdb.DuckDBPyConnection, table: str, suite: dict[str, Any] | None, tolerated: float) -> Verdict:
     """GX's verdict over `table` (in DuckDB's `memory.main`): each rule may be broken by at most the share `tolerated`.
 
     Raises GateError where an expectation could not be evaluated. No value of the data is kept in the result.
@@ -102,9 +100,7 @@ def judge_batch(
                 {**e, "kwargs": {**e["kwargs"], **({} if e["type"].startswith("expect_table") else {"mostly": 1.0 - tolerated})}}
                 for e in suite["expectations"]
             ]
-            result = batch.validate(
-                gx.ExpectationSuite(name=suite["name"], expectations=expectations), result_format="BASIC"
-            )
+            result = batch.validate(gx.ExpectationSuite(name=suite["name"], expectations=expectations), result_format="BASIC")
             datasource.get_execution_engine()._connection.close()
         except Exception as error:
             raise GateError(f"suite {suite['name']} cannot be evaluated: {type(error).__name__}") from error

@@ -15,7 +15,7 @@ import duckdb
 import sqlalchemy as sa
 from duckdb_engine import ConnectionWrapper
 from great_expectations.datasource.fluent.sql_datasource import SQLDatasource
-from great_expectations.execution_engine import SqlAlchemyExecutionEngine
+from great_expectations.execution_engine.sqlalchemy_execution_engine import SqlAlchemyExecutionEngine
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.pool import StaticPool
 
@@ -26,6 +26,7 @@ class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
     """GX's engine with one open connection and PostgreSQL's operators, which DuckDB speaks."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Arguments are GX's."""
         super().__init__(*args, **kwargs)
         # GX knows no dialect "duckdb": without this every regex expectation fails as an error
         self.dialect_module = postgresql

@@ -17,8 +17,17 @@ from lake.lake import latest_snapshot, open_reader, open_writer, transaction
 from sharing.agreement import AGREEMENTS, Agreement, AgreementError, Product, load_agreement
 from tnmt.settings import Settings
 
-_FRICTIONLESS = {"VARCHAR": "string", "INTEGER": "integer", "BIGINT": "integer", "HUGEINT": "integer", "SMALLINT": "integer", "DOUBLE": "number",
-                 "BOOLEAN": "boolean", "DATE": "date", "TIMESTAMP": "datetime"}
+_FRICTIONLESS = {
+    "VARCHAR": "string",
+    "INTEGER": "integer",
+    "BIGINT": "integer",
+    "HUGEINT": "integer",
+    "SMALLINT": "integer",
+    "DOUBLE": "number",
+    "BOOLEAN": "boolean",
+    "DATE": "date",
+    "TIMESTAMP": "datetime",
+}
 
 
 class ExtractRefused(Exception):
@@ -45,8 +54,10 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
     except AgreementError as error:
         raise ExtractRefused(str(error)) from None
     if not agreement.valid_from <= as_of.date() <= agreement.expires_on:
-        raise ExtractRefused(f"agreement {agreement.agreement} with {agreement.receiver} holds from {agreement.valid_from} to {agreement.expires_on}; "
-                             f"asked for {as_of.date()}: renew the agreement first")
+        raise ExtractRefused(
+            f"agreement {agreement.agreement} with {agreement.receiver} holds from {agreement.valid_from} to {agreement.expires_on}; "
+            f"asked for {as_of.date()}: renew the agreement first"
+        )
     columns = _mart_columns(settings)
     half = settings.home / "extracts" / name / f".{as_of:%Y%m%d%H%M}.{os.getpid()}"
     shutil.rmtree(half, ignore_errors=True)
@@ -63,12 +74,24 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
                 resources += made
                 total += rows
                 handed.append((product.table, rows, period, [r["path"] for r in made], [r["hash"].removeprefix("sha256:") for r in made]))
-        (half / "datapackage.json").write_text(json.dumps({
-            "profile": "data-package", "name": name.replace("_", "-"), "title": f"{agreement.purpose} – {agreement.receiver}",
-            "created": now.isoformat(), "version": f"{as_of:%Y.%m.%d}", "licenses": [{"name": "agreement", "title": f"{agreement.agreement}: {agreement.legal_basis}"}],
-            "sources": [{"title": "Kho dữ liệu dùng chung ngành TN&MT", "snapshot": snapshot}],
-            "custom": {"as_of": as_of.isoformat(), "expires_on": agreement.expires_on.isoformat(), "contact": agreement.contact},
-            "resources": resources}, ensure_ascii=False, indent=1), encoding="utf-8")
+        (half / "datapackage.json").write_text(
+            json.dumps(
+                {
+                    "profile": "data-package",
+                    "name": name.replace("_", "-"),
+                    "title": f"{agreement.purpose} – {agreement.receiver}",
+                    "created": now.isoformat(),
+                    "version": f"{as_of:%Y.%m.%d}",
+                    "licenses": [{"name": "agreement", "title": f"{agreement.agreement}: {agreement.legal_basis}"}],
+                    "sources": [{"title": "Kho dữ liệu dùng chung ngành TN&MT", "snapshot": snapshot}],
+                    "custom": {"as_of": as_of.isoformat(), "expires_on": agreement.expires_on.isoformat(), "contact": agreement.contact},
+                    "resources": resources,
+                },
+                ensure_ascii=False,
+                indent=1,
+            ),
+            encoding="utf-8",
+        )
         target = half.with_name(f"{as_of:%Y%m%dT%H%M}")
         shutil.rmtree(target, ignore_errors=True)
         half.rename(target)
@@ -77,8 +100,24 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
     with open_writer(settings, f"extract {name}") as con, transaction(con):
         for table, rows, period, files, hashes in handed:
             identity = hashlib.sha256(f"{agreement.agreement}{table}{now}".encode()).hexdigest()[:16]
-            con.execute("INSERT INTO lake.ops.handover VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [
-                identity, agreement.receiver, agreement.agreement, table, snapshot, *period, rows, files, hashes, now, agreement.expires_on, requested_by, "handed_over"])
+            con.execute(
+                "INSERT INTO lake.ops.handover VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                [
+                    identity,
+                    agreement.receiver,
+                    agreement.agreement,
+                    table,
+                    snapshot,
+                    *period,
+                    rows,
+                    files,
+                    hashes,
+                    now,
+                    agreement.expires_on,
+                    requested_by,
+                    "handed_over",
+                ],
+            )
         con.execute("INSERT INTO lake.ops.pin VALUES (?, ?, ?)", [snapshot, f"extract {agreement.agreement}", now])
     return Made(target, agreement.receiver, tuple(r["path"] for r in resources), total)
 
@@ -96,8 +135,9 @@ def _meta(column: dict[str, Any]) -> dict[str, Any]:
     return {**(column.get("config") or {}).get("meta", {}), **(column.get("meta") or {})}
 
 
-def _write_product(con: duckdb.DuckDBPyConnection, agreement: Agreement, product: Product, marts: dict[str, dict[str, Any]], folder: Path, as_of: datetime
-                   ) -> tuple[list[dict[str, Any]], int, tuple[date | None, date | None]]:
+def _write_product(
+    con: duckdb.DuckDBPyConnection, agreement: Agreement, product: Product, marts: dict[str, dict[str, Any]], folder: Path, as_of: datetime
+) -> tuple[list[dict[str, Any]], int, tuple[date | None, date | None]]:
     known = marts.get(product.table)
     if known is None:
         raise ExtractRefused(f"agreement {agreement.agreement} names {product.table}, of which there is no mart")
@@ -105,7 +145,8 @@ def _write_product(con: duckdb.DuckDBPyConnection, agreement: Agreement, product
         raise ExtractRefused(f"{product.table} has no columns {', '.join(unknown)}; it has {', '.join(known)}")
     if personal := [c for c in product.columns if _meta(known[c]).get("is_personal")]:
         raise ExtractRefused(f"{product.table}: {', '.join(personal)} are personal data and never leave the house")
-    conditions, period = [], (None, None)
+    conditions: list[str] = []
+    period: tuple[date | None, date | None] = (None, None)
     if product.period_column and product.period_days:
         last = as_of.date() - timedelta(days=1)
         first = last - timedelta(days=product.period_days - 1)
@@ -117,13 +158,30 @@ def _write_product(con: duckdb.DuckDBPyConnection, agreement: Agreement, product
     con.execute(f"CREATE OR REPLACE TEMP TABLE product AS SELECT {', '.join(product.columns)} FROM lake.{product.table}{where}")
     types = {r[0]: str(r[1]) for r in con.execute("DESCRIBE product").fetchall()}
     rows = int(con.execute("SELECT count(*) FROM product").fetchall()[0][0])
-    fields = [{"name": c, "type": "number" if types[c].startswith("DECIMAL") else _FRICTIONLESS.get(types[c], "any"),
-               "description": known[c].get("description", ""), **({"unit": u} if (u := _meta(known[c]).get("unit")) else {})} for c in product.columns]
+    fields = [
+        {
+            "name": c,
+            "type": "number" if types[c].startswith("DECIMAL") else _FRICTIONLESS.get(types[c], "any"),
+            "description": known[c].get("description", ""),
+            **({"unit": u} if (u := _meta(known[c]).get("unit")) else {}),
+        }
+        for c in product.columns
+    ]
     name = product.table.split(".")[1]
     made = []
     for suffix, options in (("parquet", "FORMAT parquet, COMPRESSION zstd"), ("csv", "FORMAT csv, HEADER true")):
         path = folder / f"{name}.{suffix}"
         con.execute(f"COPY (SELECT * FROM product ORDER BY ALL) TO '{path}' ({options})")
-        made.append({"name": f"{name}-{suffix}", "path": path.name, "format": suffix, "bytes": path.stat().st_size, "profile": "tabular-data-resource" if suffix == "csv" else "data-resource",
-                     "hash": "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(), "rows": rows, "schema": {"fields": fields, "missingValues": [""]}})
+        made.append(
+            {
+                "name": f"{name}-{suffix}",
+                "path": path.name,
+                "format": suffix,
+                "bytes": path.stat().st_size,
+                "profile": "tabular-data-resource" if suffix == "csv" else "data-resource",
+                "hash": "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
+                "rows": rows,
+                "schema": {"fields": fields, "missingValues": [""]},
+            }
+        )
     return made, rows, period

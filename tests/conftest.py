@@ -34,6 +34,7 @@ class Platform:
     def rows(self, statement: str) -> list[tuple]:
         """Rows of a query on the lake."""
         with open_reader(self.settings) as con:
+            con.execute("LOAD spatial")
             return con.execute(statement).fetchall()
 
 
@@ -73,8 +74,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def table_rows(con: duckdb.DuckDBPyConnection, schema: str) -> dict[str, list[tuple]]:
     """All rows of a schema's tables, ordered, geometry as text; for comparing two lakes."""
     found: dict[str, list[tuple]] = {}
-    for (name,) in con.execute("SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = ? "
-                               "AND table_type = 'BASE TABLE' ORDER BY 1", [schema]).fetchall():
+    for (name,) in con.execute(
+        "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = ? AND table_type = 'BASE TABLE' ORDER BY 1",
+        [schema],
+    ).fetchall():
         columns = con.execute(f"DESCRIBE lake.{schema}.{name}").fetchall()
         picked = ", ".join(f"ST_AsText({c[0]})" if str(c[1]).startswith("GEOMETRY") else c[0] for c in columns)
         found[name] = con.execute(f"SELECT {picked} FROM lake.{schema}.{name} ORDER BY ALL").fetchall()

@@ -26,7 +26,9 @@ from rich.table import Table
 from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings, settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Kho dữ liệu dùng chung ngành tài nguyên và môi trường.")
+app = typer.Typer(
+    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Kho dữ liệu dùng chung ngành tài nguyên và môi trường."
+)
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows and deliveries that could not be placed.")
 app.add_typer(quarantine_app, name="quarantine")
 err = Console(stderr=True)
@@ -39,10 +41,15 @@ def _logs() -> None:
     level = os.environ.get("TNMT_LOG", "WARNING").upper()
     production = os.environ.get("TNMT_ENV") == "production"
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"),
-                    structlog.processors.JSONRenderer() if production else structlog.dev.ConsoleRenderer()],
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.JSONRenderer() if production else structlog.dev.ConsoleRenderer(),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level, logging.WARNING)),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def _fail(message: str, code: int = 1) -> NoReturn:
@@ -83,8 +90,11 @@ def init() -> None:
 
 
 @app.command()
-def sample(size: Annotated[str, typer.Option(help="XS, S or sample.")] = "sample", seed: int = 1,
-           end: Annotated[str | None, typer.Option(help="Last day of the sample (YYYY-MM-DD); the last full day unless said.")] = None) -> None:
+def sample(
+    size: Annotated[str, typer.Option(help="XS, S or sample.")] = "sample",
+    seed: int = 1,
+    end: Annotated[str | None, typer.Option(help="Last day of the sample (YYYY-MM-DD); the last full day unless said.")] = None,
+) -> None:
     """Write a sample province into the inboxes. Once: a second call with the same arguments does nothing."""
     from simulator.sample import generate
     from simulator.size import SIZES
@@ -109,11 +119,14 @@ def sample(size: Annotated[str, typer.Option(help="XS, S or sample.")] = "sample
 
 
 @app.command()
-def run(source: Annotated[list[str] | None, typer.Argument(help="Only these sources.")] = None,
-        day: Annotated[str | None, typer.Option(help="Gate all deliveries of this day again from raw (YYYY-MM-DD).")] = None,
-        as_of: Annotated[str | None, typer.Option("--as-of", help="The 'now' of the marts; `now` for the clock.")] = None,
-        full: Annotated[bool, typer.Option(help="Compute all marts anew.")] = False,
-        marts: Annotated[bool, typer.Option(help="Build marts and serving file after taking in.")] = True, as_json: Json = False) -> None:
+def run(
+    source: Annotated[list[str] | None, typer.Argument(help="Only these sources.")] = None,
+    day: Annotated[str | None, typer.Option(help="Gate all deliveries of this day again from raw (YYYY-MM-DD).")] = None,
+    as_of: Annotated[str | None, typer.Option("--as-of", help="The 'now' of the marts; `now` for the clock.")] = None,
+    full: Annotated[bool, typer.Option(help="Compute all marts anew.")] = False,
+    marts: Annotated[bool, typer.Option(help="Build marts and serving file after taking in.")] = True,
+    as_json: Json = False,
+) -> None:
     """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
     from ingestion.contract import ContractError
     from ingestion.ingest import contracts_of
@@ -134,8 +147,16 @@ def run(source: Annotated[list[str] | None, typer.Argument(help="Only these sour
                     requeue(con, name, day=date.fromisoformat(day), all_of_day=True)
         with _progress() as bar:
             task = bar.add_task("starting")
-            result = run_all(s, now=arrival, as_of=moment, run_id=uuid.uuid4().hex[:12], only=source or None, marts=marts, full=full,
-                             step=lambda what, stage: bar.update(task, description=f"{what}: {stage[:90]}"))
+            result = run_all(
+                s,
+                now=arrival,
+                as_of=moment,
+                run_id=uuid.uuid4().hex[:12],
+                only=source or None,
+                marts=marts,
+                full=full,
+                step=lambda what, stage: bar.update(task, description=f"{what}: {stage[:90]}"),
+            )
     except LakeLocked as error:
         _fail(str(error), 4)
     except (LakeError, ContractError, BuildFailed) as error:
@@ -144,14 +165,29 @@ def run(source: Annotated[list[str] | None, typer.Argument(help="Only these sour
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
     if as_json:
-        print(json.dumps({"run_id": result.ingested.run_id, "sources": [asdict(r) for r in loaded], "errors": result.ingested.errors,
-                          "built": bool(result.built and result.built.done), "serving": str(result.served.path) if result.served else None},
-                         ensure_ascii=False, default=str))
+        print(
+            json.dumps(
+                {
+                    "run_id": result.ingested.run_id,
+                    "sources": [asdict(r) for r in loaded],
+                    "errors": result.ingested.errors,
+                    "built": bool(result.built and result.built.done),
+                    "serving": str(result.served.path) if result.served else None,
+                },
+                ensure_ascii=False,
+                default=str,
+            )
+        )
     else:
         table = Table("source", "deliveries", "published", "quarantined", "blocked", "rows read", "accepted", "duplicate", "quarantined rows")
         for r in loaded:
-            table.add_row(r.source, *(f"{v:,}" for v in (r.deliveries, r.published, r.quarantined, r.blocked, r.rows_read, r.rows_accepted,
-                                                         r.rows_duplicate, r.rows_quarantined)))
+            table.add_row(
+                r.source,
+                *(
+                    f"{v:,}"
+                    for v in (r.deliveries, r.published, r.quarantined, r.blocked, r.rows_read, r.rows_accepted, r.rows_duplicate, r.rows_quarantined)
+                ),
+            )
         if loaded:
             out.print(table)
         else:
@@ -182,7 +218,8 @@ def status(as_json: Json = False) -> None:
     except LakeError as error:
         _fail(str(error))
     moment = default_as_of(s)
-    rows = con.execute("""
+    rows = con.execute(
+        """
         WITH ledger AS (
             SELECT source, max(received_at) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
                    count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'quarantined') AS quarantined_files,
@@ -195,7 +232,9 @@ def status(as_json: Json = False) -> None:
                     WHEN s.cadence_minutes IS NULL
                          OR date_diff('minute', l.last_received_at, ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
                     ELSE 'late' END AS state
-        FROM lake.ops.source AS s LEFT JOIN ledger AS l ON l.source = s.source ORDER BY s.source""", [moment]).fetchall()
+        FROM lake.ops.source AS s LEFT JOIN ledger AS l ON l.source = s.source ORDER BY s.source""",
+        [moment],
+    ).fetchall()
     names = [d[0] for d in con.description]
     records = [dict(zip(names, r, strict=True)) for r in rows]
     serving, writer = current(s), holder(s.lake_dir / "writer.lock")
@@ -204,15 +243,22 @@ def status(as_json: Json = False) -> None:
         return
     table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "bad files", "bad rows")
     for r in records:
-        table.add_row(r["source"], r["state"], str(r["last_received_at"] or "–"), *(f"{r[k]:,}" for k in
-                      ("deliveries", "waiting", "blocked", "quarantined_files", "quarantined_rows")))
+        table.add_row(
+            r["source"],
+            r["state"],
+            str(r["last_received_at"] or "–"),
+            *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "quarantined_files", "quarantined_rows")),
+        )
     out.print(table)
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
 
 
 @app.command()
-def sql(statement: str, fmt: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-        closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.")] = None) -> None:
+def sql(
+    statement: str,
+    fmt: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+    closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.")] = None,
+) -> None:
     """Run one read-only statement on the lake (catalog `lake`); the first line is the header."""
     from lake.lake import LakeError
     from lake.query import QueryRefused, query
@@ -252,12 +298,17 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
     from lake.query import query
 
     where = "WHERE source = ?" if source else ""
-    names, rows = query(settings(), f"""
+    names, rows = query(
+        settings(),
+        f"""
         SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day, any_value(details) AS example
         FROM lake.quarantine.row {where} GROUP BY ALL
         UNION ALL
-        SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + ' AND' if where else 'WHERE'} status IN ('blocked', 'quarantined')
-        ORDER BY source, rows DESC NULLS FIRST""", [source, source] if source else [], now=now())
+        SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'quarantined')
+        ORDER BY source, rows DESC NULLS FIRST""",
+        [source, source] if source else [],
+        now=now(),
+    )
     _print(names, rows, as_json)
 
 
@@ -270,7 +321,15 @@ def quarantine_show(delivery_id: str, as_json: Json = False) -> None:
     if not rows:
         _fail(f"there is no delivery {delivery_id}; `tnmt quarantine list` names those with bad rows")
     _print(names, rows, as_json)
-    _print(*query(settings(), "SELECT line, reasons, details, raw_text FROM lake.quarantine.row WHERE delivery_id = ? ORDER BY line", [delivery_id], now=now()), as_json)
+    _print(
+        *query(
+            settings(),
+            "SELECT line, reasons, details, raw_text FROM lake.quarantine.row WHERE delivery_id = ? ORDER BY line",
+            [delivery_id],
+            now=now(),
+        ),
+        as_json,
+    )
 
 
 @quarantine_app.command("retry")
@@ -298,12 +357,19 @@ def maintain(keep_days: int = 30) -> None:
 
 
 @app.command()
-def replay(real: Path, kind: Annotated[str, typer.Option(help="air_bc or water_swmp.")] = "air_bc", start: str = "2018-01-01", end: str = "2018-01-31") -> None:
+def replay(
+    real: Path, kind: Annotated[str, typer.Option(help="air_bc or water_swmp.")] = "air_bc", start: str = "2012-10-01", end: str = "2012-10-31"
+) -> None:
     """Turn a real series into station files (and their registers) in the inboxes, gaps and flags as they were."""
     from simulator.replay import replay as do
 
     s = settings()
-    manifest = do(real, s.inbox, kind, date.fromisoformat(start), date.fromisoformat(end))
+    if not real.is_dir():
+        _fail(f"expected the folder of the real data (docs/real-data.md), found {real}", 2)
+    try:
+        manifest = do(real, s.inbox, kind, date.fromisoformat(start), date.fromisoformat(end))
+    except (KeyError, ValueError, OSError) as error:
+        _fail(str(error), 2)
     print(f"{sum(manifest.files.values())} files, {sum(manifest.rows.values())} rows in {s.inbox}")
 
 

@@ -32,9 +32,9 @@ _MODULES = {
 class Reader(Protocol):
     """What every reader module offers as `read`."""
 
-    def __call__(
-        self, con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str
-    ) -> dict[str, Problem]: ...
+    def __call__(self, con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
+        """Fills the TEMP table `into`; returns what cannot be read as a whole, by delivery_id."""
+        ...
 
 
 def reader_of(contract: Contract) -> Reader:
@@ -70,8 +70,11 @@ def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | 
         hits = [h for s in spellings for h in by_fold.get(fold(s), [])]
         if len(hits) > 1:
             return Problem(
-                "column_twice", f"Cột «{spellings[0]}» có nhiều hơn một lần", f"một cột trong: {', '.join(spellings)}",
-                ", ".join(hits), "Bỏ cột thừa rồi gửi lại tệp",
+                "column_twice",
+                f"Cột «{spellings[0]}» có nhiều hơn một lần",
+                f"một cột trong: {', '.join(spellings)}",
+                ", ".join(hits),
+                "Bỏ cột thừa rồi gửi lại tệp",
             )
         if hits:
             matched[name] = hits[0]
@@ -81,15 +84,20 @@ def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | 
             missing.append(f"«{' / '.join(spellings)}»{hint}")
     if missing:
         return Problem(
-            "column_missing", f"Thiếu cột {', '.join(missing)}", ", ".join(s[0] for s in wanted.values()),
-            ", ".join(found)[:1000], f"Sửa tiêu đề cột trong tệp, hoặc thêm cách viết mới vào hợp đồng dữ liệu {contract.source}.yaml",
+            "column_missing",
+            f"Thiếu cột {', '.join(missing)}",
+            ", ".join(s[0] for s in wanted.values()),
+            ", ".join(found)[:1000],
+            f"Sửa tiêu đề cột trong tệp, hoặc thêm cách viết mới vào hợp đồng dữ liệu {contract.source}.yaml",
         )
     if contract.unknown_columns == "reject":
         taken = set(matched.values())
         if extra := [h for h in found if h and h not in taken]:
             return Problem(
-                "column_unknown", f"Cột không có trong hợp đồng dữ liệu: {', '.join(extra)}",
-                ", ".join(s[0] for s in wanted.values()), ", ".join(found)[:1000],
+                "column_unknown",
+                f"Cột không có trong hợp đồng dữ liệu: {', '.join(extra)}",
+                ", ".join(s[0] for s in wanted.values()),
+                ", ".join(found)[:1000],
                 f"Bỏ cột thừa, hoặc khai báo cột trong {contract.source}.yaml",
             )
     return matched

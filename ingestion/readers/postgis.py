@@ -45,8 +45,7 @@ class SourceUnreachable(ConnectionError):
         self.problem = problem
 
 
-def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensions: Path | None = None,
-             since: datetime | None = None) -> Path:
+def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensions: Path | None = None, since: datetime | None = None) -> Path:
     """Pulls the contract's table or query into `folder` as `<source>_<time>.parquet` and returns that path.
 
     `now` and `since` are GMT+7; with `since` only rows whose `watermark` is not older than that, less OVERLAP, are
@@ -59,9 +58,12 @@ def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensio
         left_over.unlink()
     target = folder / f"{contract.source}_{now:{STAMP}}.parquet"
     half = target.with_suffix(".parquet.part")
-    con = duckdb.connect(config={
-        "extension_directory": str(link_extensions(extensions or folder.parent.parent / "duckdb-extensions")),
-        "autoinstall_known_extensions": "false"})
+    con = duckdb.connect(
+        config={
+            "extension_directory": str(link_extensions(extensions or folder.parent.parent / "duckdb-extensions")),
+            "autoinstall_known_extensions": "false",
+        }
+    )
     attached = False
     try:
         con.execute("LOAD postgres_scanner")
@@ -69,8 +71,9 @@ def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensio
         attached = True
         con.execute("BEGIN")
         query, order = _query(con, contract, since)
-        rows = con.execute(f"COPY (SELECT * FROM postgres_query('pg', {literal(query)}) ORDER BY {order}) TO {literal(str(half))} "
-                           "(FORMAT parquet, COMPRESSION zstd)").fetchall()[0][0]
+        rows = con.execute(
+            f"COPY (SELECT * FROM postgres_query('pg', {literal(query)}) ORDER BY {order}) TO {literal(str(half))} (FORMAT parquet, COMPRESSION zstd)"
+        ).fetchall()[0][0]
         clock = con.execute("SELECT * FROM postgres_query('pg', 'SELECT now()::text AS clock')").fetchall()[0][0]
         con.execute("COMMIT")
     except duckdb.Error as error:
@@ -109,18 +112,28 @@ def _problem(contract: Contract, dsn: str, found: str, attached: bool) -> Proble
     where = re.search(r"host\s*=\s*(\S+)|@([^/:?]+)", dsn)
     server = next((g for g in where.groups() if g), "") if where else ""
     if not attached:
-        return Problem("database_unreachable", f"Không kết nối được máy chủ PostgreSQL {server}".rstrip(), "máy chủ trả lời", found,
-                       "Kiểm tra máy chủ, mạng và chuỗi kết nối; lần chạy sau sẽ tự thử lại, dữ liệu đã công bố giữ nguyên")
-    return Problem("database_interrupted", f"Không đọc trọn được {contract.format.table or 'truy vấn'} của nguồn {contract.source}",
-                   "bảng hoặc truy vấn đọc được trọn vẹn trong một giao dịch", found,
-                   "Kiểm tra máy chủ, tên bảng và quyền đọc; không có gì được tiếp nhận, lần chạy sau sẽ tự thử lại")
+        return Problem(
+            "database_unreachable",
+            f"Không kết nối được máy chủ PostgreSQL {server}".rstrip(),
+            "máy chủ trả lời",
+            found,
+            "Kiểm tra máy chủ, mạng và chuỗi kết nối; lần chạy sau sẽ tự thử lại, dữ liệu đã công bố giữ nguyên",
+        )
+    return Problem(
+        "database_interrupted",
+        f"Không đọc trọn được {contract.format.table or 'truy vấn'} của nguồn {contract.source}",
+        "bảng hoặc truy vấn đọc được trọn vẹn trong một giao dịch",
+        found,
+        "Kiểm tra máy chủ, tên bảng và quyền đọc; không có gì được tiếp nhận, lần chạy sau sẽ tự thử lại",
+    )
 
 
 def _query(con: duckdb.DuckDBPyConnection, contract: Contract, since: datetime | None) -> tuple[str, str]:
     """SQL for the server, and the order of the rows."""
     source = f"({contract.format.query or f'SELECT * FROM {contract.format.table}'}) AS q"
-    there = {row[0]: row[1] for row in con.execute(
-        f"DESCRIBE SELECT * FROM postgres_query('pg', {literal(f'SELECT * FROM {source} LIMIT 0')})").fetchall()}
+    there = {
+        row[0]: row[1] for row in con.execute(f"DESCRIBE SELECT * FROM postgres_query('pg', {literal(f'SELECT * FROM {source} LIMIT 0')})").fetchall()
+    }
     shape = geometry_of(contract)
     named = shape and next((n for n in there for h in contract.columns[shape].header or (shape,) if fold(n) == fold(h)), None)
     matched = match_headers(contract, [n for n in there if n != named])
@@ -130,17 +143,22 @@ def _query(con: duckdb.DuckDBPyConnection, contract: Contract, since: datetime |
     parts = [f"{_plain(contract, f'q.{quoted(h)}', there[h])} AS {quoted(h)}" for h in dict.fromkeys(matched.values())]
     if named:
         g = f"q.{quoted(named)}"
-        parts += [f"ST_AsBinary(ST_Force2D(ST_CurveToLine({g})), 'NDR') AS _wkb",
-                  # PostGIS 3.3 does not list EPSG:9212, and servers use the number all the same
-                  f"""CASE WHEN ST_SRID({g}) = 0 THEN '' WHEN s.srid IS NOT NULL AND s.auth_name IS DISTINCT FROM 'EPSG' THEN s.srtext
-                       ELSE 'EPSG:' || coalesce(s.auth_srid, ST_SRID({g})) END AS _crs"""]
+        parts += [
+            f"ST_AsBinary(ST_Force2D(ST_CurveToLine({g})), 'NDR') AS _wkb",
+            # PostGIS 3.3 does not list EPSG:9212, and servers use the number all the same
+            f"""CASE WHEN ST_SRID({g}) = 0 THEN '' WHEN s.srid IS NOT NULL AND s.auth_name IS DISTINCT FROM 'EPSG' THEN s.srtext
+                       ELSE 'EPSG:' || coalesce(s.auth_srid, ST_SRID({g})) END AS _crs""",
+        ]
         source += f" LEFT JOIN spatial_ref_sys AS s ON s.srid = ST_SRID({g})"
     query = f"SELECT {', '.join(parts)} FROM {source}"
     if since is not None and contract.format.watermark:
         local = since.replace(tzinfo=timezone(timedelta(hours=LOCAL_OFFSET_HOURS))) - OVERLAP
         mark = quoted(contract.format.watermark)
-        limit = (f"TIMESTAMPTZ '{local.isoformat()}'" if "ZONE" in there.get(contract.format.watermark, "")
-                 else f"TIMESTAMP '{local.astimezone(contract.time.tzinfo).replace(tzinfo=None).isoformat(sep=' ')}'")
+        limit = (
+            f"TIMESTAMPTZ '{local.isoformat()}'"
+            if "ZONE" in there.get(contract.format.watermark, "")
+            else f"TIMESTAMP '{local.astimezone(contract.time.tzinfo).replace(tzinfo=None).isoformat(sep=' ')}'"
+        )
         query += f" WHERE q.{mark} >= {limit}"
     keys = [matched[k] for k in contract.key if k in matched]
     return query, ", ".join(map(quoted, keys)) if keys else "ALL"
@@ -154,8 +172,7 @@ def _plain(contract: Contract, column: str, kind: str) -> str:
     return column if _NATIVE.fullmatch(kind) else f"{column}::text"
 
 
-def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery],
-         into: str) -> dict[str, Problem]:
+def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """Rows of pulled tables in their native types, geometry as WKB in the contract's CRS; see `ingestion.readers`.
 
     `_problem` of a row as for vector files. Problems of a pull: not_a_pull, geometry_missing, crs_missing, crs_other,
@@ -178,8 +195,15 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
     try:
         there = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
     except duckdb.Error as error:
-        raise Unreadable(Problem("not_a_pull", "Tệp trích xuất từ PostgreSQL bị hỏng", "tệp Parquet do hệ thống trích xuất",
-                                 type(error).__name__, "Chạy lại việc trích xuất")) from None
+        raise Unreadable(
+            Problem(
+                "not_a_pull",
+                "Tệp trích xuất từ PostgreSQL bị hỏng",
+                "tệp Parquet do hệ thống trích xuất",
+                type(error).__name__,
+                "Chạy lại việc trích xuất",
+            )
+        ) from None
     matched = match_headers(contract, [n for n in there if n not in ("_wkb", "_crs", "file_row_number")])
     if isinstance(matched, Problem):
         raise Unreadable(matched)
@@ -190,11 +214,15 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
     parsed, problem, kept = shape_columns(contract, "_wkb") if shape else ("NULL", "NULL::VARCHAR", "")
     if shape:
         columns[shape] = kept
-    append(con, into, f"""
+    append(
+        con,
+        into,
+        f"""
         SELECT {literal(delivery.delivery_id)} AS _delivery_id, CAST(file_row_number + 1 AS INTEGER) AS _line,
                CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
-               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}
-        FROM (SELECT *, {parsed} AS g FROM {source})""")
+               {", ".join(f"{v} AS {quoted(n)}" for n, v in columns.items())}
+        FROM (SELECT *, {parsed} AS g FROM {source})""",
+    )
     if shape and (found := impossible(con, contract, delivery.delivery_id, into, shape)):
         raise Unreadable(found)
 
@@ -202,12 +230,33 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
 def _check_crs(con: duckdb.DuckDBPyConnection, contract: Contract, source: str, there: list[str]) -> None:
     expected = str(contract.format.crs)
     if "_wkb" not in there:
-        raise Unreadable(Problem("geometry_missing", "Bảng nguồn không có cột hình học của hợp đồng", "một cột geometry",
-                                 ", ".join(there)[:500], f"Sửa tên cột hình học trong {contract.source}.yaml"))
+        raise Unreadable(
+            Problem(
+                "geometry_missing",
+                "Bảng nguồn không có cột hình học của hợp đồng",
+                "một cột geometry",
+                ", ".join(there)[:500],
+                f"Sửa tên cột hình học trong {contract.source}.yaml",
+            )
+        )
     found = [row[0] for row in con.execute(f"SELECT DISTINCT _crs FROM {source} WHERE _wkb IS NOT NULL ORDER BY 1").fetchall()]
     if "" in found:
-        raise Unreadable(Problem("crs_missing", "Bảng nguồn có hình học không khai báo hệ tọa độ (SRID 0)", systems.label(expected),
-                                 "SRID 0", "Gán SRID cho cột hình học (UpdateGeometrySRID) rồi trích xuất lại"))
+        raise Unreadable(
+            Problem(
+                "crs_missing",
+                "Bảng nguồn có hình học không khai báo hệ tọa độ (SRID 0)",
+                systems.label(expected),
+                "SRID 0",
+                "Gán SRID cho cột hình học (UpdateGeometrySRID) rồi trích xuất lại",
+            )
+        )
     if other := [text for text in found if not systems.same(text, expected)]:
-        raise Unreadable(Problem("crs_other", "Hệ tọa độ khác hợp đồng", systems.label(expected),
-                                 ", ".join(map(systems.label, other)), "Sửa SRID của bảng nguồn, hoặc format.crs trong hợp đồng"))
+        raise Unreadable(
+            Problem(
+                "crs_other",
+                "Hệ tọa độ khác hợp đồng",
+                systems.label(expected),
+                ", ".join(map(systems.label, other)),
+                "Sửa SRID của bảng nguồn, hoặc format.crs trong hợp đồng",
+            )
+        )

@@ -27,14 +27,29 @@ from ingestion.contract import Contract
 from ingestion.model import Delivery, Problem
 
 _MAGIC = (
-    (b"%PDF", "pdf"), (b"II*\0", "tiff"), (b"MM\0*", "tiff"), (b"II+\0", "tiff"), (b"MM\0+", "tiff"),
-    (b"\xff\xd8\xff", "jpeg"), (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"%PDF", "pdf"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),
+    (b"MM\0+", "tiff"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
 )
 _SUFFIX = {".pdf": "pdf", ".tif": "tiff", ".tiff": "tiff", ".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 _SCHEMA = {
-    "file_name": pa.string(), "format": pa.string(), "bytes": pa.int64(), "sha256": pa.string(), "pages": pa.int32(),
-    "dpi_min": pa.int32(), "width_px": pa.int32(), "height_px": pa.int32(), "is_damaged": pa.bool_(),
-    "damage_reason": pa.string(), "pdfa_declared": pa.string(), "has_signature": pa.bool_(), "is_encrypted": pa.bool_(),
+    "file_name": pa.string(),
+    "format": pa.string(),
+    "bytes": pa.int64(),
+    "sha256": pa.string(),
+    "pages": pa.int32(),
+    "dpi_min": pa.int32(),
+    "width_px": pa.int32(),
+    "height_px": pa.int32(),
+    "is_damaged": pa.bool_(),
+    "damage_reason": pa.string(),
+    "pdfa_declared": pa.string(),
+    "has_signature": pa.bool_(),
+    "is_encrypted": pa.bool_(),
 }
 _POOL_FROM = 2_000
 """A worker costs a second of imports, a file a millisecond."""
@@ -43,8 +58,7 @@ _CENTIMETRE = 3
 _INCH = 2
 
 
-def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery],
-         into: str) -> dict[str, Problem]:
+def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """One row a scan with the columns of clean.scan_file; `_line` is 1, `_raw` the file's name; see `ingestion.readers`.
 
     Problem of a file: file_gone, where it is no longer where it was seen.
@@ -63,7 +77,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     con.register("scan_rows", table.append_column("_delivery_id", pa.array([d.delivery_id for d in there], pa.string())))
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE {into} AS
-        SELECT _delivery_id, 1::INTEGER AS _line, file_name AS _raw, NULL::VARCHAR AS _problem, {', '.join(_SCHEMA)}
+        SELECT _delivery_id, 1::INTEGER AS _line, file_name AS _raw, NULL::VARCHAR AS _problem, {", ".join(_SCHEMA)}
         FROM scan_rows""")
     con.unregister("scan_rows")
     return problems
@@ -168,8 +182,12 @@ def _tiff(data: bytes) -> dict[str, Any]:
         for page in pages:
             if any(o + n > len(data) for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)) or not page.dataoffsets:
                 raise ValueError("strips beyond the end of the file")
-        return {"pages": len(pages), "width_px": int(pages[0].imagewidth), "height_px": int(pages[0].imagelength),
-                "dpi_min": min((d for page in pages for d in _tiff_dpi(page)), default=None)}
+        return {
+            "pages": len(pages),
+            "width_px": int(pages[0].imagewidth),
+            "height_px": int(pages[0].imagelength),
+            "dpi_min": min((d for page in pages for d in _tiff_dpi(page)), default=None),
+        }
 
 
 def _tiff_dpi(page: tifffile.TiffPage) -> Iterator[int]:
@@ -197,11 +215,11 @@ def _jpeg(data: bytes) -> dict[str, Any]:
 
 def _png(data: bytes) -> dict[str, Any]:
     at = 8
-    while data[at + 4: at + 8] != b"IEND":
-        size = int.from_bytes(data[at: at + 4], "big")
+    while data[at + 4 : at + 8] != b"IEND":
+        size = int.from_bytes(data[at : at + 4], "big")
         if at + 12 + size > len(data):
             raise ValueError("chunk beyond the end of the file")
-        if zlib.crc32(data[at + 4: at + 8 + size]) != int.from_bytes(data[at + 8 + size: at + 12 + size], "big"):
+        if zlib.crc32(data[at + 4 : at + 8 + size]) != int.from_bytes(data[at + 8 + size : at + 12 + size], "big"):
             raise ValueError("chunk with a wrong check sum")
         at += 12 + size
     return _picture(data, load=False)

@@ -31,13 +31,23 @@ def _file_problem(content: bytes) -> Problem | None:
     if not content.strip():
         return Problem("empty_file", "Tệp rỗng", "ít nhất một dòng số liệu", f"{len(content)} byte", "Yêu cầu trạm gửi lại tệp")
     if b"\0" in content:
-        return Problem("binary_file", "Tệp không phải văn bản (có byte 0)", "văn bản UTF-8, các trường cách nhau bằng Tab",
-                       f"{len(content)} byte nhị phân", "Kiểm tra thiết bị truyền rồi gửi lại tệp")
+        return Problem(
+            "binary_file",
+            "Tệp không phải văn bản (có byte 0)",
+            "văn bản UTF-8, các trường cách nhau bằng Tab",
+            f"{len(content)} byte nhị phân",
+            "Kiểm tra thiết bị truyền rồi gửi lại tệp",
+        )
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        return Problem("wrong_encoding", "Sai bảng mã", "UTF-8", f"byte 0x{content[error.start]:02x} ở vị trí {error.start}",
-                       "Cấu hình datalogger ghi tệp UTF-8 rồi gửi lại")
+        return Problem(
+            "wrong_encoding",
+            "Sai bảng mã",
+            "UTF-8",
+            f"byte 0x{content[error.start]:02x} ở vị trí {error.start}",
+            "Cấu hình datalogger ghi tệp UTF-8 rồi gửi lại",
+        )
     return None
 
 
@@ -52,34 +62,44 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     for delivery in deliveries:
         content = delivery.read_bytes()
         # cheap tests of every file; the costly reason only for a bad one
-        if not content or b"\0" in content or content.isspace() or not _is_utf8(content):
-            if problem := _file_problem(content):
-                problems[delivery.delivery_id] = problem
-                continue
+        suspect = not content or b"\0" in content or content.isspace() or not _is_utf8(content)
+        if suspect and (problem := _file_problem(content)):
+            problems[delivery.delivery_id] = problem
+            continue
         good.append(delivery)
         contents.append(content[3:] if content.startswith(_BOM) else content)
     text, file, line = arrow_lines(contents)
     layouts = contract.format.layouts_by_station
-    index = pa.table({
-        "file": pa.array(np.arange(len(good), dtype=np.int32)),
-        "_delivery_id": pa.array([d.delivery_id for d in good], pa.string()),
-        "layout": pa.array([layouts.get(station_of(contract, d.name) or "", contract.format.layout) for d in good], pa.string()),
-    })
+    index = pa.table(
+        {
+            "file": pa.array(np.arange(len(good), dtype=np.int32)),
+            "_delivery_id": pa.array([d.delivery_id for d in good], pa.string()),
+            "layout": pa.array([layouts.get(station_of(contract, d.name) or "", contract.format.layout) for d in good], pa.string()),
+        }
+    )
     lines = pa.table({"file": pa.array(file), "_line": pa.array(line), "text": text})
     con.register("station_lines", lines)
     con.register("station_files", index)
     others = sorted(set(index["layout"].unique().to_pylist()) - {"L1"})
     status = "CASE WHEN len(f) = 5 THEN f[5] END"
-    selects = [f"""
+    selects = [
+        f"""
         SELECT _delivery_id, _line, raw AS _raw,
                CASE WHEN len(f) NOT IN (4, 5) THEN 'line_malformed' END AS _problem,
                trim(f[1]) AS parameter, trim(f[2]) AS value, trim(f[3]) AS unit, trim(f[4]) AS measured_at, trim({status}) AS status
-        FROM (SELECT *, string_split(raw, chr(9)) AS f FROM cut WHERE layout = 'L1')"""]
-    selects += [f"""
+        FROM (SELECT *, string_split(raw, chr(9)) AS f FROM cut WHERE layout = 'L1')"""
+    ]
+    selects += [
+        f"""
         SELECT _delivery_id, _line, raw AS _raw, CASE WHEN NOT regexp_matches(raw, '{_PATTERNS[name]}') THEN 'line_malformed' END AS _problem,
-               {', '.join(_group(name, g) + ' AS ' + c for g, c in
-                          (('n', 'parameter'), ('v', 'value'), ('u', 'unit'), ('t', 'measured_at'), ('s', 'status')))}
-        FROM cut WHERE layout = '{name}'""" for name in others]
+               {
+            ", ".join(
+                _group(name, g) + " AS " + c for g, c in (("n", "parameter"), ("v", "value"), ("u", "unit"), ("t", "measured_at"), ("s", "status"))
+            )
+        }
+        FROM cut WHERE layout = '{name}'"""
+        for name in others
+    ]
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE {into} AS
         WITH cut AS (
@@ -87,7 +107,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
             FROM station_lines AS l JOIN station_files AS s USING (file)
             WHERE length(l.text) > 2 OR trim(l.text, chr(10) || chr(13) || ' ' || chr(9)) <> ''
         )
-        {' UNION ALL '.join(selects)}
+        {" UNION ALL ".join(selects)}
     """)
     con.unregister("station_lines")
     con.unregister("station_files")
@@ -110,5 +130,8 @@ def _group(layout: str, group: str) -> str:
     names = [part.split(">")[0] for part in pattern.split("(?P<")[1:]]
     if group not in names:
         return "NULL"
-    return f"nullif(regexp_extract(raw, '{pattern}', {names.index(group) + 1}), '')" if group == "s" else (
-        f"regexp_extract(raw, '{pattern}', {names.index(group) + 1})")
+    return (
+        f"nullif(regexp_extract(raw, '{pattern}', {names.index(group) + 1}), '')"
+        if group == "s"
+        else (f"regexp_extract(raw, '{pattern}', {names.index(group) + 1})")
+    )

@@ -149,23 +149,37 @@ def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
                 if block.startswith(_BOM):
                     if one_byte:
                         raise Unreadable(_wrong_encoding(contract, "UTF-8 có BOM"))
-                    block, position = block[len(_BOM):], len(_BOM)
+                    block, position = block[len(_BOM) :], len(_BOM)
             if b"\0" in block:
-                raise Unreadable(Problem(
-                    "binary_file", "Tệp không phải văn bản (có byte 0)", f"tệp CSV, bảng mã {contract.format.encoding}",
-                    f"byte 0 ở vị trí {position + len(rest) + block.index(0)}", "Xuất lại tệp dạng CSV rồi gửi lại"))
+                raise Unreadable(
+                    Problem(
+                        "binary_file",
+                        "Tệp không phải văn bản (có byte 0)",
+                        f"tệp CSV, bảng mã {contract.format.encoding}",
+                        f"byte 0 ở vị trí {position + len(rest) + block.index(0)}",
+                        "Xuất lại tệp dạng CSV rồi gửi lại",
+                    )
+                )
             data, rest = rest + block, b""
             if not last:
                 cut = max(data.rfind(b"\n"), data.rfind(b"\r", 0, -1)) + 1
                 data, rest = data[:cut], data[cut:]
                 if len(rest) > _LONGEST_RECORD:
-                    raise Unreadable(Problem("binary_file", "Tệp không có dấu xuống dòng", "tệp CSV, mỗi bản ghi một dòng",
-                                             f"hơn {_LONGEST_RECORD >> 20} MB liền nhau", "Xuất lại tệp dạng CSV rồi gửi lại"))
+                    raise Unreadable(
+                        Problem(
+                            "binary_file",
+                            "Tệp không có dấu xuống dòng",
+                            "tệp CSV, mỗi bản ghi một dòng",
+                            f"hơn {_LONGEST_RECORD >> 20} MB liền nhau",
+                            "Xuất lại tệp dạng CSV rồi gửi lại",
+                        )
+                    )
             elif data.strip():
                 data += b"\n"
             elif not seen_text:
-                raise Unreadable(Problem("empty_file", "Tệp rỗng", "dòng tiêu đề và các dòng số liệu",
-                                         f"{delivery.bytes} byte", "Xuất lại tệp rồi gửi lại"))
+                raise Unreadable(
+                    Problem("empty_file", "Tệp rỗng", "dòng tiêu đề và các dòng số liệu", f"{delivery.bytes} byte", "Xuất lại tệp rồi gửi lại")
+                )
             if one_byte and not seen_letters and not data.isascii():
                 seen_letters = True
                 if _is_utf8(data):  # no Vietnamese text in a one-byte code happens to be valid UTF-8
@@ -187,16 +201,20 @@ def _is_utf8(data: bytes) -> bool:
 
 
 def _wrong_encoding(contract: Contract, found: str) -> Problem:
-    return Problem("wrong_encoding", "Sai bảng mã", contract.format.encoding, found,
-                   f"Xuất lại tệp với bảng mã {contract.format.encoding}, hoặc sửa format.encoding trong {contract.source}.yaml")
+    return Problem(
+        "wrong_encoding",
+        "Sai bảng mã",
+        contract.format.encoding,
+        found,
+        f"Xuất lại tệp với bảng mã {contract.format.encoding}, hoặc sửa format.encoding trong {contract.source}.yaml",
+    )
 
 
 def _unicode(contract: Contract, data: bytes, position: int) -> bytes:
     try:
         text = decode(data, contract.format.encoding)
     except UnicodeDecodeError as error:
-        raise Unreadable(_wrong_encoding(
-            contract, f"byte 0x{data[error.start]:02x} ở vị trí {position + error.start}")) from None
+        raise Unreadable(_wrong_encoding(contract, f"byte 0x{data[error.start]:02x} ở vị trí {position + error.start}")) from None
     if not contract.format.encoding.startswith("utf-8"):
         data = text.encode()
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in data else data
@@ -272,7 +290,7 @@ def _records(contract: Contract, delivery: Delivery) -> Iterator[tuple[int, _Cut
         if not rest:
             continue
         cut = _Cut(rest, delimiter, quote)
-        rest = rest[cut.size:]
+        rest = rest[cut.size :]
         if len(rest) > _LONGEST_RECORD:
             break
         if cut.size:
@@ -283,8 +301,13 @@ def _records(contract: Contract, delivery: Delivery) -> Iterator[tuple[int, _Cut
 
 
 def _unclosed(before: int) -> Problem:
-    return Problem("quote_unclosed", "Dấu nháy mở nhưng không đóng", "mỗi ô mở bằng dấu nháy phải đóng bằng dấu nháy",
-                   f"bản ghi thứ {before} sau tiêu đề kéo dài đến hết tệp", "Tệp có thể bị cắt cụt: xuất lại rồi gửi lại")
+    return Problem(
+        "quote_unclosed",
+        "Dấu nháy mở nhưng không đóng",
+        "mỗi ô mở bằng dấu nháy phải đóng bằng dấu nháy",
+        f"bản ghi thứ {before} sau tiêu đề kéo dài đến hết tệp",
+        "Tệp có thể bị cắt cụt: xuất lại rồi gửi lại",
+    )
 
 
 def _header(contract: Contract, found: list[str]) -> dict[str, int]:
@@ -297,8 +320,13 @@ def _header(contract: Contract, found: list[str]) -> dict[str, int]:
 
 
 def _no_header(contract: Contract) -> Problem:
-    return Problem("header_missing", "Không có dòng tiêu đề", f"tiêu đề ở dòng {contract.format.header_row}", "tệp ngắn hơn",
-                   f"Gửi tệp đầy đủ, hoặc sửa format.header_row trong {contract.source}.yaml")
+    return Problem(
+        "header_missing",
+        "Không có dòng tiêu đề",
+        f"tiêu đề ở dòng {contract.format.header_row}",
+        "tệp ngắn hơn",
+        f"Gửi tệp đầy đủ, hoặc sửa format.header_row trong {contract.source}.yaml",
+    )
 
 
 def _csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa.Array]]:
@@ -324,12 +352,12 @@ def _csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa
 def _loose_csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa.Array]]:
     """A file with quotes inside unquoted fields, as Python's csv module takes them."""
     text = b"".join(_text_blocks(contract, delivery)).decode()
-    lines = io.StringIO(text, newline="\n").readlines()[contract.format.header_row - 1:]
+    lines = io.StringIO(text, newline="\n").readlines()[contract.format.header_row - 1 :]
     reader = csv.reader(lines, delimiter=contract.format.delimiter, quotechar=contract.format.quote)
     places, width, start = dict[str, int](), 0, 0
     records: list[tuple[int, str, list[str]]] = []
     for number, fields in enumerate(reader):
-        raw, start = "".join(lines[start:reader.line_num]).rstrip("\n"), reader.line_num
+        raw, start = "".join(lines[start : reader.line_num]).rstrip("\n"), reader.line_num
         if "\n" in raw and start == len(lines) and raw.count(contract.format.quote) % 2:
             raise Unreadable(_unclosed(number))
         if number == 0:
@@ -347,8 +375,7 @@ def _loose_table(records: list[tuple[int, str, list[str]]], width: int, places: 
     return {
         "_line": pa.array([n for n, _, _ in records], pa.int32()),
         "_raw": pa.array([raw for _, raw, _ in records], text),
-        "_problem": pa.array([None if len(f) == width else "fields_too_few" if len(f) < width else "fields_too_many"
-                              for _, _, f in records], text),
+        "_problem": pa.array([None if len(f) == width else "fields_too_few" if len(f) < width else "fields_too_many" for _, _, f in records], text),
     } | {name: pa.array([f[place] if len(f) == width else None for _, _, f in records], text) for name, place in places.items()}
 
 
@@ -362,13 +389,21 @@ _DATE_FORMATS = {"date": "%Y-%m-%d", "timestamp": "%Y-%m-%d %H:%M:%S"}
 
 
 def _damaged(error: Exception) -> Problem:
-    return Problem("damaged_file", "Không mở được sổ tính", "tệp XLSX", str(error)[:200] or type(error).__name__,
-                   "Mở tệp bằng Excel, lưu lại dạng .xlsx rồi gửi lại")
+    return Problem(
+        "damaged_file",
+        "Không mở được sổ tính",
+        "tệp XLSX",
+        str(error)[:200] or type(error).__name__,
+        "Mở tệp bằng Excel, lưu lại dạng .xlsx rồi gửi lại",
+    )
 
 
 def _sheet(contract: Contract, workbook: python_calamine.CalamineWorkbook) -> str:
-    visible = [s.name for s in workbook.sheets_metadata
-               if s.typ == python_calamine.SheetTypeEnum.WorkSheet and s.visible == python_calamine.SheetVisibleEnum.Visible]
+    visible = [
+        s.name
+        for s in workbook.sheets_metadata
+        if s.typ == python_calamine.SheetTypeEnum.WorkSheet and s.visible == python_calamine.SheetVisibleEnum.Visible
+    ]
     wanted = contract.format.sheet
     if wanted is None and visible:
         return visible[0]
@@ -378,10 +413,15 @@ def _sheet(contract: Contract, workbook: python_calamine.CalamineWorkbook) -> st
     names = [fold(n) for n in workbook.sheet_names]
     near = difflib.get_close_matches(fold(wanted or ""), names, n=1)
     hint = f" (gần giống: «{workbook.sheet_names[names.index(near[0])]}»)" if near else ""
-    raise Unreadable(Problem(
-        "sheet_missing", f"Không có trang tính «{wanted}»{hint}" if wanted else "Không có trang tính nào hiển thị",
-        wanted or "một trang tính", ", ".join(workbook.sheet_names),
-        f"Đổi tên trang tính, hoặc sửa format.sheet trong {contract.source}.yaml"))
+    raise Unreadable(
+        Problem(
+            "sheet_missing",
+            f"Không có trang tính «{wanted}»{hint}" if wanted else "Không có trang tính nào hiển thị",
+            wanted or "một trang tính",
+            ", ".join(workbook.sheet_names),
+            f"Đổi tên trang tính, hoặc sửa format.sheet trong {contract.source}.yaml",
+        )
+    )
 
 
 def _error_cells(file: BinaryIO, sheet: str) -> dict[tuple[int, int], str]:
@@ -391,8 +431,13 @@ def _error_cells(file: BinaryIO, sheet: str) -> dict[tuple[int, int], str]:
     try:
         with zipfile.ZipFile(file) as archive:
             targets = {r.get("Id"): r.get("Target", "") for r in ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))}
-            part = next(targets[r] for s in ElementTree.fromstring(archive.read("xl/workbook.xml")).iter() if s.get("name") == sheet
-                        for k, r in s.items() if k.endswith("}id"))
+            part = next(
+                targets[r]
+                for s in ElementTree.fromstring(archive.read("xl/workbook.xml")).iter()
+                if s.get("name") == sheet
+                for k, r in s.items()
+                if k.endswith("}id")
+            )
             with archive.open(part.lstrip("/") if part.startswith("/") else f"xl/{part}") as xml:
                 tail = b""
                 while block := xml.read(_BLOCK):
@@ -439,8 +484,9 @@ class _Merged:
 
     def __init__(self, ranges: Sequence[tuple[tuple[int, int], tuple[int, int]]], header_row: int) -> None:
         self._source: dict[int, list[tuple[int, int]]] = {}
-        self._parents = {c: (top, left) for (top, left), (bottom, right) in ranges if right > left and bottom == header_row - 2
-                         for c in range(left, right + 1)}
+        self._parents = {
+            c: (top, left) for (top, left), (bottom, right) in ranges if right > left and bottom == header_row - 2 for c in range(left, right + 1)
+        }
         for (top, left), (bottom, _) in ranges:
             if top >= header_row or bottom < header_row:
                 for row in range(top + 1, bottom + 1):
@@ -472,8 +518,9 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
             name = _sheet(contract, workbook)
             sheet = workbook.get_sheet_by_name(name)
         except python_calamine.PasswordError:
-            raise Unreadable(Problem("encrypted_file", "Sổ tính có mật khẩu", "tệp XLSX không mật khẩu", delivery.name,
-                                     "Bỏ mật khẩu rồi gửi lại")) from None
+            raise Unreadable(
+                Problem("encrypted_file", "Sổ tính có mật khẩu", "tệp XLSX không mật khẩu", delivery.name, "Bỏ mật khẩu rồi gửi lại")
+            ) from None
         except python_calamine.CalamineError as error:
             raise Unreadable(_damaged(error)) from None
         errors = _error_cells(file, name)

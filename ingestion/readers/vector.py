@@ -51,8 +51,7 @@ class _Layer:
     info: dict[str, Any]
 
 
-def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery],
-         into: str) -> dict[str, Problem]:
+def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """Features as rows, geometry as two-dimensional WKB without curves, in the contract's CRS; see `ingestion.readers`.
 
     `_line` is the order of the feature in its layer (from 1), `_raw` JSON of the columns that the contract names.
@@ -108,45 +107,55 @@ def shape_columns(contract: Contract, source: str) -> tuple[str, str, str]:
         inside += f" AND ST_XMin(g) >= {area[0]} AND ST_YMin(g) >= {area[1]} AND ST_XMax(g) <= {area[2]} AND ST_YMax(g) <= {area[3]}"
     problem = f"""CASE WHEN {source} IS NULL OR ST_IsEmpty(g) THEN 'geometry_missing'
         WHEN g IS NULL THEN 'geometry_unreadable' WHEN NOT ({inside}) THEN 'coordinates_outside' END"""
-    return (f"TRY(ST_Force2D(ST_GeomFromWKB({source})))", problem,
-            "CASE WHEN NOT ST_IsEmpty(g) THEN CAST(ST_AsWKB(g) AS BLOB) END")
+    return (f"TRY(ST_Force2D(ST_GeomFromWKB({source})))", problem, "CASE WHEN NOT ST_IsEmpty(g) THEN CAST(ST_AsWKB(g) AS BLOB) END")
 
 
-def impossible(con: duckdb.DuckDBPyConnection, contract: Contract, delivery_id: str, into: str,
-               shape: str) -> Problem | None:
+def impossible(con: duckdb.DuckDBPyConnection, contract: Contract, delivery_id: str, into: str, shape: str) -> Problem | None:
     """The Problem of a delivery most of whose coordinates cannot be of the CRS that it declares, or None."""
-    rows, outside = con.execute(f"""
+    rows, outside = con.execute(
+        f"""
         SELECT count(*), count(*) FILTER (_problem = 'coordinates_outside') FROM {into}
-        WHERE _delivery_id = ? AND {quoted(shape)} IS NOT NULL""", [delivery_id]).fetchall()[0]
+        WHERE _delivery_id = ? AND {quoted(shape)} IS NOT NULL""",
+        [delivery_id],
+    ).fetchall()[0]
     if outside <= rows * _OUTSIDE_SHARE:
         return None
-    x0, y0, x1, y1 = con.execute(f"""
+    x0, y0, x1, y1 = con.execute(
+        f"""
         SELECT min(ST_XMin(g)), min(ST_YMin(g)), max(ST_XMax(g)), max(ST_YMax(g))
         FROM (SELECT ST_GeomFromWKB({quoted(shape)}) AS g FROM {into} WHERE _delivery_id = ?)""",
-        [delivery_id]).fetchall()[0]
+        [delivery_id],
+    ).fetchall()[0]
     area = systems.plausible(str(contract.format.crs)) or (0.0, 0.0, 0.0, 0.0)
     swapped = area[0] <= y0 and y1 <= area[2] and area[1] <= x0 and x1 <= area[3]
     degrees = max(abs(x0), abs(x1)) <= 180 and max(abs(y0), abs(y1)) <= 90
     hint = "; hai trục X, Y bị đổi chỗ" if swapped else "; giống kinh độ, vĩ độ" if degrees else ""
     return Problem(
-        "crs_impossible", "Tọa độ không thể thuộc hệ tọa độ đã khai báo",
+        "crs_impossible",
+        "Tọa độ không thể thuộc hệ tọa độ đã khai báo",
         f"{contract.format.crs}: x {area[0]:.0f}…{area[2]:.0f}, y {area[1]:.0f}…{area[3]:.0f}",
         f"x {x0:.4f}…{x1:.4f}, y {y0:.4f}…{y1:.4f} ({outside} trên {rows} đối tượng nằm ngoài{hint})",
-        "Chuyển dữ liệu về đúng hệ tọa độ, hoặc gán lại đúng hệ tọa độ, rồi gửi lại")
+        "Chuyển dữ liệu về đúng hệ tọa độ, hoặc gán lại đúng hệ tọa độ, rồi gửi lại",
+    )
 
 
 # --- opening -----------------------------------------------------------------------------------------------------
 
 
 def _unreadable(found: str) -> Unreadable:
-    return Unreadable(Problem("not_a_vector_file", "Không mở được tệp bản đồ",
-                              "GeoPackage, Shapefile hoặc File Geodatabase nguyên vẹn", found,
-                              "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại"))
+    return Unreadable(
+        Problem(
+            "not_a_vector_file",
+            "Không mở được tệp bản đồ",
+            "GeoPackage, Shapefile hoặc File Geodatabase nguyên vẹn",
+            found,
+            "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại",
+        )
+    )
 
 
 def _damaged(expected: str, found: str) -> Unreadable:
-    return Unreadable(Problem("damaged_file", "Tệp bản đồ bị hỏng hoặc bị cắt cụt", expected, found,
-                              "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại"))
+    return Unreadable(Problem("damaged_file", "Tệp bản đồ bị hỏng hoặc bị cắt cụt", expected, found, "Xuất lại tệp từ phần mềm bản đồ rồi gửi lại"))
 
 
 def _said(error: Exception, delivery: Delivery, scratch: Path) -> str:
@@ -197,11 +206,25 @@ def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
         fitting = spatial if wanted is None else [x for x in layers if x[1].casefold() == wanted.casefold()]
         names = ", ".join(name for _, name, _ in layers)
         if not fitting:
-            raise Unreadable(Problem("layer_missing", f"Không có lớp «{wanted}»", str(wanted), names or "không có lớp nào",
-                                     f"Đổi tên lớp, hoặc sửa format.layer trong {contract.source}.yaml"))
+            raise Unreadable(
+                Problem(
+                    "layer_missing",
+                    f"Không có lớp «{wanted}»",
+                    str(wanted),
+                    names or "không có lớp nào",
+                    f"Đổi tên lớp, hoặc sửa format.layer trong {contract.source}.yaml",
+                )
+            )
         if len(fitting) > 1:
-            raise Unreadable(Problem("layer_ambiguous", "Tệp có nhiều lớp, không rõ phải đọc lớp nào", "một lớp", names,
-                                     f"Chỉ gửi một lớp, hoặc ghi format.layer trong {contract.source}.yaml"))
+            raise Unreadable(
+                Problem(
+                    "layer_ambiguous",
+                    "Tệp có nhiều lớp, không rõ phải đọc lớp nào",
+                    "một lớp",
+                    names,
+                    f"Chỉ gửi một lớp, hoặc ghi format.layer trong {contract.source}.yaml",
+                )
+            )
         path, name, _ = fitting[0]
         encoding = None
         if path.suffix.lower() == ".shp":
@@ -213,17 +236,27 @@ def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
         raise _unreadable(_said(error, delivery, scratch)) from None
     if geometry_of(contract):
         if info["geometry_type"] is None:
-            raise Unreadable(Problem("geometry_missing", f"Lớp «{name}» không có hình học", "lớp không gian", "bảng thuộc tính",
-                                     "Gửi lớp bản đồ, không gửi bảng thuộc tính"))
+            raise Unreadable(
+                Problem(
+                    "geometry_missing",
+                    f"Lớp «{name}» không có hình học",
+                    "lớp không gian",
+                    "bảng thuộc tính",
+                    "Gửi lớp bản đồ, không gửi bảng thuộc tính",
+                )
+            )
         if not info["crs"]:
-            raise Unreadable(Problem("crs_missing", "Lớp dữ liệu không khai báo hệ tọa độ",
-                                     systems.label(str(contract.format.crs)), "không có", _TODO_CRS))
+            raise Unreadable(
+                Problem("crs_missing", "Lớp dữ liệu không khai báo hệ tọa độ", systems.label(str(contract.format.crs)), "không có", _TODO_CRS)
+            )
         if not systems.same(info["crs"], str(contract.format.crs)):
-            raise Unreadable(Problem("crs_other", "Hệ tọa độ khác hợp đồng", systems.label(str(contract.format.crs)),
-                                     systems.label(info["crs"]), _TODO_CRS))
+            raise Unreadable(
+                Problem("crs_other", "Hệ tọa độ khác hợp đồng", systems.label(str(contract.format.crs)), systems.label(info["crs"]), _TODO_CRS)
+            )
     if not info["features"]:
-        raise Unreadable(Problem("empty_file", f"Lớp «{name}» không có đối tượng nào", "ít nhất một đối tượng", "0",
-                                 "Kiểm tra lại việc xuất dữ liệu rồi gửi lại"))
+        raise Unreadable(
+            Problem("empty_file", f"Lớp «{name}» không có đối tượng nào", "ít nhất một đối tượng", "0", "Kiểm tra lại việc xuất dữ liệu rồi gửi lại")
+        )
     return _Layer(path, name, encoding, info)
 
 
@@ -294,16 +327,23 @@ def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names
         columns[shape] = kept
     return f"""
         SELECT {literal(delivery_id)} AS _delivery_id, _line, CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
-               {', '.join(f'{v} AS {quoted(n)}' for n, v in columns.items())}
+               {", ".join(f"{v} AS {quoted(n)}" for n, v in columns.items())}
         FROM (SELECT *, {parsed} AS g FROM vector_rows)"""
 
 
 def _tables(contract: Contract, layer: _Layer, fields: dict[str, str], geometry: bool) -> Iterator[pa.Table]:
     """Chunks of the layer with the names of `fields` for its own, and `shape` where geometry is wanted."""
     try:
-        with pyogrio.open_arrow(layer.path, layer=layer.name, encoding=layer.encoding, columns=sorted(set(fields.values())),
-                                read_geometry=geometry, return_fids=True, use_pyarrow=True,
-                                batch_size=_ROWS) as (meta, reader):
+        with pyogrio.open_arrow(
+            layer.path,
+            layer=layer.name,
+            encoding=layer.encoding,
+            columns=sorted(set(fields.values())),
+            read_geometry=geometry,
+            return_fids=True,
+            use_pyarrow=True,
+            batch_size=_ROWS,
+        ) as (meta, reader):
             shape = meta["geometry_name"] or "wkb_geometry"
             for batch in reader:
                 batch.validate(full=layer.encoding == "UTF-8")
@@ -313,8 +353,15 @@ def _tables(contract: Contract, layer: _Layer, fields: dict[str, str], geometry:
                 yield pa.table(columns)
     except pa.ArrowInvalid as error:
         if "UTF8" in str(error) or "UTF-8" in str(error):
-            raise Unreadable(Problem("wrong_encoding", "Sai bảng mã", "chữ Unicode (UTF-8)", "byte không phải UTF-8",
-                                     f"Xuất lại với UTF-8, hoặc sửa format.text trong {contract.source}.yaml")) from None
+            raise Unreadable(
+                Problem(
+                    "wrong_encoding",
+                    "Sai bảng mã",
+                    "chữ Unicode (UTF-8)",
+                    "byte không phải UTF-8",
+                    f"Xuất lại với UTF-8, hoặc sửa format.text trong {contract.source}.yaml",
+                )
+            ) from None
         raise _damaged("mọi đối tượng đọc được", f"ArrowInvalid: {str(error)[:200]}") from None
     except (OSError, RuntimeError, ValueError, pyogrio.errors.DataSourceError) as error:
         raise _damaged("mọi đối tượng đọc được", f"{type(error).__name__}: {str(error).replace(str(layer.path), layer.name)[:200]}") from None
@@ -336,7 +383,7 @@ def _linear(layer: _Layer, shapes: pa.Array, fids: pa.Array) -> pa.Array:
     """The same WKB with arcs as chords: ArcGIS parcels have true arcs, which no engine of the lake can hold."""
     shapes = shapes.cast(pa.large_binary())
     sizes = pc.binary_length(shapes).fill_null(0).to_numpy(zero_copy_only=False)
-    offsets = np.frombuffer(shapes.buffers()[1], dtype=np.int64)[shapes.offset: shapes.offset + len(shapes)]
+    offsets = np.frombuffer(shapes.buffers()[1], dtype=np.int64)[shapes.offset : shapes.offset + len(shapes)]
     data = np.frombuffer(shapes.buffers()[2] or b"", dtype=np.uint8)
     rows = np.flatnonzero(sizes >= 5)
     heads = data[offsets[rows, None] + np.arange(5)].astype(np.uint32)

@@ -36,15 +36,21 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
     deps = sorted({targets_of[d] for c in contracts for d in c.depends_on} - {target})
 
     @dg.asset(
-        key=["clean", target], group_name="clean", kinds={"ducklake"}, pool=WRITER_POOL,
+        key=["clean", target],
+        group_name="clean",
+        kinds={"ducklake"},
+        pool=WRITER_POOL,
         deps=[dg.AssetKey(["clean", d]) for d in deps],
         description="; ".join(c.title for c in contracts),
         metadata={"sources": [c.source for c in contracts], "owner": contracts[0].owner.unit},
         freshness_policy=_freshness(contracts),
-        check_specs=[dg.AssetCheckSpec("gate", asset=["clean", target], blocking=True,
-                                       description="Great Expectations và quy tắc từng dòng; tệp lớn không đạt thì bị chặn")],
+        check_specs=[
+            dg.AssetCheckSpec(
+                "gate", asset=["clean", target], blocking=True, description="Great Expectations và quy tắc từng dòng; tệp lớn không đạt thì bị chặn"
+            )
+        ],
     )
-    def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:
+    def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
         s = platform.settings()
         reports = []
         with open_writer(s, f"dagster clean/{target}") as con:
@@ -55,11 +61,18 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
                 reports.append(take_in(con, s, contract, now=arrival, run_id=context.run_id[:12], shared=contract.folder in shared)[1])
         problems = [p for r in reports for p in r.problems]
         failed = sorted({f for r in reports for f in r.failed})
-        return dg.MaterializeResult(metadata=_metadata(reports), check_results=[dg.AssetCheckResult(
-            check_name="gate", passed=not problems and not failed,
-            # bad rows above what is tolerated raise an alert; only a delivery that is blocked stops what follows
-            severity=dg.AssetCheckSeverity.ERROR if problems else dg.AssetCheckSeverity.WARN,
-            metadata={"blocked": problems, "rules_above_tolerance": failed})])
+        return dg.MaterializeResult(
+            metadata=_metadata(reports),
+            check_results=[
+                dg.AssetCheckResult(
+                    check_name="gate",
+                    passed=not problems and not failed,
+                    # bad rows above what is tolerated raise an alert; only a delivery that is blocked stops what follows
+                    severity=dg.AssetCheckSeverity.ERROR if problems else dg.AssetCheckSeverity.WARN,
+                    metadata={"blocked": problems, "rules_above_tolerance": failed},
+                )
+            ],
+        )
 
     return take
 
@@ -79,17 +92,29 @@ def _served_keys() -> list[dg.AssetKey]:
     return [dg.AssetKey(t.split(".")) for t in served_tables(settings())]
 
 
-@dg.asset(key=["serving", "serving_file"], group_name="serving", kinds={"duckdb"}, pool=WRITER_POOL, deps=_served_keys(),
-          description="Tệp DuckDB chỉ đọc mà Superset nhìn thấy; thay bằng một bước")
-def serving_file(platform: Platform) -> dg.MaterializeResult:
+@dg.asset(
+    key=["serving", "serving_file"],
+    group_name="serving",
+    kinds={"duckdb"},
+    pool=WRITER_POOL,
+    deps=_served_keys(),
+    description="Tệp DuckDB chỉ đọc mà Superset nhìn thấy; thay bằng một bước",
+)
+def serving_file(platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
     """Builds the serving file of the newest marts and swaps it in."""
     s = platform.settings()
     served = publish_serving(s, served_tables(s), platform.as_of())
     return dg.MaterializeResult(metadata={"file": served.path.name, "snapshot_id": served.snapshot_id, "tables": served.tables, "rows": served.rows})
 
 
-@dg.asset(key=["ops", "replayed_day"], group_name="ops", partitions_def=DAYS, pool=WRITER_POOL, backfill_policy=dg.BackfillPolicy.multi_run(1),
-          description="Kiểm tra lại mọi tệp của một ngày từ dữ liệu gốc, rồi tính lại các bảng phân tích bị ảnh hưởng")
+@dg.asset(
+    key=["ops", "replayed_day"],
+    group_name="ops",
+    partitions_def=DAYS,
+    pool=WRITER_POOL,
+    backfill_policy=dg.BackfillPolicy.multi_run(1),
+    description="Kiểm tra lại mọi tệp của một ngày từ dữ liệu gốc, rồi tính lại các bảng phân tích bị ảnh hưởng",
+)
 def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
     """Gates a day again from raw, and builds what that changed."""
     s = platform.settings()

@@ -10,10 +10,14 @@ from lake.maintenance import maintain
 from orchestration.defs.assets import DAYS
 from orchestration.defs.resources import WRITER_POOL, Platform
 
-pipeline = dg.define_asset_job("pipeline", selection=dg.AssetSelection.all() - dg.AssetSelection.keys(["ops", "replayed_day"]),
-                               description="Nhận, kiểm tra, tính và phục vụ tất cả")
-replay = dg.define_asset_job("replay_day", selection=dg.AssetSelection.keys(["ops", "replayed_day"]), partitions_def=DAYS,
-                             description="Tính lại một ngày từ dữ liệu gốc")
+pipeline = dg.define_asset_job(
+    "pipeline",
+    selection=dg.AssetSelection.all() - dg.AssetSelection.keys(["ops", "replayed_day"]),
+    description="Nhận, kiểm tra, tính và phục vụ tất cả",
+)
+replay = dg.define_asset_job(
+    "replay_day", selection=dg.AssetSelection.keys(["ops", "replayed_day"]), partitions_def=DAYS, description="Tính lại một ngày từ dữ liệu gốc"
+)
 
 
 def _newest(folder: str) -> float:
@@ -32,8 +36,9 @@ def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.Sen
     """Starts the pipeline where an inbox holds a file that no run was started for."""
     s = platform.settings()
     seen = float(context.cursor or 0)
-    newest = max((_newest(str(s.inbox / c.folder)) for c in contracts_of(s).values()
-                  if not c.files.in_place and (s.inbox / c.folder).is_dir()), default=0.0)
+    newest = max(
+        (_newest(str(s.inbox / c.folder)) for c in contracts_of(s).values() if not c.files.in_place and (s.inbox / c.folder).is_dir()), default=0.0
+    )
     if newest <= seen:
         return dg.SkipReason("no new file in the inboxes")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{newest:.6f}")], cursor=str(newest))
@@ -51,5 +56,6 @@ def maintenance() -> None:
     maintain_lake()
 
 
-nightly_maintenance = dg.ScheduleDefinition(job=maintenance, cron_schedule="30 1 * * *", execution_timezone="Asia/Ho_Chi_Minh",
-                                            default_status=dg.DefaultScheduleStatus.RUNNING)
+nightly_maintenance = dg.ScheduleDefinition(
+    job=maintenance, cron_schedule="30 1 * * *", execution_timezone="Asia/Ho_Chi_Minh", default_status=dg.DefaultScheduleStatus.RUNNING
+)

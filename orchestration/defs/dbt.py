@@ -37,7 +37,9 @@ def marts_assets() -> dg.AssetsDefinition:
         built = plan(where, as_of)
         # on SQLite the writer lock spans the build, whose child writes; on PostgreSQL increments go on beside it
         with lock(where, f"dbt build {context.run_id[:12]}") if where.is_sqlite else nullcontext():
-            yield from dbt.cli(["build", "--vars", dbt_vars(as_of, built.affected_from, built.affected_to)], context=context).stream()
+            yield from dbt.cli(
+                ["build", "--vars", dbt_vars(as_of, built.affected_from, built.affected_to)], context=context, target_path=target_dir(where)
+            ).stream()
         record(where, built, as_of, context.run_id[:12], platform.arrival())
 
     return marts

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
-from orchestration.marts import dbt_environment, target_dir
+from orchestration.marts import dbt_environment
 from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings, settings
 
@@ -51,6 +51,9 @@ def resources() -> dict[str, Any]:
     os.environ.update(dbt_environment(s))
     return {
         "platform": Platform(),
-        "dbt": OfflineDbt(project_dir=str(s.dbt_project), profiles_dir=str(s.dbt_project), target_path=target_dir(s),
-                          dbt_executable=str(Path(sys.executable).parent / "dbt")),
+        "dbt": OfflineDbt(
+            project_dir=str(s.dbt_project),
+            profiles_dir=str(s.dbt_project),
+            dbt_executable=str(Path(sys.executable).parent / "dbt"),
+        ),
     }

@@ -63,7 +63,9 @@ class Bench:
         env = {**os.environ, "TNMT_HOME": str(home or self.work / "none"), "TNMT_THREADS": str(THREADS), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
         load = os.getloadavg()[0]
         try:
-            done = subprocess.run([str(python), "-m", module, job, json.dumps(arguments)], cwd=ROOT, env=env, capture_output=True, text=True, timeout=cap)
+            done = subprocess.run(
+                [str(python), "-m", module, job, json.dumps(arguments)], cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=cap
+            )
         except subprocess.TimeoutExpired:
             return {"outcome": "TIMEOUT", "seconds": cap}
         line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
@@ -101,7 +103,21 @@ class Bench:
 
 def _short(result: dict[str, Any]) -> dict[str, Any]:
     """What of a run goes into results.json."""
-    kept = ("outcome", "seconds", "cpu_seconds", "peak_mib", "load", "error", "with_open_seconds", "opening", "names", "cutting", "typing", "rows", "bytes")
+    kept = (
+        "outcome",
+        "seconds",
+        "cpu_seconds",
+        "peak_mib",
+        "load",
+        "error",
+        "with_open_seconds",
+        "opening",
+        "names",
+        "cutting",
+        "typing",
+        "rows",
+        "bytes",
+    )
     return {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items() if k in kept}
 
 
@@ -127,8 +143,15 @@ def whole_day(b: Bench, repeats: int) -> None:
     b.figures += [
         Figure("a day of 57,600 files (1 % damaged), inbox to published", round(wall, 2), "s", "<= 5", wall <= 5, equal, own),
         Figure("its peak memory", round(peak), "MiB", "<= 1536", peak <= 1536, equal),
-        Figure("its quarantine: lines and reasons as expected", len(want.quarantined), "lines", "exact", equal, equal,
-               {"damaged_files": want.damaged, "kinds": len(want.kinds)}),
+        Figure(
+            "its quarantine: lines and reasons as expected",
+            len(want.quarantined),
+            "lines",
+            "exact",
+            equal,
+            equal,
+            {"damaged_files": want.damaged, "kinds": len(want.kinds)},
+        ),
     ]
     shutil.rmtree(kept)
     shutil.rmtree(pristine)
@@ -145,9 +168,17 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
         own.append(b.ours("parse", home, folder=folder))
     mine = _middle(own)
     ratio = mine / _middle(floor)
-    b.figures.append(Figure("parsing / opening and reading the same files, warm, one process each", round(ratio, 2), "x", "<= 2", ratio <= 2,
-                            all(r["rows"] == own[0]["rows"] for r in own) and own[0]["rows"] == STATIONS * 288 * 10,
-                            {"ours": [_short(r) for r in own], "open + read (os.open, os.read)": [_short(r) for r in floor]}))
+    b.figures.append(
+        Figure(
+            "parsing / opening and reading the same files, warm, one process each",
+            round(ratio, 2),
+            "x",
+            "<= 2",
+            ratio <= 2,
+            all(r["rows"] == own[0]["rows"] for r in own) and own[0]["rows"] == STATIONS * 288 * 10,
+            {"ours": [_short(r) for r in own], "open + read (os.open, os.read)": [_short(r) for r in floor]},
+        )
+    )
     answer = {k: own[0][k] for k in ANSWER}
     for job, goal in (("read_csv", 10.0), ("polars", None), ("pandas", None)):
         b.say(f"the same files with {job}")
@@ -156,8 +187,17 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
         if result["outcome"] == "OK":
             equal = b.compare(name, answer, {k: result[k] for k in ANSWER})
             times = result["seconds"] / mine
-            b.figures.append(Figure(f"{name} / parsing", round(times, 2), "x", f">= {goal:g}" if goal else "-", times >= goal if goal else None, equal,
-                                    {name: _short(result)}))
+            b.figures.append(
+                Figure(
+                    f"{name} / parsing",
+                    round(times, 2),
+                    "x",
+                    f">= {goal:g}" if goal else "-",
+                    times >= goal if goal else None,
+                    equal,
+                    {name: _short(result)},
+                )
+            )
         else:
             b.figures.append(Figure(f"{name} / parsing", result["outcome"], "x", f">= {goal:g}" if goal else "-", None, None, {name: _short(result)}))
 
@@ -187,8 +227,17 @@ def against_dlt(b: Bench) -> None:
             same = equal and b.compare(name, {"rows": found["accepted"], "sum": found["reported_sum"]}, {k: result[k] for k in ("rows", "sum")})
         times = result["seconds"] / mine["seconds"]
         late = result["outcome"] == "TIMEOUT"
-        b.figures.append(Figure(f"{name} / inbox to published", f"TIMEOUT, > {times:.1f}" if late else round(times, 2), "x", ">= 10",
-                                True if times >= 10 else None if late else False, same, peers))
+        b.figures.append(
+            Figure(
+                f"{name} / inbox to published",
+                f"TIMEOUT, > {times:.1f}" if late else round(times, 2),
+                "x",
+                ">= 10",
+                True if times >= 10 else None if late else False,
+                same,
+                peers,
+            )
+        )
         shutil.rmtree(work)
 
 
@@ -210,13 +259,25 @@ def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) 
             day.write_day(home / "inbox" / day.SOURCE, STATIONS, slot, damage=False, lines=8, seed=i)
             runs[name].append(b.ours("publish", home, now=now.isoformat()))
             equal[name] &= b.compare(f"increment into {name}", runs[name][-1], {"read": 1600, "accepted": 1600, "duplicate": 0, "quarantined": 0})
-            equal[name] &= b.compare(f"lake of {name}", b.ours("count", home),
-                                     {"day_rows": 1600 * (i + 1), "rows": filled[name]["rows"] + 1600 * (i + 1), "quarantined": 0})
+            equal[name] &= b.compare(
+                f"lake of {name}",
+                b.ours("count", home),
+                {"day_rows": 1600 * (i + 1), "rows": filled[name]["rows"] + 1600 * (i + 1), "quarantined": 0},
+            )
     first = next(iter(lakes))
     for name in lakes:
         wall = _middle(runs[name])
-        b.figures.append(Figure(f"200 files into a lake of {name} ({filled[name]['rows'] / 1e6:.1f} M readings)", round(wall, 3), "s", "<= 0.5", wall <= 0.5,
-                                equal[name], {"ours": [_short(r) for r in runs[name]], "filling": _short(filled[name])}))
+        b.figures.append(
+            Figure(
+                f"200 files into a lake of {name} ({filled[name]['rows'] / 1e6:.1f} M readings)",
+                round(wall, 3),
+                "s",
+                "<= 0.5",
+                wall <= 0.5,
+                equal[name],
+                {"ours": [_short(r) for r in runs[name]], "filling": _short(filled[name])},
+            )
+        )
         if name != first:
             growth = wall / _middle(runs[first])
             b.figures.append(Figure(f"growth from {first} to {name}", round(growth, 2), "x", "< 1.3", growth < 1.3, equal[name]))
@@ -233,27 +294,50 @@ def environment() -> dict[str, str]:
     except (OSError, StopIteration):
         pass
     ours = {n: importlib.metadata.version(n) for n in ("duckdb", "pyarrow", "great-expectations")}
-    listed = subprocess.run([str(PEERS), "-c", "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in "
-                             "('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow')), sep=', ')"], capture_output=True, text=True).stdout.strip()
+    listed = subprocess.run(  # noqa: PLW1510  # what it prints is all that counts
+        [
+            str(PEERS),
+            "-c",
+            "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow')), sep=', ')",
+        ],
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
-        "machine": f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB", "system": platform.platform(terse=True), "python": platform.python_version(),
-        "ours": ", ".join(f"{n} {v}" for n, v in ours.items()), "peers": listed, "threads": str(THREADS),
+        "machine": f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB",
+        "system": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "ours": ", ".join(f"{n} {v}" for n, v in ours.items()),
+        "peers": listed,
+        "threads": str(THREADS),
         "date": datetime.now().astimezone().strftime("%Y-%m-%d"),
     }
 
 
 def table(figures: list[Figure]) -> str:
     """The figures as a Markdown table."""
+
     def words(f: Figure) -> str:
         return "-" if f.met is None else "met" if f.met else "**missed**"
 
     def answers(f: Figure) -> str:
         return "-" if f.answers_equal is None else "equal" if f.answers_equal else "**DIFFERENT**"
 
-    rows = [("figure", "value", "unit", "goal", "", "answers"), *(
-        (f.figure, "-" if f.value is None else f"{f.value:g}" if isinstance(f.value, float) else str(f.value), f.unit, f.goal, words(f), answers(f))
-        for f in figures)]
+    rows = [
+        ("figure", "value", "unit", "goal", "", "answers"),
+        *(
+            (
+                f.figure,
+                "-" if f.value is None else f"{f.value:g}" if isinstance(f.value, float) else str(f.value),
+                f.unit,
+                f.goal,
+                words(f),
+                answers(f),
+            )
+            for f in figures
+        ),
+    ]
     widths = [max(len(r[i]) for r in rows) for i in range(6)]
     lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
     lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
@@ -267,19 +351,34 @@ def document(size: str, figures: list[Figure], about: dict[str, str], load: str,
         for name, runs in f.peers.items():
             for r in runs if isinstance(runs, list) else [runs]:
                 if isinstance(r, dict) and "seconds" in r:
-                    detail.append(f"| {f.figure} | {name} | {r['outcome']} | {r['seconds']:.3g} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |")
-    return "\n".join([
-        "# Benchmarks", "",
-        f"Printed by `make bench SIZE={size}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
-        f"Load of the machine: {load}.", "",
-        f"Ours: {about['ours']}. Peers: {about['peers']}. {about['threads']} threads for all.", "", table(figures), "",
-        "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
-        "in the page cache). Our figures and the floor are medians of 3; a peer runs once. Answers are compared before a figure counts: rows, sums, "
-        "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
-        "A figure `a / b` is how many times longer a takes.", "",
-        "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
-        "neither ledger of files, nor quarantine, nor versions of a key.", "",
-        "| figure | who | outcome | wall s | processor s | peak MiB | load before |", "|---|---|---|---|---|---|---|", *detail, ""])
+                    detail.append(
+                        f"| {f.figure} | {name} | {r['outcome']} | {r['seconds']:.3g} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |"
+                    )
+    return "\n".join(
+        [
+            "# Benchmarks",
+            "",
+            f"Printed by `make bench SIZE={size}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
+            f"Load of the machine: {load}.",
+            "",
+            f"Ours: {about['ours']}. Peers: {about['peers']}. {about['threads']} threads for all.",
+            "",
+            table(figures),
+            "",
+            "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
+            "in the page cache). Our figures and the floor are medians of 3; a peer runs once. Answers are compared before a figure counts: rows, sums, "
+            "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
+            "A figure `a / b` is how many times longer a takes.",
+            "",
+            "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
+            "neither ledger of files, nor quarantine, nor versions of a key.",
+            "",
+            "| figure | who | outcome | wall s | processor s | peak MiB | load before |",
+            "|---|---|---|---|---|---|---|",
+            *detail,
+            "",
+        ]
+    )
 
 
 def main() -> int:
@@ -313,9 +412,13 @@ def main() -> int:
             big = chosen.size != "S"
             increments(b, {"a month": MONTH, **({"a year": YEAR} if big else {"half a year": HALF_YEAR})}, 3)
             if not big:
-                b.figures.append(Figure("200 files into a lake of a year (168 M readings)", "not run", "s", "<= 0.5", None, None, {"needs": "SIZE=M"}))
-        b.figures += [Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
-                      Figure("make run, second time", "not run here", "s", "<= 90", None, None)]
+                b.figures.append(
+                    Figure("200 files into a lake of a year (168 M readings)", "not run", "s", "<= 0.5", None, None, {"needs": "SIZE=M"})
+                )
+        b.figures += [
+            Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
+            Figure("make run, second time", "not run here", "s", "<= 90", None, None),
+        ]
     load.append(os.getloadavg()[0])
     about = environment()
     seconds = time.perf_counter() - began

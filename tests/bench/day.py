@@ -19,16 +19,54 @@ DAY = date(2026, 3, 31)
 NOW = datetime(2026, 4, 1, 0, 10)
 SOURCE = "station_txt"
 PARAMETERS = {
-    "ambient_air": (("Temp", "°C"), ("RH", "%"), ("WindSpeed", "m/s"), ("PM10", "µg/m3"), ("PM2.5", "µg/m3"), ("NO2", "µg/m3"),
-                    ("SO2", "µg/m3"), ("CO", "µg/m3"), ("O3", "µg/m3"), ("NO", "µg/m3")),
-    "emission": (("Temp", "°C"), ("PM", "mg/Nm3"), ("SO2", "mg/Nm3"), ("NOx", "mg/Nm3"), ("CO", "mg/Nm3"), ("O2", "%"), ("P", "hPa"),
-                 ("Flow", "m3/h"), ("NO", "mg/Nm3"), ("NO2", "mg/Nm3")),
+    "ambient_air": (
+        ("Temp", "°C"),
+        ("RH", "%"),
+        ("WindSpeed", "m/s"),
+        ("PM10", "µg/m3"),
+        ("PM2.5", "µg/m3"),
+        ("NO2", "µg/m3"),
+        ("SO2", "µg/m3"),
+        ("CO", "µg/m3"),
+        ("O3", "µg/m3"),
+        ("NO", "µg/m3"),
+    ),
+    "emission": (
+        ("Temp", "°C"),
+        ("PM", "mg/Nm3"),
+        ("SO2", "mg/Nm3"),
+        ("NOx", "mg/Nm3"),
+        ("CO", "mg/Nm3"),
+        ("O2", "%"),
+        ("P", "hPa"),
+        ("Flow", "m3/h"),
+        ("NO", "mg/Nm3"),
+        ("NO2", "mg/Nm3"),
+    ),
 }
 LABEL = {"ambient_air": "Không khí xung quanh", "emission": "Khí thải"}
 DAMAGES = (
-    "empty", "truncated", "binary", "wrong encoding", "wrong name", "unreadable value", "unreadable time", "future", "too old",
-    "extra columns", "header line", "unknown station", "unknown parameter", "unknown unit", "sent again", "sent again, other values",
-    "status missing", "status unknown", "decimal comma", "byte order mark", "no value",
+    "empty",
+    "truncated",
+    "binary",
+    "wrong encoding",
+    "wrong name",
+    "unreadable value",
+    "unreadable time",
+    "future",
+    "too old",
+    "extra columns",
+    "header line",
+    "unknown station",
+    "unknown parameter",
+    "unknown unit",
+    "sent again",
+    "sent again, other values",
+    "status missing",
+    "status unknown",
+    "decimal comma",
+    "byte order mark",
+    "no value",
 )
 BLOCK = 100
 """One file in so many is damaged."""
@@ -54,9 +92,19 @@ class Expected:
     def answers(self) -> dict[str, Any]:
         """The same as our job reports."""
         digest = hashlib.sha256(repr(sorted(self.quarantined)).encode()).hexdigest()
-        return {"files": self.files, "read": self.read, "accepted": self.accepted, "duplicate": self.duplicate,
-                "quarantined": len(self.quarantined), "quarantine_lines": digest, "quarantined_files": len(self.quarantined_files),
-                "reported": self.reported, "reported_sum": self.reported_sum, "valid": self.valid, "valid_sum": self.valid_sum}
+        return {
+            "files": self.files,
+            "read": self.read,
+            "accepted": self.accepted,
+            "duplicate": self.duplicate,
+            "quarantined": len(self.quarantined),
+            "quarantine_lines": digest,
+            "quarantined_files": len(self.quarantined_files),
+            "reported": self.reported,
+            "reported_sum": self.reported_sum,
+            "valid": self.valid,
+            "valid_sum": self.valid_sum,
+        }
 
 
 def station(number: int) -> tuple[str, str]:
@@ -67,14 +115,38 @@ def station(number: int) -> tuple[str, str]:
 def write_registers(inbox: Path, stations: int) -> None:
     """Station and channel register, as their keepers hand them over."""
     codes = [station(n) for n in range(stations)]
-    write_xlsx(inbox / "station_register" / "tram_20250101.xlsx", "Trạm",
-               ["Mã trạm", "Tên trạm", "Mã cơ sở", "Loại trạm", "Mã xã (cũ)", "Mã xã (mới)", "Kinh độ", "Vĩ độ", "Quy chuẩn", "Cột", "Kq", "Kf", "Kp",
-                "Kv", "Ngày vận hành", "Ngày dừng", "Đầu mối liên hệ"],
-               ([c, f"Trạm {c}", None, LABEL[m], "25195", "25195", 106.9, 11.5, None, None, None, None, None, None, date(2022, 1, 1), None, None]
-                for c, m in codes))
-    write_csv(inbox / "station_channel_register" / "thong_so_20250101.csv",
-              ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"],
-              ([c, p, u, 5, "01/01/2022 00:00", "", "", 0, 1_000_000] for c, m in codes for p, u in PARAMETERS[m]))
+    write_xlsx(
+        inbox / "station_register" / "tram_20250101.xlsx",
+        "Trạm",
+        [
+            "Mã trạm",
+            "Tên trạm",
+            "Mã cơ sở",
+            "Loại trạm",
+            "Mã xã (cũ)",
+            "Mã xã (mới)",
+            "Kinh độ",
+            "Vĩ độ",
+            "Quy chuẩn",
+            "Cột",
+            "Kq",
+            "Kf",
+            "Kp",
+            "Kv",
+            "Ngày vận hành",
+            "Ngày dừng",
+            "Đầu mối liên hệ",
+        ],
+        (
+            [c, f"Trạm {c}", None, LABEL[m], "25195", "25195", 106.9, 11.5, None, None, None, None, None, None, date(2022, 1, 1), None, None]
+            for c, m in codes
+        ),
+    )
+    write_csv(
+        inbox / "station_channel_register" / "thong_so_20250101.csv",
+        ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"],
+        ([c, p, u, 5, "01/01/2022 00:00", "", "", 0, 1_000_000] for c, m in codes for p, u in PARAMETERS[m]),
+    )
 
 
 def write_day(inbox: Path, stations: int, slots: range = range(288), *, damage: bool = True, lines: int = 10, seed: int = 1) -> Expected:
@@ -95,7 +167,7 @@ def write_day(inbox: Path, stations: int, slots: range = range(288), *, damage: 
             if number % BLOCK == 0:
                 hit = number + rng.randrange(2, BLOCK - 2)
             t = stamps[k]
-            values = [(rng.randrange(1000, 90_000), f"0{0 if rng.random() < .97 else rng.randrange(1, 3)}") for _ in range(lines)]
+            values = [(rng.randrange(1000, 90_000), f"0{0 if rng.random() < 0.97 else rng.randrange(1, 3)}") for _ in range(lines)]
             rows = [[p, f"{v / 1000:.3f}", u, t, st] for (p, u), (v, st) in zip(PARAMETERS[matrix], values)]
             name, kind = f"{code}/{DAY:%Y/%m/%d}/{code}_{t}.txt", None
             if damage and number >= hit and previous is not None:
@@ -137,8 +209,17 @@ def _accept(want: Expected, values: list[tuple[int, str]], sign: int = 1) -> Non
             want.valid_sum += sign * value
 
 
-def _spoil(want: Expected, kind: str, code: str, name: str, t: str, rows: list[list[str]], values: list[tuple[int, str]],
-           previous: tuple[str, bytes, list[tuple[int, str]]] | None, rng: random.Random) -> tuple[str, bytes]:
+def _spoil(
+    want: Expected,
+    kind: str,
+    code: str,
+    name: str,
+    t: str,
+    rows: list[list[str]],
+    values: list[tuple[int, str]],
+    previous: tuple[str, bytes, list[tuple[int, str]]] | None,
+    rng: random.Random,
+) -> tuple[str, bytes]:
     """Damages one file and books what must become of it; returns its name and bytes."""
     n = len(rows)
 
@@ -199,12 +280,22 @@ def _spoil(want: Expected, kind: str, code: str, name: str, t: str, rows: list[l
             _accept(want, new)
         return other, data2
     spoiled = {
-        "unreadable value": (4, 1, "ERR"), "unreadable time": (6, 3, "20261399990500"), "too old": (1, 3, "19700101000500"),
-        "extra columns": (3, 4, "00\textra\tcolumns"), "unknown parameter": (2, 0, "Vinyl chloride"), "unknown unit": (7, 2, "furlong"),
-        "status unknown": (5, 4, "07"), "no value": (8, 1, "---"),
+        "unreadable value": (4, 1, "ERR"),
+        "unreadable time": (6, 3, "20261399990500"),
+        "too old": (1, 3, "19700101000500"),
+        "extra columns": (3, 4, "00\textra\tcolumns"),
+        "unknown parameter": (2, 0, "Vinyl chloride"),
+        "unknown unit": (7, 2, "furlong"),
+        "status unknown": (5, 4, "07"),
+        "no value": (8, 1, "---"),
     }
-    reasons = {"unreadable time": "measured_at_unreadable", "too old": "time_too_old", "extra columns": "line_malformed",
-               "unknown parameter": "unknown_parameter", "unknown unit": "unknown_unit"}
+    reasons = {
+        "unreadable time": "measured_at_unreadable",
+        "too old": "time_too_old",
+        "extra columns": "line_malformed",
+        "unknown parameter": "unknown_parameter",
+        "unknown unit": "unknown_unit",
+    }
     if kind in spoiled:
         line, column, text = spoiled[kind]
         rows[line - 1][column] = text

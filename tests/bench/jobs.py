@@ -43,30 +43,50 @@ def publish(now: str) -> dict[str, Any]:
     used = clock.stop()
     assert not done.errors, done.errors
     result = done.loaded[day.SOURCE]
-    return {**used, "read": result.rows_read, "accepted": result.rows_accepted,
-            "duplicate": result.rows_duplicate, "quarantined": result.rows_quarantined}
+    return {
+        **used,
+        "read": result.rows_read,
+        "accepted": result.rows_accepted,
+        "duplicate": result.rows_duplicate,
+        "quarantined": result.rows_quarantined,
+    }
 
 
 def look() -> dict[str, Any]:
     """What the published lake says, in the terms of `day.Expected`."""
     with open_reader(settings()) as con:
+
         def one(sql: str) -> tuple[Any, ...]:
             return con.execute(sql).fetchall()[0]
 
         files, read, accepted, duplicate, quarantined, bad_files = one(
             "SELECT count(*), sum(rows_read)::BIGINT, sum(rows_accepted)::BIGINT, sum(rows_duplicate)::BIGINT, sum(rows_quarantined)::BIGINT, "
-            f"count(*) FILTER (status = 'quarantined') FROM lake.ops.delivery WHERE source = '{day.SOURCE}'")
+            f"count(*) FILTER (status = 'quarantined') FROM lake.ops.delivery WHERE source = '{day.SOURCE}'"
+        )
         lines = con.execute(
             "SELECT l.name, q.line, q.reasons FROM lake.quarantine.row AS q JOIN lake.ops.landed AS l USING (delivery_id) "
-            f"WHERE q.source = '{day.SOURCE}'").fetchall()
+            f"WHERE q.source = '{day.SOURCE}'"
+        ).fetchall()
         rows, reported, reported_sum, valid, valid_sum = one(
             "SELECT count(*), count(value_reported), coalesce(sum(value_reported * 1000), 0)::BIGINT, count(value_valid), "
-            "coalesce(sum(value_valid * 1000), 0)::BIGINT FROM lake.clean.reading")
+            "coalesce(sum(value_valid * 1000), 0)::BIGINT FROM lake.clean.reading"
+        )
         assert rows == accepted, f"{rows} rows in clean.reading, {accepted} accepted in the ledger"
         assert quarantined == len(lines), f"{len(lines)} rows in quarantine, {quarantined} in the ledger"
     digest = hashlib.sha256(repr(sorted((n, i, ",".join(r)) for n, i, r in lines)).encode()).hexdigest()
-    return {"files": files, "read": read, "accepted": accepted, "duplicate": duplicate, "quarantined": quarantined, "quarantine_lines": digest,
-            "quarantined_files": bad_files, "reported": reported, "reported_sum": reported_sum, "valid": valid, "valid_sum": valid_sum}
+    return {
+        "files": files,
+        "read": read,
+        "accepted": accepted,
+        "duplicate": duplicate,
+        "quarantined": quarantined,
+        "quarantine_lines": digest,
+        "quarantined_files": bad_files,
+        "reported": reported,
+        "reported_sum": reported_sum,
+        "valid": valid,
+        "valid_sum": valid_sum,
+    }
 
 
 def read_only(folder: str) -> dict[str, Any]:
@@ -110,9 +130,20 @@ def parse(folder: str) -> dict[str, Any]:
     used, ended = clock.stop(), time.perf_counter()
     rows, total, low, high, stations = con.execute(
         "SELECT count(*), (sum(value) * 1000)::BIGINT, min(measured_at), max(measured_at), count(DISTINCT station_id) FROM memory.main.batch "
-        "WHERE len(_reasons) = 0").fetchall()[0]
-    return {**used, "opening": opened - started, "names": registered - opened, "cutting": cut - registered, "typing": ended - cut,
-            "rows": rows, "sum": total, "low": str(low), "high": str(high), "stations": stations}
+        "WHERE len(_reasons) = 0"
+    ).fetchall()[0]
+    return {
+        **used,
+        "opening": opened - started,
+        "names": registered - opened,
+        "cutting": cut - registered,
+        "typing": ended - cut,
+        "rows": rows,
+        "sum": total,
+        "low": str(low),
+        "high": str(high),
+        "stations": stations,
+    }
 
 
 FILL = """
@@ -144,8 +175,10 @@ def fill(months: list[tuple[str, int]], stations: int) -> dict[str, Any]:
         con.execute("CREATE TEMP TABLE bench_station (number INTEGER, code VARCHAR)")
         con.executemany("INSERT INTO bench_station VALUES (?, ?)", [[n, day.station(n)[0]] for n in range(stations)])
         con.execute("CREATE TEMP TABLE bench_parameter (odd INTEGER, line INTEGER, parameter VARCHAR)")
-        con.executemany("INSERT INTO bench_parameter VALUES (?, ?, ?)", [
-            [int(m == "ambient_air"), i, p] for m, names in day.PARAMETERS.items() for i, (p, _) in enumerate(names[:8], 1)])
+        con.executemany(
+            "INSERT INTO bench_parameter VALUES (?, ?, ?)",
+            [[int(m == "ambient_air"), i, p] for m, names in day.PARAMETERS.items() for i, (p, _) in enumerate(names[:8], 1)],
+        )
         con.execute("SET preserve_insertion_order = true")
         for first, days in months:
             count = days * stations * 8 * 288
@@ -169,7 +202,8 @@ def count() -> dict[str, Any]:
     with open_reader(settings()) as con:
         day_rows, total, bad = con.execute(
             f"SELECT count(*) FILTER (measured_at > DATE '{day.DAY}'), count(*), (SELECT count(*) FROM lake.quarantine.row WHERE source = '{day.SOURCE}') "
-            "FROM lake.clean.reading").fetchall()[0]
+            "FROM lake.clean.reading"
+        ).fetchall()[0]
     return {"day_rows": day_rows, "rows": total, "quarantined": bad}
 
 

@@ -23,8 +23,14 @@ def read_csv(folder: str, threads: int) -> dict[str, Any]:
         FROM read_csv('{folder}/**/*.txt', auto_detect = false, delim = '\t', header = false, quote = '', escape = '', filename = true,
             columns = {{'parameter': 'VARCHAR', 'value': 'DECIMAL(18,6)', 'unit': 'VARCHAR', 'measured_at': 'VARCHAR', 'status': 'VARCHAR'}})""")
     used = clock.stop()
-    return {**used, **_answer(con.execute(
-        "SELECT count(*), (sum(value) * 1000)::BIGINT, min(measured_at), max(measured_at), count(DISTINCT station_id) FROM batch").fetchall()[0])}
+    return {
+        **used,
+        **_answer(
+            con.execute(
+                "SELECT count(*), (sum(value) * 1000)::BIGINT, min(measured_at), max(measured_at), count(DISTINCT station_id) FROM batch"
+            ).fetchall()[0]
+        ),
+    }
 
 
 def polars(folder: str, threads: int) -> dict[str, Any]:
@@ -33,10 +39,20 @@ def polars(folder: str, threads: int) -> dict[str, Any]:
     import polars as pl
 
     clock = Clock()
-    frame = pl.scan_csv(
-        f"{folder}/**/*.txt", separator="\t", has_header=False, quote_char=None, include_file_paths="filename",
-        schema={n: pl.Decimal(18, 6) if n == "value" else pl.String for n in NAMES},
-    ).with_columns(pl.col("measured_at").str.to_datetime("%Y%m%d%H%M%S"), pl.col("filename").str.split("/").list.last().str.head(15).alias("station_id")).collect()
+    frame = (
+        pl.scan_csv(
+            f"{folder}/**/*.txt",
+            separator="\t",
+            has_header=False,
+            quote_char=None,
+            include_file_paths="filename",
+            schema={n: pl.Decimal(18, 6) if n == "value" else pl.String for n in NAMES},
+        )
+        .with_columns(
+            pl.col("measured_at").str.to_datetime("%Y%m%d%H%M%S"), pl.col("filename").str.split("/").list.last().str.head(15).alias("station_id")
+        )
+        .collect()
+    )
     used = clock.stop()
     t = frame["measured_at"]
     return {**used, **_answer((frame.height, int(frame["value"].sum() * 1000), t.min(), t.max(), frame["station_id"].n_unique()))}
@@ -68,8 +84,16 @@ def dlt(folder: str, work: str, threads: int, arrow: bool) -> dict[str, Any]:
     import datetime
     from decimal import Decimal
 
-    os.environ.update({"RUNTIME__DLTHUB_TELEMETRY": "false", "EXTRACT__WORKERS": str(threads), "NORMALIZE__WORKERS": str(threads),
-                       "LOAD__WORKERS": str(threads), "DLT_DATA_DIR": f"{work}/dlt", "RUNTIME__LOG_LEVEL": "CRITICAL"})
+    os.environ.update(
+        {
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "EXTRACT__WORKERS": str(threads),
+            "NORMALIZE__WORKERS": str(threads),
+            "LOAD__WORKERS": str(threads),
+            "DLT_DATA_DIR": f"{work}/dlt",
+            "RUNTIME__LOG_LEVEL": "CRITICAL",
+        }
+    )
     import dlt
     import duckdb
     import pyarrow as pa
@@ -79,8 +103,16 @@ def dlt(folder: str, work: str, threads: int, arrow: bool) -> dict[str, Any]:
         name = item["file_name"]
         for number, line in enumerate(item.read_bytes().decode().splitlines(), 1):
             parameter, value, unit, t, status = line.split("\t")
-            yield (name[:15], parameter, datetime.datetime(int(t[:4]), int(t[4:6]), int(t[6:8]), int(t[8:10]), int(t[10:12]), int(t[12:])),
-                   Decimal(value), unit, status, name, number)
+            yield (
+                name[:15],
+                parameter,
+                datetime.datetime(int(t[:4]), int(t[4:6]), int(t[6:8]), int(t[8:10]), int(t[10:12]), int(t[12:])),
+                Decimal(value),
+                unit,
+                status,
+                name,
+                number,
+            )
 
     columns = ("station_id", "parameter", "measured_at", "value", "unit", "status", "file_name", "line")
 
@@ -100,9 +132,15 @@ def dlt(folder: str, work: str, threads: int, arrow: bool) -> dict[str, Any]:
     source = filesystem(bucket_url=f"file://{folder}", file_glob="**/*.txt", files_per_page=1000)
     pipeline.run(source | readings, **({"loader_file_format": "parquet"} if not arrow else {}))
     used = clock.stop()
-    return {**used, **_answer(con.execute(
-        "SELECT count(*), (sum(value) FILTER (status <> '02') * 1000)::BIGINT, min(measured_at)::TIMESTAMP, max(measured_at)::TIMESTAMP, "
-        "count(DISTINCT station_id) FROM lake.reading").fetchall()[0])}
+    return {
+        **used,
+        **_answer(
+            con.execute(
+                "SELECT count(*), (sum(value) FILTER (status <> '02') * 1000)::BIGINT, min(measured_at)::TIMESTAMP, max(measured_at)::TIMESTAMP, "
+                "count(DISTINCT station_id) FROM lake.reading"
+            ).fetchall()[0]
+        ),
+    }
 
 
 def _answer(row: tuple[Any, ...]) -> dict[str, Any]:

@@ -24,8 +24,11 @@ def test_rows_reconcile_for_every_delivery(platform: Platform) -> None:
 
 
 def test_counts_are_those_of_the_manifest(platform: Platform) -> None:
-    got = {s: (files, rows, bad, twice) for s, files, rows, bad, twice in platform.rows("""
-        SELECT source, count(*), sum(rows_read)::BIGINT, sum(rows_quarantined)::BIGINT, sum(rows_duplicate)::BIGINT FROM lake.ops.delivery GROUP BY source""")}
+    got = {
+        s: (files, rows, bad, twice)
+        for s, files, rows, bad, twice in platform.rows("""
+        SELECT source, count(*), sum(rows_read)::BIGINT, sum(rows_quarantined)::BIGINT, sum(rows_duplicate)::BIGINT FROM lake.ops.delivery GROUP BY source""")
+    }
     manifest = platform.manifest
     assert set(manifest.files) <= set(got)
     for source, files in manifest.files.items():
@@ -43,23 +46,32 @@ def test_quarantine_is_exact(platform: Platform) -> None:
 
 
 def test_every_quarantined_row_is_reachable_with_line_text_and_reason(platform: Platform) -> None:
-    assert platform.rows("""
+    assert (
+        platform.rows("""
         SELECT q.* FROM lake.quarantine.row AS q LEFT JOIN lake.ops.delivery AS d USING (delivery_id)
-        WHERE d.delivery_id IS NULL OR q.line IS NULL OR q.raw_text IS NULL OR len(q.reasons) = 0 OR q.details IS NULL""") == []
+        WHERE d.delivery_id IS NULL OR q.line IS NULL OR q.raw_text IS NULL OR len(q.reasons) = 0 OR q.details IS NULL""")
+        == []
+    )
 
 
 def test_conflicting_values_are_kept_and_flagged(platform: Platform) -> None:
     flagged = platform.rows("SELECT station_id, parameter, measured_at, value_reported FROM lake.clean.reading WHERE conflict")
     assert len(flagged) == platform.manifest.conflicts["station_txt"]
-    other = platform.rows("SELECT h.value_reported FROM lake.clean.reading_history AS h JOIN lake.clean.reading AS r "
-                          "USING (station_id, parameter, measured_at) WHERE r.conflict")
+    other = platform.rows(
+        "SELECT h.value_reported FROM lake.clean.reading_history AS h JOIN lake.clean.reading AS r "
+        "USING (station_id, parameter, measured_at) WHERE r.conflict"
+    )
     assert len(other) == 1 and other[0][0] != flagged[0][3]
     assert 77.7 in (float(flagged[0][3]), float(other[0][0]))
 
 
 def test_device_error_is_never_a_zero(platform: Platform) -> None:
-    assert platform.rows("SELECT count(*) FROM lake.clean.reading WHERE status = '02' AND (value_reported IS NOT NULL OR value_valid IS NOT NULL)") == [(0,)]
-    assert platform.rows("SELECT count(*) > 0 FROM lake.clean.reading WHERE reason = 'out_of_range' AND value_reported IS NOT NULL AND value_valid IS NULL") == [(True,)]
+    assert platform.rows(
+        "SELECT count(*) FROM lake.clean.reading WHERE status = '02' AND (value_reported IS NOT NULL OR value_valid IS NOT NULL)"
+    ) == [(0,)]
+    assert platform.rows(
+        "SELECT count(*) > 0 FROM lake.clean.reading WHERE reason = 'out_of_range' AND value_reported IS NOT NULL AND value_valid IS NULL"
+    ) == [(True,)]
 
 
 def test_a_figure_leads_back_to_the_byte(platform: Platform) -> None:
@@ -86,16 +98,30 @@ def test_the_serving_file_holds_every_mart_and_no_person(platform: Platform) -> 
     path = current(platform.settings)
     assert path is not None
     with duckdb.connect(str(path), read_only=True) as con:
-        tables = {f"{s}.{t}": c for s, t, c in con.execute(
-            "SELECT schema_name, table_name, estimated_size FROM duckdb_tables() WHERE schema_name LIKE 'marts_%'").fetchall()}
-        assert {"marts_environment.reading_daily", "marts_land.land_use_area", "marts_scans.scan_coverage", "marts_procedures.dossier_overdue",
-                "marts_programme.indicator_progress", "marts_operations.source_freshness"} <= set(tables)
+        tables = {
+            f"{s}.{t}": c
+            for s, t, c in con.execute(
+                "SELECT schema_name, table_name, estimated_size FROM duckdb_tables() WHERE schema_name LIKE 'marts_%'"
+            ).fetchall()
+        }
+        assert {
+            "marts_environment.reading_daily",
+            "marts_land.land_use_area",
+            "marts_scans.scan_coverage",
+            "marts_procedures.dossier_overdue",
+            "marts_programme.indicator_progress",
+            "marts_operations.source_freshness",
+        } <= set(tables)
         assert [t for t, rows in tables.items() if rows == 0] == []
         columns = con.execute("SELECT DISTINCT column_name FROM duckdb_columns() WHERE schema_name LIKE 'marts_%'").fetchall()
         assert con.execute("SELECT as_of FROM serving_info").fetchall() == [(AS_OF,)]
     manifest = json.loads((platform.settings.home / "dbt" / "manifest.json").read_text())
-    personal = {c["name"] for n in manifest["nodes"].values() for c in n["columns"].values()
-                if {**c.get("config", {}).get("meta", {}), **c.get("meta", {})}.get("is_personal")}
+    personal = {
+        c["name"]
+        for n in manifest["nodes"].values()
+        for c in n["columns"].values()
+        if {**c.get("config", {}).get("meta", {}), **c.get("meta", {})}.get("is_personal")
+    }
     assert not personal & {c[0] for c in columns}
 
 
@@ -123,7 +149,9 @@ def test_geometry_is_kept_with_its_crs(platform: Platform, table: str) -> None:
     assert platform.rows(f"SELECT DISTINCT crs FROM lake.clean.{table}") == [("EPSG:9212",)]
     if table == "parcel":
         named = {t["where"]: t["trap"] for t in platform.manifest.traps if t["source"] == "parcel_gpkg"}
-        wrong = {r[0] for r in platform.rows("SELECT parcel_id FROM lake.clean.parcel WHERE abs(geometry_area_m2 - area_m2) > greatest(1, 0.01 * area_m2)")}
+        wrong = {
+            r[0] for r in platform.rows("SELECT parcel_id FROM lake.clean.parcel WHERE abs(geometry_area_m2 - area_m2) > greatest(1, 0.01 * area_m2)")
+        }
         assert wrong <= set(named) and "area attribute is not the area of the geometry" in {named[w] for w in wrong}
         bent = platform.rows("SELECT parcel_id FROM lake.clean.parcel WHERE NOT ST_IsValid(geometry)")
         assert [named[b[0]] for b in bent] == ["bow-tie"]

@@ -24,14 +24,21 @@ from tests.readers_kit import contract, delivery, duck, rows
 
 NOW = datetime(2026, 3, 25, 0, 10)
 COLUMNS = {
-    "change_id": {"header": "ma", "required": True}, "code": {"header": "loai"}, "area": {"header": "dien_tich", "type": "decimal(20,6)"},
-    "updated_at": {"header": "cap_nhat", "type": "timestamp"}, "geometry": {"header": "vi_tri", "type": "geometry"},
+    "change_id": {"header": "ma", "required": True},
+    "code": {"header": "loai"},
+    "area": {"header": "dien_tich", "type": "decimal(20,6)"},
+    "updated_at": {"header": "cap_nhat", "type": "timestamp"},
+    "geometry": {"header": "vi_tri", "type": "geometry"},
 }
 
 
 def spec(columns: dict[str, Any] | None = None, **options: Any) -> Contract:
-    return contract(columns or COLUMNS, "postgis", top={"source": "bien_dong", "load": "incremental", "key": ["change_id"]},
-                    **({"table": "dat.bien_dong", "crs": "EPSG:9212"} | options))
+    return contract(
+        columns or COLUMNS,
+        "postgis",
+        top={"source": "bien_dong", "load": "incremental", "key": ["change_id"]},
+        **({"table": "dat.bien_dong", "crs": "EPSG:9212"} | options),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +94,10 @@ def test_a_whole_table(con: duckdb.DuckDBPyConnection, table: Server, tmp_path: 
 
 def test_the_same_table_gives_the_same_bytes(table: Server, tmp_path: Path) -> None:
     one = pull(table, tmp_path)
-    table.execute("CREATE TABLE dat.moi AS SELECT * FROM dat.bien_dong ORDER BY random(); DROP TABLE dat.bien_dong; "
-                  "ALTER TABLE dat.moi RENAME TO bien_dong; ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry(GeometryZ, 9212)")
+    table.execute(
+        "CREATE TABLE dat.moi AS SELECT * FROM dat.bien_dong ORDER BY random(); DROP TABLE dat.bien_dong; "
+        "ALTER TABLE dat.moi RENAME TO bien_dong; ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry(GeometryZ, 9212)"
+    )
     two = pull(table, tmp_path, now=datetime(2026, 3, 25, 0, 15))
     assert one != two and one.read_bytes() == two.read_bytes()
 
@@ -100,8 +109,9 @@ def test_an_increment_reaches_an_hour_behind_its_watermark(con: duckdb.DuckDBPyC
     assert con.execute("SELECT count(*), min(updated_at) FROM cut").fetchall() == [(1000 - 839, datetime(2026, 3, 25, 14, 0))]
     # a column without a zone holds the clock of the contract's zone
     table.execute("ALTER TABLE dat.bien_dong ALTER cap_nhat TYPE timestamp USING cap_nhat AT TIME ZONE INTERVAL '+00:00'")
-    utc = contract(COLUMNS, "postgis", top={"source": "bien_dong", "time": {"zone": "+00:00"}}, table="dat.bien_dong", crs="EPSG:9212",
-                   watermark="cap_nhat")
+    utc = contract(
+        COLUMNS, "postgis", top={"source": "bien_dong", "time": {"zone": "+00:00"}}, table="dat.bien_dong", crs="EPSG:9212", watermark="cap_nhat"
+    )
     again = pull(table, tmp_path, utc, since=datetime(2026, 3, 25, 15, 0))
     assert con.execute(f"SELECT count(*) FROM '{again}'").fetchall() == [(1000 - 839,)]
 
@@ -125,15 +135,19 @@ def test_arcs_missing_geometry_and_strays(con: duckdb.DuckDBPyConnection, table:
     assert abs(shapely.from_wkb(bytes(found[0][1])).area - 3.141592653589793 * 100) < 1
 
 
-@pytest.mark.parametrize(("change", "code", "found"), [
-    ("ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry USING ST_SetSRID(vi_tri, 0)", "crs_missing", "SRID 0"),
-    ("ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry USING ST_SetSRID(vi_tri, 5899)", "crs_other", "EPSG:5899"),
-    ("ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry USING ST_SetSRID(ST_MakePoint(106.9, 11.5), 9212)", "crs_impossible", "vĩ độ"),
-    ("ALTER TABLE dat.bien_dong DROP vi_tri", "geometry_missing", "ma"),
-    ("ALTER TABLE dat.bien_dong RENAME loai TO loai_bd", "column_missing", "loai_bd"),
-])
-def test_tables_that_do_not_fit_the_contract(con: duckdb.DuckDBPyConnection, table: Server, tmp_path: Path, change: str, code: str,
-                                             found: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "code", "found"),
+    [
+        ("ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry USING ST_SetSRID(vi_tri, 0)", "crs_missing", "SRID 0"),
+        ("ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry USING ST_SetSRID(vi_tri, 5899)", "crs_other", "EPSG:5899"),
+        ("ALTER TABLE dat.bien_dong ALTER vi_tri TYPE geometry USING ST_SetSRID(ST_MakePoint(106.9, 11.5), 9212)", "crs_impossible", "vĩ độ"),
+        ("ALTER TABLE dat.bien_dong DROP vi_tri", "geometry_missing", "ma"),
+        ("ALTER TABLE dat.bien_dong RENAME loai TO loai_bd", "column_missing", "loai_bd"),
+    ],
+)
+def test_tables_that_do_not_fit_the_contract(
+    con: duckdb.DuckDBPyConnection, table: Server, tmp_path: Path, change: str, code: str, found: str
+) -> None:
     table.execute(change)
     seen = problem(read(con, pull(table, tmp_path)))
     assert (seen.code, found in seen.found) == (code, True), seen
@@ -166,8 +180,9 @@ def test_one_pull_sees_one_state(table: Server, tmp_path: Path) -> None:
     def swap() -> None:
         with psycopg.connect(table.dsn(), autocommit=True) as con:
             while not stop.is_set():
-                con.execute("UPDATE dat.bien_dong SET loai = CASE loai WHEN 'CN' THEN 'TC' ELSE 'CN' END::dat.loai "
-                            "WHERE ma IN ('BD00001', 'BD00002')")
+                con.execute(
+                    "UPDATE dat.bien_dong SET loai = CASE loai WHEN 'CN' THEN 'TC' ELSE 'CN' END::dat.loai WHERE ma IN ('BD00001', 'BD00002')"
+                )
 
     writer = threading.Thread(target=swap)
     writer.start()
@@ -193,13 +208,16 @@ def refused(server: Server, folder: Path, which: Contract | None = None, dsn: st
     return caught.value.problem
 
 
-@pytest.mark.parametrize("form", [
-    "host=127.0.0.1 port={port} dbname=postgres user=postgres password=sai-mat-khau",
-    "host=127.0.0.1 port={port} dbname=postgres user=postgres password='sai-mat-khau'",
-    "postgresql://postgres:sai-mat-khau@127.0.0.1:{port}/postgres",
-    "postgresql://postgres:sai%2Dmat-khau@127.0.0.1:{port}/postgres?application_name=tnmt",
-    "host=127.0.0.1 port=1 dbname=postgres user=postgres password=sai-mat-khau",
-])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "host=127.0.0.1 port={port} dbname=postgres user=postgres password=sai-mat-khau",
+        "host=127.0.0.1 port={port} dbname=postgres user=postgres password='sai-mat-khau'",
+        "postgresql://postgres:sai-mat-khau@127.0.0.1:{port}/postgres",
+        "postgresql://postgres:sai%2Dmat-khau@127.0.0.1:{port}/postgres?application_name=tnmt",
+        "host=127.0.0.1 port=1 dbname=postgres user=postgres password=sai-mat-khau",
+    ],
+)
 def test_no_entry_and_no_password_in_the_error(postgis: Server, tmp_path: Path, form: str) -> None:
     seen = refused(postgis, tmp_path, dsn=form.format(port=postgis.port))
     assert (seen.code, "127.0.0.1" in seen.what) == ("database_unreachable", True)
@@ -211,8 +229,7 @@ def test_a_table_that_is_not_there(table: Server, tmp_path: Path) -> None:
     assert "dat.khong_co" in seen.what + seen.found
 
 
-def test_a_server_killed_in_the_middle(con: duckdb.DuckDBPyConnection, new_postgres: Callable[[], Server], postgis: Server,
-                                       tmp_path: Path) -> None:
+def test_a_server_killed_in_the_middle(con: duckdb.DuckDBPyConnection, new_postgres: Callable[[], Server], postgis: Server, tmp_path: Path) -> None:
     """The half is never seen under a name that landing takes; after a restart the next pull is whole."""
     server = new_postgres()
     # two seconds of rows: the kill comes while they flow

@@ -18,7 +18,21 @@ from simulator.files import write_vector
 
 NOW = datetime(2026, 3, 25, 12)
 SEED = random.randrange(10**9)
-WORDS = ["Trạm", "Mã điểm", "Thông số đo", "Chỉ tiêu", "Kết quả", "Giá trị", "Đơn vị tính", "Thời điểm", "Lúc", "Tình trạng", "Station", "Result", "Ghi chú"]
+WORDS = [
+    "Trạm",
+    "Mã điểm",
+    "Thông số đo",
+    "Chỉ tiêu",
+    "Kết quả",
+    "Giá trị",
+    "Đơn vị tính",
+    "Thời điểm",
+    "Lúc",
+    "Tình trạng",
+    "Station",
+    "Result",
+    "Ghi chú",
+]
 
 
 def _register(home) -> None:
@@ -61,10 +75,18 @@ def test_csv_of_readings(home, attempt: int) -> None:
     columns["value"] |= {"type": "decimal(18,6)", "unreadable": "null"}
     columns["measured_at"] |= {"type": "timestamp", "format": form}
     source = f"unseen_{rng.randrange(10**6)}"
-    contract = {"title": "Nguồn lạ", "owner": {"unit": "?"}, "terms": "thử nghiệm", "target": "reading", "load": "upsert",
-                "key": ["station_id", "parameter", "measured_at"], "suite": "reading", "columns": columns,
-                "format": {"reader": "csv", "delimiter": delimiter, "decimal": decimal, "thousands": thousands, "encoding": encoding, "header_row": skip + 1},
-                "time": {"zone": zone, "stamp": stamp, "span_minutes": span}}
+    contract = {
+        "title": "Nguồn lạ",
+        "owner": {"unit": "?"},
+        "terms": "thử nghiệm",
+        "target": "reading",
+        "load": "upsert",
+        "key": ["station_id", "parameter", "measured_at"],
+        "suite": "reading",
+        "columns": columns,
+        "format": {"reader": "csv", "delimiter": delimiter, "decimal": decimal, "thousands": thousands, "encoding": encoding, "header_row": skip + 1},
+        "time": {"zone": zone, "stamp": stamp, "span_minutes": span},
+    }
     (home.home / "contracts" / f"{source}.yaml").write_text(yaml.safe_dump(contract, allow_unicode=True))
     text = "Báo cáo\n" * skip + delimiter.join(header[n] for n in names) + "\n" + "".join(delimiter.join(f[n] for n in names) + "\n" for f in lines)
     from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
@@ -75,8 +97,12 @@ def test_csv_of_readings(home, attempt: int) -> None:
     report = ingest(home, now=NOW, run_id="r", only=[source])
     assert not report.errors and report.loaded[source].rows_accepted == 40, (SEED, attempt, contract, report)
     with open_reader(home) as con:
-        got = {(s, p, m): (v, n) for s, p, m, v, n in con.execute(
-            "SELECT station_id, parameter, measured_at, value_reported, span_minutes FROM lake.clean.reading").fetchall()}
+        got = {
+            (s, p, m): (v, n)
+            for s, p, m, v, n in con.execute(
+                "SELECT station_id, parameter, measured_at, value_reported, span_minutes FROM lake.clean.reading"
+            ).fetchall()
+        }
     assert got == expected, (SEED, attempt, contract)
 
 
@@ -95,18 +121,37 @@ def test_cadastral_geopackage(home, attempt: int) -> None:
         shapes.append(shapely.transform(square, lambda xy: __import__("numpy").column_stack(to_file.transform(xy[:, 0], xy[:, 1]))))
         rows.append((f"P{i}", "25195", rng.choice(["ONT", "CLN"]), round(square.area, 1)))
     source = f"unseen_{rng.randrange(10**6)}"
-    write_vector(home.inbox / source / "ban_do.gpkg", layer, {
-        fields[0]: [r[0] for r in rows], fields[1]: [r[1] for r in rows], fields[2]: [r[2] for r in rows], fields[3]: [r[3] / factor for r in rows]}, shapes, crs=crs)
-    contract = {"title": "Bản đồ lạ", "owner": {"unit": "?"}, "terms": "thử nghiệm", "target": "strange_parcel", "load": "snapshot", "key": "parcel_id",
-                "format": {"reader": "vector", "layer": layer, "crs": crs},
-                "columns": {"parcel_id": {"header": fields[0], "required": True}, "old_commune_code": {"header": fields[1]}, "land_use_code": {"header": fields[2]},
-                            "area_m2": {"header": fields[3], "type": "decimal(14,1)", "unit": "m2", "source_unit": unit}, "geometry": {"type": "geometry", "required": True}}}
+    write_vector(
+        home.inbox / source / "ban_do.gpkg",
+        layer,
+        {fields[0]: [r[0] for r in rows], fields[1]: [r[1] for r in rows], fields[2]: [r[2] for r in rows], fields[3]: [r[3] / factor for r in rows]},
+        shapes,
+        crs=crs,
+    )
+    contract = {
+        "title": "Bản đồ lạ",
+        "owner": {"unit": "?"},
+        "terms": "thử nghiệm",
+        "target": "strange_parcel",
+        "load": "snapshot",
+        "key": "parcel_id",
+        "format": {"reader": "vector", "layer": layer, "crs": crs},
+        "columns": {
+            "parcel_id": {"header": fields[0], "required": True},
+            "old_commune_code": {"header": fields[1]},
+            "land_use_code": {"header": fields[2]},
+            "area_m2": {"header": fields[3], "type": "decimal(14,1)", "unit": "m2", "source_unit": unit},
+            "geometry": {"type": "geometry", "required": True},
+        },
+    }
     (home.home / "contracts" / f"{source}.yaml").write_text(yaml.safe_dump(contract, allow_unicode=True))
     report = ingest(home, now=NOW, run_id="r", only=[source])
     assert not report.errors and report.loaded[source].rows_accepted == 25, (SEED, attempt, contract, report)
     with open_reader(home) as con:
         con.execute("LOAD spatial")
-        got = con.execute("SELECT parcel_id, land_use_code, area_m2, geometry_area_m2, crs, ST_X(ST_Centroid(geometry)) FROM lake.clean.strange_parcel ORDER BY parcel_id").fetchall()
+        got = con.execute(
+            "SELECT parcel_id, land_use_code, area_m2, geometry_area_m2, crs, ST_X(ST_Centroid(geometry)) FROM lake.clean.strange_parcel ORDER BY parcel_id"
+        ).fetchall()
     by_id = {r[0]: r for r in rows}
     for parcel, use, area, measured, where, x in got:
         assert use == by_id[parcel][2] and float(area) == by_id[parcel][3] and where == "EPSG:9212"

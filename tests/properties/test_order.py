@@ -37,14 +37,36 @@ def lake(tmp_path_factory) -> Settings:
 
 
 def _empty(con) -> None:
-    for table in ("raw.file", "ops.landed", "ops.arrival", "ops.outcome", "ops.pending", "ops.affected", "ops.gate_result", "ops.scope", "quarantine.row",
-                  "clean.reading", "clean.reading_history", "clean.dossier", "clean.dossier_history", "clean.land_price"):
+    for table in (
+        "raw.file",
+        "ops.landed",
+        "ops.arrival",
+        "ops.outcome",
+        "ops.pending",
+        "ops.affected",
+        "ops.gate_result",
+        "ops.scope",
+        "quarantine.row",
+        "clean.reading",
+        "clean.reading_history",
+        "clean.dossier",
+        "clean.dossier_history",
+        "clean.land_price",
+    ):
         con.execute(f"DELETE FROM lake.{table}")
 
 
 # a file: station, minute of its stamp, minute at which it arrives, folder (the same name twice), lines of (parameter, minute, value, status)
-lines = st.lists(st.tuples(st.sampled_from(PARAMETERS), st.integers(0, 2), st.sampled_from(["1", "2", "x", "---"]), st.sampled_from(["00", "02", ""])), min_size=1, max_size=4)
-files = st.lists(st.tuples(st.sampled_from((*STATIONS, "BP_XXXX_NUOTHA")), st.integers(0, 2), st.integers(0, 2), st.sampled_from("ab"), lines), min_size=1, max_size=6)
+lines = st.lists(
+    st.tuples(st.sampled_from(PARAMETERS), st.integers(0, 2), st.sampled_from(["1", "2", "x", "---"]), st.sampled_from(["00", "02", ""])),
+    min_size=1,
+    max_size=4,
+)
+files = st.lists(
+    st.tuples(st.sampled_from((*STATIONS, "BP_XXXX_NUOTHA")), st.integers(0, 2), st.integers(0, 2), st.sampled_from("ab"), lines),
+    min_size=1,
+    max_size=6,
+)
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -76,19 +98,34 @@ def test_readings_in_any_order(lake: Settings, files, seed: int) -> None:
         again = rng.choice(parts)
         load(con, lake, contract, "again", T0, again)
         assert table_rows(con, "clean") | table_rows(con, "quarantine") == once
-        assert con.execute("SELECT count(*) FROM lake.ops.delivery WHERE rows_read <> rows_accepted + rows_duplicate + rows_quarantined").fetchall() == [(0,)]
+        assert con.execute(
+            "SELECT count(*) FROM lake.ops.delivery WHERE rows_read <> rows_accepted + rows_duplicate + rows_quarantined"
+        ).fetchall() == [(0,)]
         assert requeue(con, "station_txt", day=T0.date(), all_of_day=True) == len(deliveries)
         load(con, lake, contract, "replay", T0)
         assert table_rows(con, "clean") | table_rows(con, "quarantine") == once
 
 
 def _empty_results(con) -> None:
-    for table in ("ops.outcome", "ops.affected", "ops.gate_result", "ops.scope", "quarantine.row", "clean.reading", "clean.reading_history", "clean.land_price"):
+    for table in (
+        "ops.outcome",
+        "ops.affected",
+        "ops.gate_result",
+        "ops.scope",
+        "quarantine.row",
+        "clean.reading",
+        "clean.reading_history",
+        "clean.land_price",
+    ):
         con.execute(f"DELETE FROM lake.{table}")
 
 
-prices = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 2), st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from([1, 2, -1])), min_size=1, max_size=4)),
-                  min_size=1, max_size=4, unique_by=lambda f: (f[0], f[1]))
+prices = st.lists(
+    st.tuples(st.integers(1, 3), st.integers(0, 2), st.lists(st.tuples(st.sampled_from("ABC"), st.sampled_from([1, 2, -1])), min_size=1, max_size=4)),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda f: (f[0], f[1]),
+)
 
 
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
@@ -102,9 +139,12 @@ def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:
         contract = contracts_of(lake)["land_price"].model_copy(update={"tolerated_bad_share": 1.0})
         _empty(con)
         for day, arrival, rows in sorted(files, key=lambda f: f[1]):
-            write_xlsx(lake.inbox / "land_price" / f"bang_gia_dat_202603{day:02d}.xlsx", "Bảng giá",
-                       ["Mã giá", "Mã xã", "Đường/khu vực", "Loại đất", "Vị trí", "Giá (nghìn đồng/m2)", "Từ ngày", "Đến ngày"],
-                       [[key, "25195", "x", "ONT", 1, value, None, None] for key, value in rows])
+            write_xlsx(
+                lake.inbox / "land_price" / f"bang_gia_dat_202603{day:02d}.xlsx",
+                "Bảng giá",
+                ["Mã giá", "Mã xã", "Đường/khu vực", "Loại đất", "Vị trí", "Giá (nghìn đồng/m2)", "Từ ngày", "Đến ngày"],
+                [[key, "25195", "x", "ONT", 1, value, None, None] for key, value in rows],
+            )
             land(con, lake, contract, T0 + timedelta(days=5, minutes=arrival))
         deliveries = pending(con, lake, contract)
         load(con, lake, contract, "one", T0)

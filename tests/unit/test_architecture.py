@@ -19,8 +19,14 @@ ROOMS = {
     "tnmt": {"orchestration", "ingestion", "quality", "lake", "sharing", "simulator"},
     "dashboards": set(),
 }
-ALONE = {"dagster": "orchestration/defs", "dagster_dbt": "orchestration/defs", "superset": "dashboards", "great_expectations": "quality",
-         "pyspark": "lake", "sedona": "lake"}
+ALONE = {
+    "dagster": "orchestration/defs",
+    "dagster_dbt": "orchestration/defs",
+    "superset": "dashboards",
+    "great_expectations": "quality",
+    "pyspark": "lake",
+    "sedona": "lake",
+}
 
 
 def _imports(path: Path) -> set[str]:
@@ -47,8 +53,9 @@ def test_arrows_point_one_way(room: str) -> None:
                 continue
             allowed = ROOMS[room]
             if room != "tnmt" and top == "tnmt":
-                assert module.startswith("tnmt.settings") or room == "orchestration" and module.startswith("tnmt.clock"), (
-                    f"{path.relative_to(ROOT)} imports {module}: of tnmt a room may read the settings only")
+                assert module.startswith("tnmt.settings") or (room == "orchestration" and module.startswith("tnmt.clock")), (
+                    f"{path.relative_to(ROOT)} imports {module}: of tnmt a room may read the settings only"
+                )
             assert top in allowed, f"{path.relative_to(ROOT)} imports {module}: {room} may use {', '.join(sorted(allowed)) or 'no room'} only"
 
 
@@ -58,7 +65,9 @@ def test_one_room_knows_a_tool(tool: str) -> None:
         for path in _files(room):
             if any(m.split(".")[0] == tool for m in _imports(path)):
                 where = path.relative_to(ROOT).as_posix()
-                assert where.startswith(ALONE[tool]) or (tool == "dagster" and where == "orchestration/definitions.py"), f"{where} imports {tool}; only {ALONE[tool]} may"
+                assert where.startswith(ALONE[tool]) or (tool == "dagster" and where == "orchestration/definitions.py"), (
+                    f"{where} imports {tool}; only {ALONE[tool]} may"
+                )
 
 
 def test_only_the_lake_knows_ducklake() -> None:

@@ -44,8 +44,15 @@ def pdf(pages: int = 2, *, signature: str | None = None, pdfa: str | None = None
                 meta["pdfaid:part"], meta["pdfaid:conformance"] = pdfa[0], pdfa[1].upper()
         if stamp:
             page = file.pages[0]
-            image = file.make_stream(noise(20, 20).tobytes(), Type=pikepdf.Name.XObject, Subtype=pikepdf.Name.Image, Width=20, Height=20,
-                                     ColorSpace=pikepdf.Name.DeviceGray, BitsPerComponent=8)
+            image = file.make_stream(
+                noise(20, 20).tobytes(),
+                Type=pikepdf.Name.XObject,
+                Subtype=pikepdf.Name.Image,
+                Width=20,
+                Height=20,
+                ColorSpace=pikepdf.Name.DeviceGray,
+                BitsPerComponent=8,
+            )
             page.add_resource(image, pikepdf.Name.XObject, pikepdf.Name("/Stamp"))
             page.contents_add(b"q 50 0 0 50 20 20 cm /Stamp Do Q")
         saved = io.BytesIO()
@@ -55,8 +62,17 @@ def pdf(pages: int = 2, *, signature: str | None = None, pdfa: str | None = None
 
 def test_a_whole_pdf() -> None:
     fact = inspect(pdf(3, pdfa="2b", signature="signed", stamp=True), ".PDF")
-    assert fact == {"format": "pdf", "pages": 3, "dpi_min": 150, "width_px": 1240, "height_px": 1754, "is_damaged": False,
-                    "has_signature": True, "is_encrypted": False, "pdfa_declared": "2b"}
+    assert fact == {
+        "format": "pdf",
+        "pages": 3,
+        "dpi_min": 150,
+        "width_px": 1240,
+        "height_px": 1754,
+        "is_damaged": False,
+        "has_signature": True,
+        "is_encrypted": False,
+        "pdfa_declared": "2b",
+    }
 
 
 def test_a_signature_field_that_waits_is_no_signature() -> None:
@@ -71,16 +87,19 @@ def test_passwords() -> None:
     assert (readable["is_encrypted"], readable["pages"]) == (True, 2)
 
 
-@pytest.mark.parametrize(("data", "suffix", "pages", "dpi"), [
-    (picture("TIFF"), ".tif", 1, 200),
-    (picture("TIFF", save_all=True, append_images=[noise()] * 4, compression="tiff_lzw"), ".tiff", 5, 200),
-    (picture("TIFF", x_resolution=118.11, y_resolution=118.11, resolution_unit="cm"), ".tif", 1, 300),
-    (picture("JPEG"), ".jpg", 1, 200),
-    (picture("JPEG") + bytes(16), ".jpeg", 1, 200),
-    (picture("JPEG") + b"behind the picture", ".jpeg", 1, 200),
-    (picture("PNG"), ".png", 1, 200),
-    (picture("JPEG", dpi=(0, 0)), ".jpg", 1, None),
-])
+@pytest.mark.parametrize(
+    ("data", "suffix", "pages", "dpi"),
+    [
+        (picture("TIFF"), ".tif", 1, 200),
+        (picture("TIFF", save_all=True, append_images=[noise()] * 4, compression="tiff_lzw"), ".tiff", 5, 200),
+        (picture("TIFF", x_resolution=118.11, y_resolution=118.11, resolution_unit="cm"), ".tif", 1, 300),
+        (picture("JPEG"), ".jpg", 1, 200),
+        (picture("JPEG") + bytes(16), ".jpeg", 1, 200),
+        (picture("JPEG") + b"behind the picture", ".jpeg", 1, 200),
+        (picture("PNG"), ".png", 1, 200),
+        (picture("JPEG", dpi=(0, 0)), ".jpg", 1, None),
+    ],
+)
 def test_whole_pictures(data: bytes, suffix: str, pages: int, dpi: int | None) -> None:
     fact = inspect(data, suffix)
     assert (fact["pages"], fact["dpi_min"], fact["width_px"], fact["height_px"], fact["is_damaged"]) == (pages, dpi, 500, 700, False)
@@ -93,18 +112,21 @@ WHOLE = {".pdf": pdf(), ".tif": picture("TIFF"), ".jpg": picture("JPEG"), ".png"
 @pytest.mark.parametrize("suffix", WHOLE)
 def test_truncated_anywhere(suffix: str, share: float) -> None:
     data = WHOLE[suffix]
-    fact = inspect(data[:int(len(data) * share)], suffix)
+    fact = inspect(data[: int(len(data) * share)], suffix)
     assert (fact["is_damaged"], fact["damage_reason"]) == (True, "truncated")
 
 
-@pytest.mark.parametrize(("data", "suffix", "kind", "reason"), [
-    (b"", ".pdf", "pdf", "empty"),
-    (b"<html><body>504 Gateway Time-out</body></html>", ".pdf", "pdf", "wrong_type"),
-    (picture("PNG"), ".jpg", "png", "wrong_type"),
-    (pdf(), ".tif", "pdf", "wrong_type"),
-    (b"%PDF-1.4\nthis is none\n%%EOF\n", ".pdf", "pdf", "unreadable"),
-    (b"\xff\xd8\xff\xe0" + bytes(100) + b"\xff\xd9", ".jpg", "jpeg", "unreadable"),
-])
+@pytest.mark.parametrize(
+    ("data", "suffix", "kind", "reason"),
+    [
+        (b"", ".pdf", "pdf", "empty"),
+        (b"<html><body>504 Gateway Time-out</body></html>", ".pdf", "pdf", "wrong_type"),
+        (picture("PNG"), ".jpg", "png", "wrong_type"),
+        (pdf(), ".tif", "pdf", "wrong_type"),
+        (b"%PDF-1.4\nthis is none\n%%EOF\n", ".pdf", "pdf", "unreadable"),
+        (b"\xff\xd8\xff\xe0" + bytes(100) + b"\xff\xd9", ".jpg", "jpeg", "unreadable"),
+    ],
+)
 def test_damage_by_reason(data: bytes, suffix: str, kind: str, reason: str) -> None:
     fact = inspect(data, suffix)
     assert (fact["format"], fact["is_damaged"], fact["damage_reason"]) == (kind, True, reason)
@@ -128,7 +150,8 @@ def test_rows_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     problems = scan.read(con, contract(COLUMNS, "scan"), [*files, gone], "cut")
     assert [p.code for p in problems.values()] == ["file_gone"]
     assert con.execute("SELECT count(*), count(*) FILTER (is_damaged), count(DISTINCT sha256), any_value(_line) FROM cut").fetchall() == [
-        (205, 41, 2, 1)]
+        (205, 41, 2, 1)
+    ]
     assert [row[0] for row in con.execute("SELECT file_name FROM cut ORDER BY 1").fetchall()] == [d.name for d in files]
     assert scan.read(con, contract(COLUMNS, "scan"), [], "cut") == {}
     assert scan.read(con, contract(COLUMNS, "scan"), [delivery(WHOLE[".png"], "x.png")], "cut") == {}

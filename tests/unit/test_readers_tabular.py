@@ -33,8 +33,7 @@ def read_csv(con: duckdb.DuckDBPyConnection, data: bytes | str, **options: Any) 
     options = {"delimiter": ";"} | options
     columns = options.pop("columns", COLUMNS)
     top = options.pop("top", None)
-    return tabular.read(con, contract(columns, "csv", top=top, **options),
-                        [delivery(data.encode() if isinstance(data, str) else data)], "cut")
+    return tabular.read(con, contract(columns, "csv", top=top, **options), [delivery(data.encode() if isinstance(data, str) else data)], "cut")
 
 
 def problem(found: dict[str, Problem]) -> Problem:
@@ -61,12 +60,15 @@ def test_quotes_inside_unquoted_fields_are_letters(con: duckdb.DuckDBPyConnectio
     assert rows(con, "_line, ma, so, _raw") == [(1, 'ống 5"', "1", 'ống 5";1;x'), (2, "b", "2", '"b";2;y')]
 
 
-@pytest.mark.parametrize(("encoding", "data"), [
-    ("utf-8", HEADER.encode() + "Đồng Xoài;1;x\n".encode()),
-    ("utf-8-sig", b"\xef\xbb\xbf" + HEADER.encode() + "Đồng Xoài;1;x\n".encode()),
-    ("windows-1258", unicode_to_cp1258(HEADER + "Đồng Xoài;1;x\n")),
-    ("tcvn3", unicode_to_tcvn3(HEADER + "Đồng Xoài;1;x\n")),
-])
+@pytest.mark.parametrize(
+    ("encoding", "data"),
+    [
+        ("utf-8", HEADER.encode() + "Đồng Xoài;1;x\n".encode()),
+        ("utf-8-sig", b"\xef\xbb\xbf" + HEADER.encode() + "Đồng Xoài;1;x\n".encode()),
+        ("windows-1258", unicode_to_cp1258(HEADER + "Đồng Xoài;1;x\n")),
+        ("tcvn3", unicode_to_tcvn3(HEADER + "Đồng Xoài;1;x\n")),
+    ],
+)
 def test_encodings(con: duckdb.DuckDBPyConnection, encoding: str, data: bytes) -> None:
     assert read_csv(con, data, encoding=encoding) == {}
     assert rows(con, "ma, so") == [("Đồng Xoài", "1")]
@@ -94,22 +96,25 @@ def test_a_wide_export_keeps_its_parameter_columns(con: duckdb.DuckDBPyConnectio
     assert rows(con, 'gio, "PM2.5", f_pm25') == [("1", "7,5", "00")]
 
 
-@pytest.mark.parametrize(("data", "options", "code", "found"), [
-    (b"", {}, "empty_file", "0 byte"),
-    (b"\xef\xbb\xbf", {}, "empty_file", "3 byte"),
-    (b"\n\n", {"header_row": 9}, "header_missing", "ngắn hơn"),
-    (HEADER.encode() + b"a\0;1;2\n", {}, "binary_file", "vị trí 19"),
-    (HEADER.encode("utf-16"), {}, "wrong_encoding", "UTF-16"),
-    (unicode_to_cp1258(HEADER), {}, "wrong_encoding", "0xde ở vị trí 2"),
-    (HEADER.encode(), {"encoding": "windows-1258"}, "wrong_encoding", "UTF-8"),
-    (b"\xef\xbb\xbf" + HEADER.encode(), {"encoding": "tcvn3"}, "wrong_encoding", "BOM"),
-    (b"M\xb7;S\x81\n", {"encoding": "tcvn3"}, "wrong_encoding", "0x81"),
-    ((HEADER + 'a;1;x\n"b;2;y\nc;3;z\n').encode(), {}, "quote_unclosed", "thứ 2"),
-    ((HEADER + 'ống 5";1;x\n"b;2;y\nc;3;z\n').encode(), {}, "quote_unclosed", "thứ 2"),
-    ("Mã;Số lượng;Ghi chú\na;1;2\n".encode(), {}, "column_missing", "Số lượng"),
-    ("Mã;Số;số\na;1;2\n".encode(), {}, "column_twice", "Số"),
-    (HEADER.encode(), {"top": {"unknown_columns": "reject"}}, "column_unknown", "Ghi chú"),
-])
+@pytest.mark.parametrize(
+    ("data", "options", "code", "found"),
+    [
+        (b"", {}, "empty_file", "0 byte"),
+        (b"\xef\xbb\xbf", {}, "empty_file", "3 byte"),
+        (b"\n\n", {"header_row": 9}, "header_missing", "ngắn hơn"),
+        (HEADER.encode() + b"a\0;1;2\n", {}, "binary_file", "vị trí 19"),
+        (HEADER.encode("utf-16"), {}, "wrong_encoding", "UTF-16"),
+        (unicode_to_cp1258(HEADER), {}, "wrong_encoding", "0xde ở vị trí 2"),
+        (HEADER.encode(), {"encoding": "windows-1258"}, "wrong_encoding", "UTF-8"),
+        (b"\xef\xbb\xbf" + HEADER.encode(), {"encoding": "tcvn3"}, "wrong_encoding", "BOM"),
+        (b"M\xb7;S\x81\n", {"encoding": "tcvn3"}, "wrong_encoding", "0x81"),
+        ((HEADER + 'a;1;x\n"b;2;y\nc;3;z\n').encode(), {}, "quote_unclosed", "thứ 2"),
+        ((HEADER + 'ống 5";1;x\n"b;2;y\nc;3;z\n').encode(), {}, "quote_unclosed", "thứ 2"),
+        ("Mã;Số lượng;Ghi chú\na;1;2\n".encode(), {}, "column_missing", "Số lượng"),
+        ("Mã;Số;số\na;1;2\n".encode(), {}, "column_twice", "Số"),
+        (HEADER.encode(), {"top": {"unknown_columns": "reject"}}, "column_unknown", "Ghi chú"),
+    ],
+)
 def test_unreadable_files(con: duckdb.DuckDBPyConnection, data: bytes, options: dict[str, Any], code: str, found: str) -> None:
     seen = problem(read_csv(con, data, **options))
     assert (seen.code, found in seen.found) == (code, True), seen
@@ -127,8 +132,7 @@ FIELD = st.text(alphabet='ab đ";\n,', max_size=6)
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(st.lists(FIELD, min_size=1, max_size=4), max_size=12), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]),
-       st.integers(1, 64))
+@given(st.lists(st.lists(FIELD, min_size=1, max_size=4), max_size=12), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]), st.integers(1, 64))
 def test_any_table_as_the_csv_module_writes_it(con: duckdb.DuckDBPyConnection, table: list[list[str]], quoting: Any, block: int) -> None:
     out = io.StringIO()
     writer = csv.writer(out, delimiter=";", quoting=quoting, lineterminator="\n")
@@ -187,8 +191,14 @@ def test_a_workbook_with_a_two_row_header(con: duckdb.DuckDBPyConnection, tmp_pa
         sheet.write("B9", "xã C")
         sheet.write_formula("I9", "=1/0", None, "#DIV/0!")
 
-    columns = {"xa": "Mã", "thua": "Thửa / Số", "dien_tich": {"header": "Diện tích", "type": "decimal(10,1)"},
-               "ngay": {"header": "Ngày", "type": "timestamp", "format": "%d/%m/%Y %H:%M"}, "gcn": "GCN / Số", "han": "Còn hạn"}
+    columns = {
+        "xa": "Mã",
+        "thua": "Thửa / Số",
+        "dien_tich": {"header": "Diện tích", "type": "decimal(10,1)"},
+        "ngay": {"header": "Ngày", "type": "timestamp", "format": "%d/%m/%Y %H:%M"},
+        "gcn": "GCN / Số",
+        "han": "Còn hạn",
+    }
     spec = contract(columns, "xlsx", header_row=4, decimal=",", thousands=".")
     assert tabular.read(con, spec, [delivery(workbook(tmp_path / "gia.xlsx", write))], "cut") == {}
     assert rows(con) == [
@@ -204,7 +214,9 @@ def test_a_workbook_with_a_two_row_header(con: duckdb.DuckDBPyConnection, tmp_pa
 def test_unreadable_workbooks(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     good = workbook(tmp_path / "a.xlsx", lambda book: book.add_worksheet("Bảng giá").write_row(0, 0, ["Mã", "Số lương"]))
     cases = {
-        "empty_file": (b"", None), "damaged_file": (good.read_bytes()[:-200], None), "sheet_missing": (good.read_bytes(), "Bảng gia"),
+        "empty_file": (b"", None),
+        "damaged_file": (good.read_bytes()[:-200], None),
+        "sheet_missing": (good.read_bytes(), "Bảng gia"),
         "column_missing": (good.read_bytes(), None),
     }
     for code, (data, sheet) in cases.items():

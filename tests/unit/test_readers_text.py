@@ -85,7 +85,7 @@ def test_geohash_by_halving(lon: float, lat: float) -> None:
         middle, value = (low + high) / 2, (lon, lat)[i % 2]
         bits += "1" if value >= middle else "0"
         sides[i % 2] = [middle, high] if value >= middle else [low, middle]
-    expected = "".join("0123456789bcdefghjkmnpqrstuvwxyz"[int(bits[i:i + 5], 2)] for i in range(0, 60, 5))
+    expected = "".join("0123456789bcdefghjkmnpqrstuvwxyz"[int(bits[i : i + 5], 2)] for i in range(0, 60, 5))
     found = str(crs.geohash12(np.array([lon]), np.array([lat]))[0])
     assert found == expected or abs((lon + 180) % 360 * 2**30 / 360 % 1 - 0.5) > 0.4999 or abs((lat + 90) * 2**30 / 180 % 1 - 0.5) > 0.4999
 
@@ -107,23 +107,27 @@ HAND_MADE = (
     'PROJCS["VN_2000_TM3_106_15",GEOGCS["GCS_VN_2000",DATUM["D_Vietnam_2000",SPHEROID["WGS_1984",6378137.0,298.257223563]],'
     'PRIMEM["Greenwich",0.0],UNIT["Degree",0.0174532925199433]],PROJECTION["Transverse_Mercator"],PARAMETER["False_Easting",500000.0],'
     'PARAMETER["False_Northing",0.0],PARAMETER["Central_Meridian",106.25],PARAMETER["Scale_Factor",0.9999],'
-    'PARAMETER["Latitude_Of_Origin",0.0],UNIT["Meter",1.0]]')
+    'PARAMETER["Latitude_Of_Origin",0.0],UNIT["Meter",1.0]]'
+)
 
 
-@pytest.mark.parametrize(("found", "expected", "same"), [
-    ("EPSG:9212", "EPSG:9212", True),
-    (CRS.from_epsg(9212).to_wkt("WKT1_ESRI"), "EPSG:9212", True),
-    (HAND_MADE, "EPSG:9212", True),
-    (HAND_MADE.replace("106.25", "107.75"), "EPSG:9212", False),
-    (HAND_MADE.replace("106.25", "107.75"), "EPSG:5899", True),
-    (HAND_MADE.replace("0.9999", "0.9996"), "EPSG:9212", False),
-    (HAND_MADE.replace("D_Vietnam_2000", "D_WGS_1984").replace("GCS_VN_2000", "GCS_WGS_1984"), "EPSG:9212", False),
-    ("OGC:CRS84", "EPSG:4326", True),
-    ("EPSG:4756", "EPSG:4326", False),
-    ("EPSG:4326", "EPSG:9212", False),
-    ("EPSG:5899", "EPSG:9212", False),
-    ("no CRS at all", "EPSG:9212", False),
-])
+@pytest.mark.parametrize(
+    ("found", "expected", "same"),
+    [
+        ("EPSG:9212", "EPSG:9212", True),
+        (CRS.from_epsg(9212).to_wkt("WKT1_ESRI"), "EPSG:9212", True),
+        (HAND_MADE, "EPSG:9212", True),
+        (HAND_MADE.replace("106.25", "107.75"), "EPSG:9212", False),
+        (HAND_MADE.replace("106.25", "107.75"), "EPSG:5899", True),
+        (HAND_MADE.replace("0.9999", "0.9996"), "EPSG:9212", False),
+        (HAND_MADE.replace("D_Vietnam_2000", "D_WGS_1984").replace("GCS_VN_2000", "GCS_WGS_1984"), "EPSG:9212", False),
+        ("OGC:CRS84", "EPSG:4326", True),
+        ("EPSG:4756", "EPSG:4326", False),
+        ("EPSG:4326", "EPSG:9212", False),
+        ("EPSG:5899", "EPSG:9212", False),
+        ("no CRS at all", "EPSG:9212", False),
+    ],
+)
 def test_sameness_of_systems(found: str, expected: str, same: bool) -> None:
     assert crs.same(found, expected) is same
 

@@ -35,15 +35,32 @@ def parcels(count: int = COUNT) -> Any:
     return shapely.box(x, y, x + 40, y + 40)
 
 
-def write(path: Path, driver: str, shapes: Any = None, *, crs: str | None = "EPSG:9212", layer: str = "thua",
-          names: list[str] | None = None, fields: tuple[str, str] = ("TEN", "DIENTICH"), **options: Any) -> Path:
+def write(
+    path: Path,
+    driver: str,
+    shapes: Any = None,
+    *,
+    crs: str | None = "EPSG:9212",
+    layer: str = "thua",
+    names: list[str] | None = None,
+    fields: tuple[str, str] = ("TEN", "DIENTICH"),
+    **options: Any,
+) -> Path:
     shapes = parcels() if shapes is None else shapes
     wkb = np.array([s if s is None or isinstance(s, bytes) else shapely.to_wkb(s) for s in shapes], dtype=object)
     path.parent.mkdir(parents=True, exist_ok=True)
     texts = np.array(names or [f"Tân Phú {i}" for i in range(len(wkb))], dtype=object)
     options = {"geometry_type": "Polygon"} | options
-    pyogrio.raw.write(path, wkb, [texts, np.arange(len(wkb)) / 2], list(fields), crs=crs, driver=driver,
-                      layer=None if driver == "ESRI Shapefile" else layer, **options)
+    pyogrio.raw.write(
+        path,
+        wkb,
+        [texts, np.arange(len(wkb)) / 2],
+        list(fields),
+        crs=crs,
+        driver=driver,
+        layer=None if driver == "ESRI Shapefile" else layer,
+        **options,
+    )
     return path
 
 
@@ -90,8 +107,14 @@ def test_a_geodatabase_zipped_without_its_folder(con: duckdb.DuckDBPyConnection,
 @pytest.mark.parametrize(("text", "encode"), [("tcvn3", unicode_to_tcvn3), ("windows-1258", unicode_to_cp1258), ("unicode", str.encode)])
 def test_vietnamese_in_shapefiles(con: duckdb.DuckDBPyConnection, tmp_path: Path, text: str, encode: Any) -> None:
     names = ["xã Tân Phú", "Đồng Xoài", "ấp 3", "thửa đất ở – cũ"]
-    path = write(tmp_path / "s" / "dat.shp", "ESRI Shapefile", parcels(4), names=[encode(n).decode("latin-1") for n in names],
-                 fields=(encode("tên ấp").decode("latin-1"), "DIENTICH"), encoding="ISO-8859-1")
+    path = write(
+        tmp_path / "s" / "dat.shp",
+        "ESRI Shapefile",
+        parcels(4),
+        names=[encode(n).decode("latin-1") for n in names],
+        fields=(encode("tên ấp").decode("latin-1"), "DIENTICH"),
+        encoding="ISO-8859-1",
+    )
     for left in path.parent.glob("*.cpg"):
         left.unlink()
     assert read(con, zipped(path, tmp_path / "gui.zip"), text=text, columns={"ten": "Tên ấp", "geometry": {"type": "geometry"}}) == {}
@@ -100,12 +123,25 @@ def test_vietnamese_in_shapefiles(con: duckdb.DuckDBPyConnection, tmp_path: Path
 
 def test_rows_without_a_usable_geometry(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     good = list(parcels(4))
-    path = write(tmp_path / "dat.gpkg", "GPKG", [*good, None, shapely.Polygon(), shapely.box(106.8, 11.5, 106.9, 11.6),
-                                                 shapely.Polygon([(550_000, 1_270_000), (np.nan, np.nan), (550_010, 1_270_010)])],
-                 geometry_type="Unknown")
+    path = write(
+        tmp_path / "dat.gpkg",
+        "GPKG",
+        [
+            *good,
+            None,
+            shapely.Polygon(),
+            shapely.box(106.8, 11.5, 106.9, 11.6),
+            shapely.Polygon([(550_000, 1_270_000), (np.nan, np.nan), (550_010, 1_270_010)]),
+        ],
+        geometry_type="Unknown",
+    )
     assert read(con, path) == {}
     assert [(r[0], r[1]) for r in rows(con, "_line, _problem, geometry") if r[1]] == [
-        (5, "geometry_missing"), (6, "geometry_missing"), (7, "coordinates_outside"), (8, "coordinates_outside")]
+        (5, "geometry_missing"),
+        (6, "geometry_missing"),
+        (7, "coordinates_outside"),
+        (8, "coordinates_outside"),
+    ]
 
 
 def circle() -> bytes:
@@ -129,8 +165,15 @@ def test_arcs_become_chords_and_heights_go(con: duckdb.DuckDBPyConnection, tmp_p
 def test_files_of_another_type_share_a_table(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     one = write(tmp_path / "1.gpkg", "GPKG", parcels(2))
     two = tmp_path / "2.gpkg"
-    pyogrio.raw.write(two, shapely.to_wkb(parcels(1)), [np.array(["x"], dtype=object), np.array(["12,5"], dtype=object)],
-                      ["TEN", "DIENTICH"], crs="EPSG:9212", driver="GPKG", geometry_type="Polygon")
+    pyogrio.raw.write(
+        two,
+        shapely.to_wkb(parcels(1)),
+        [np.array(["x"], dtype=object), np.array(["12,5"], dtype=object)],
+        ["TEN", "DIENTICH"],
+        crs="EPSG:9212",
+        driver="GPKG",
+        geometry_type="Polygon",
+    )
     spec = contract(COLUMNS, "vector", crs="EPSG:9212")
     assert vector.read(con, spec, [delivery(one), delivery(two)], "cut") == {}
     assert con.execute("SELECT dien_tich FROM cut ORDER BY ALL").fetchall() == [("0.0",), ("0.5",), ("12,5",)]
@@ -154,13 +197,16 @@ def swapped() -> Any:
     return shapely.transform(parcels(50), lambda c: c[:, ::-1])
 
 
-@pytest.mark.parametrize(("shapes", "crs", "code", "found"), [
-    (None, None, "crs_missing", "không có"),
-    (None, "EPSG:5899", "crs_other", "EPSG:5899"),
-    (degrees(), "EPSG:4326", "crs_other", "EPSG:4326"),
-    (degrees(), "EPSG:9212", "crs_impossible", "kinh độ, vĩ độ"),
-    (swapped(), "EPSG:9212", "crs_impossible", "đổi chỗ"),
-])
+@pytest.mark.parametrize(
+    ("shapes", "crs", "code", "found"),
+    [
+        (None, None, "crs_missing", "không có"),
+        (None, "EPSG:5899", "crs_other", "EPSG:5899"),
+        (degrees(), "EPSG:4326", "crs_other", "EPSG:4326"),
+        (degrees(), "EPSG:9212", "crs_impossible", "kinh độ, vĩ độ"),
+        (swapped(), "EPSG:9212", "crs_impossible", "đổi chỗ"),
+    ],
+)
 @pytest.mark.parametrize("driver", SUFFIX)
 def test_wrong_crs(con: duckdb.DuckDBPyConnection, tmp_path: Path, driver: str, shapes: Any, crs: str | None, code: str, found: str) -> None:
     path = write(tmp_path / SUFFIX[driver], driver, shapes, crs=crs)
@@ -202,10 +248,14 @@ def test_truncated_files(con: duckdb.DuckDBPyConnection, tmp_path: Path, name: s
     if name == "dat.gpkg":
         write(path, "GPKG")
     else:
-        zipped(write(tmp_path / SUFFIX["OpenFileGDB" if name == "gdb.zip" else "ESRI Shapefile"],
-                     "OpenFileGDB" if name == "gdb.zip" else "ESRI Shapefile"), path)
+        zipped(
+            write(
+                tmp_path / SUFFIX["OpenFileGDB" if name == "gdb.zip" else "ESRI Shapefile"], "OpenFileGDB" if name == "gdb.zip" else "ESRI Shapefile"
+            ),
+            path,
+        )
     data = path.read_bytes()
-    path.write_bytes(data[:int(len(data) * share)])
+    path.write_bytes(data[: int(len(data) * share)])
     assert problem(read(con, path)).code in ("damaged_file", "not_a_vector_file")
     assert rows(con) == []
 
@@ -215,7 +265,7 @@ def test_damage_that_gdal_does_not_mention(con: duckdb.DuckDBPyConnection, tmp_p
     base = write(tmp_path / "dat.gpkg", "GPKG")
     data = bytearray(base.read_bytes())
     middle = len(data) // 2
-    data[middle:middle + 5000] = b"\xff" * 5000
+    data[middle : middle + 5000] = b"\xff" * 5000
     base.write_bytes(data)
     assert problem(read(con, base)).code == "damaged_file"
     gdb = write(tmp_path / "dat.gdb", "OpenFileGDB")

@@ -25,10 +25,7 @@ concurrency:
   pools:
     granularity: op
     default_limit: 1
-run_coordinator:
-  module: dagster.core.run_coordinator
-  class: QueuedRunCoordinator
-  config:
+  runs:
     max_concurrent_runs: 1
 """
 

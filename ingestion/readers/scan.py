@@ -7,6 +7,7 @@ PDF/A is what the file declares (XMP `pdfaid`), not validated; a signature is pr
 from __future__ import annotations
 
 import io
+import logging
 import math
 import multiprocessing
 import sys
@@ -25,6 +26,9 @@ from PIL import Image
 
 from ingestion.contract import Contract
 from ingestion.model import Delivery, Problem
+
+# it writes its findings about broken files to stderr; they are in the row already
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _MAGIC = (
     (b"%PDF", "pdf"),

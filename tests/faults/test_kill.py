@@ -1,0 +1,73 @@
+"""kill -9 between any two stages, then a second run: the lake is what it would have been without the kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lake.faults import STAGES
+from lake.lake import open_reader
+from lake.serving import current
+from simulator.sample import generate
+from simulator.size import Size
+from tests.conftest import AS_OF, END, table_rows
+from tnmt.settings import Settings
+
+TINY = Size("tiny", 1, 0, 0, 1, 1, 1, 120, 6, 12)
+TNMT = str(Path(sys.executable).parent / "tnmt")
+
+
+def _tnmt(home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([TNMT, *arguments], env={**os.environ, "TNMT_HOME": str(home), **extra}, capture_output=True, text=True, check=False)
+
+
+def _run(home: Path, **extra: str) -> subprocess.CompletedProcess[str]:
+    # the files of the inbox arrive at the sample's own time in every run, as `ops` alone may tell runs apart
+    return _tnmt(home, "run", **extra)
+
+
+def _state(home: Path) -> dict:
+    with open_reader(Settings(home=home)) as con:
+        con.execute("LOAD spatial")
+        schemas = [r[0] for r in con.execute("SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'lake' ORDER BY 1").fetchall()]
+        wanted = [s for s in schemas if s in ("clean", "quarantine") or (s.startswith("marts_") and s != "marts_operations")]
+        return {schema: table_rows(con, schema) for schema in wanted}
+
+
+def _prepare(home: Path, inbox: Path) -> None:
+    assert _tnmt(home, "init").returncode == 0
+    shutil.copytree(inbox, home / "inbox", dirs_exist_ok=True)
+    (home / "sample.json").write_text(f'{{"size": "tiny", "seed": 1, "end": "{END}", "as_of": "{AS_OF.isoformat()}"}}')
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict]:
+    base = tmp_path_factory.mktemp("kill")
+    generate(base / "sample", Settings().reference, 1, END, TINY)
+    _prepare(base / "home", base / "sample")
+    done = _run(base / "home")
+    assert done.returncode == 0, done.stderr
+    return base / "sample", _state(base / "home")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_second_run_mends_a_killed_one(stage: str, undisturbed: tuple[Path, dict], tmp_path: Path) -> None:
+    inbox, expected = undisturbed
+    home = tmp_path / "home"
+    _prepare(home, inbox)
+    killed = _run(home, TNMT_KILL_AT=stage)
+    assert killed.returncode == -signal.SIGKILL, f"{stage} was not reached: {killed.stdout}{killed.stderr}"
+    again = _run(home)
+    assert again.returncode == 0, again.stderr
+    state = _state(home)
+    for schema, tables in expected.items():
+        for name, rows in tables.items():
+            assert state[schema][name] == rows, (stage, schema, name)
+    assert current(Settings(home=home)) is not None
+    assert not list((home / "serving").glob(".serving*"))

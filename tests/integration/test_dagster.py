@@ -1,0 +1,64 @@
+"""Dagster sees the same graph as lake and dbt; definitions load, the graph is held by a snapshot, a whole run works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import AS_OF, END
+from tests.faults.test_kill import TINY
+
+SCRIPT = """
+import json, sys
+import dagster as dg
+from orchestration.definitions import defs
+dg.Definitions.validate_loadable(defs)
+graph = defs.resolve_asset_graph()
+print("GRAPH", json.dumps({
+    "assets": sorted("/".join(k.path) for k in graph.get_all_asset_keys()),
+    "checks": sorted(f"{'/'.join(k.asset_key.path)}:{k.name}" for k in graph.asset_check_keys if k.name == "gate"),
+    "jobs": sorted(j.name for j in defs.resolve_all_job_defs() if not j.name.startswith("__")),
+    "schedules": [s.name for s in defs.schedules], "sensors": [s.name for s in defs.sensors]}))
+if "run" in sys.argv:
+    from dagster import DagsterInstance
+    result = defs.resolve_job_def("pipeline").execute_in_process(instance=DagsterInstance.ephemeral())
+    passed = [e for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+    print("RAN", json.dumps({"success": result.success, "materialised": len(result.get_asset_materialization_events()), "checks": len(passed),
+                             "failed": [str(e.asset_check_evaluation_data.check_name) for e in passed if not e.asset_check_evaluation_data.passed]}))
+"""
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    import json
+
+    from simulator.sample import generate
+    from tnmt.settings import Settings
+
+    home = tmp_path_factory.mktemp("dagster")
+    environment = {**os.environ, "TNMT_HOME": str(home), "DAGSTER_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    subprocess.run([str(Path(sys.executable).parent / "tnmt"), "init"], env=environment, check=True, capture_output=True)
+    generate(home / "inbox", Settings().reference, 1, END, TINY)
+    (home / "sample.json").write_text(f'{{"size": "tiny", "seed": 1, "end": "{END}", "as_of": "{AS_OF.isoformat()}"}}')
+    (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    done = subprocess.run([sys.executable, "-c", SCRIPT, "run"], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return {line.split(" ", 1)[0]: json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith(("GRAPH ", "RAN "))}
+
+
+def test_the_graph(answers: dict, snapshot) -> None:
+    assert answers["GRAPH"] == snapshot
+
+
+def test_asset_keys_are_lake_tables(answers: dict) -> None:
+    assert {"clean/reading", "clean/parcel", "marts_environment/reading_daily", "reference/parameter", "serving/serving_file"} <= set(answers["GRAPH"]["assets"])
+
+
+def test_a_whole_run_in_dagster(answers: dict) -> None:
+    assert answers["RAN"]["success"]
+    assert answers["RAN"]["failed"] == []
+    assert answers["RAN"]["materialised"] > 40 and answers["RAN"]["checks"] > 60

@@ -67,7 +67,7 @@ run: .venv/.runtime .superset/.stamp
 	@mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"
 	@echo "· lake"; $(V)/tnmt init
 	@echo "· sample province"; $(V)/tnmt sample
-	@echo "· pipeline"; $(V)/tnmt run
+	@echo "· pipeline"; $(V)/tnmt run || [ $$? = 3 ]  # 3: a source failed or a delivery is blocked; the others are served
 	@echo "· Superset and Dagster"; $(V)/tnmt serve $(if $(filter 0,$(SERVE)),--no-stay)
 
 serve: .venv/.runtime .superset/.stamp

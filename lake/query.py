@@ -35,7 +35,7 @@ def query(
             raise QueryRefused(f"{', '.join(sorted(touched))} hold personal data: name the reason with --closed REASON; it is recorded")
         if _reads_files(con, statement):
             # the files behind a closed schema could be read by path as well
-            raise QueryRefused("functions that read files are not allowed here: query tables of the lake")
+            raise QueryRefused("only tables of the lake may be queried here: no functions that read files, no PRAGMA")
         if touched:
             with open_writer(settings, "closed access") as writer, transaction(writer):
                 writer.execute("INSERT INTO lake.ops.closed_access VALUES (?, ?, ?, ?)", [now, getpass.getuser(), closed_reason, statement])
@@ -52,6 +52,9 @@ def query(
 def _reads_files(con: duckdb.DuckDBPyConnection, statement: str) -> bool:
     """Whether a table function, or a file named as a table, stands in the statement."""
     tree = con.execute("SELECT json_serialize_sql(?::VARCHAR)", [statement]).fetchall()[0][0].lower()
+
+    if json.loads(tree).get("error"):
+        return True  # PRAGMA and the like: no query that could be looked through
 
     def walk(node: Any) -> bool:
         if isinstance(node, dict):

@@ -19,7 +19,7 @@ from simulator.size import Size
 from tests.conftest import AS_OF, END, table_rows
 from tnmt.settings import Settings
 
-TINY = Size("tiny", 1, 0, 0, 1, 1, 1, 120, 6, 12)
+TINY = Size("tiny", 1, 0, 0, 1, 1, 1, 120, 6, 40)
 TNMT = str(Path(sys.executable).parent / "tnmt")
 
 

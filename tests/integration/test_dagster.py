@@ -55,7 +55,9 @@ def test_the_graph(answers: dict, snapshot) -> None:
 
 
 def test_asset_keys_are_lake_tables(answers: dict) -> None:
-    assert {"clean/reading", "clean/parcel", "marts_environment/reading_daily", "reference/parameter", "serving/serving_file"} <= set(answers["GRAPH"]["assets"])
+    assert {"clean/reading", "clean/parcel", "marts_environment/reading_daily", "reference/parameter", "serving/serving_file"} <= set(
+        answers["GRAPH"]["assets"]
+    )
 
 
 def test_a_whole_run_in_dagster(answers: dict) -> None:

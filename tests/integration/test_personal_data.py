@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pwd
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,13 @@ def test_another_user_reads_nothing(platform: Platform) -> None:
         if folder.stat().st_uid == 0 and folder != Path("/"):
             folder.chmod(folder.stat().st_mode | 0o055)
     closed = [s.lake_dir / "catalog.sqlite", s.home / "secrets" / "token.key", s.landing / "closed", *(Path(s.data_path) / n for n in CLOSED_SCHEMAS)]
-    script = "import os, sys\nfor p in sys.argv[1:]:\n    try:\n        os.listdir(p) if os.path.isdir(p) else open(p).read(1)\n        print('READ', p)\n    except OSError:\n        pass\n"
-    done = subprocess.run([sys.executable, "-S", "-c", script, *map(str, closed)], user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
-                          capture_output=True, text=True, check=False, env={})  # fmt: skip
-    assert "READ" not in done.stdout, done.stdout
-    assert "Permission" not in done.stderr or done.returncode == 0
+    control = s.home / "open-to-all"
+    control.write_text("x")
+    control.chmod(0o644)
+    script = 'for p in "$@"; do if [ -d "$p" ]; then ls "$p"; else cat "$p"; fi >/dev/null 2>&1 && echo "READ $p"; done; true'
+    done = subprocess.run(["/bin/sh", "-c", script, "sh", *map(str, [*closed, control])], user=nobody.pw_uid, group=nobody.pw_gid, extra_groups=[],
+                          capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}, cwd="/")  # fmt: skip
+    assert done.stdout.split("\n")[:-1] == [f"READ {control}"], done.stdout
 
 
 def test_no_open_table_holds_a_person(platform: Platform) -> None:
@@ -62,7 +63,9 @@ def test_no_open_table_holds_a_person(platform: Platform) -> None:
 def test_tokens_join_and_cannot_be_made_without_the_key(platform: Platform) -> None:
     import hashlib
 
-    names = platform.rows("SELECT t.owner_name, c.owner_name_token FROM lake.typed_closed.land_owner AS t JOIN lake.clean.land_owner AS c USING (owner_id)")
+    names = platform.rows(
+        "SELECT t.owner_name, c.owner_name_token FROM lake.typed_closed.land_owner AS t JOIN lake.clean.land_owner AS c USING (owner_id)"
+    )
     token_of: dict[str, str] = {}
     for name, token in names:
         assert token_of.setdefault(name, token) == token

@@ -53,7 +53,7 @@ class Bench:
     """Runs jobs, keeps figures, and remembers whether any answer differed."""
 
     def __init__(self, work: Path) -> None:
-        self.work = work
+        self.work, self.began = work, time.perf_counter()
         self.figures: list[Figure] = []
         self.wrong: list[str] = []
         self.inputs = work / "inputs"
@@ -85,7 +85,12 @@ class Bench:
         return self.run(PEERS, "tests.bench.peers", job, {**arguments, "threads": THREADS}, cap=cap)
 
     def say(self, text: str) -> None:
-        print(f"· {text}", flush=True)
+        print(f"· {time.perf_counter() - self.began:4.0f} s  {text}", flush=True)
+
+    def save(self) -> None:
+        """Writes what is known so far, so that a bench that is stopped has not measured for nothing."""
+        text = json.dumps([asdict(f) for f in self.figures], ensure_ascii=False, indent=1)
+        (self.work.parent / "results.json").write_text(text + "\n", encoding="utf-8")
 
     def compare(self, what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
         """Whether the answers are the same; a difference is printed and remembered."""
@@ -401,12 +406,15 @@ def main() -> int:
         b = Bench(Path(work))
         if "day" in parts:
             whole_day(b, 3)
+            b.save()
         if {"parse", "dlt"} & set(parts):
             day.write_day(b.inputs, STATIONS, damage=False)
         if "parse" in parts:
             parsing(b, 3, b.lake("parsing", 2))
+            b.save()
         if "dlt" in parts:
             against_dlt(b)
+            b.save()
         shutil.rmtree(b.inputs, ignore_errors=True)
         if "increment" in parts:
             big = chosen.size != "S"
@@ -419,11 +427,11 @@ def main() -> int:
             Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
             Figure("make run, second time", "not run here", "s", "<= 90", None, None),
         ]
+        b.save()
     load.append(os.getloadavg()[0])
     about = environment()
     seconds = time.perf_counter() - began
     words = f"{load[0]:.1f} at the start, {load[1]:.1f} at the end"
-    (out / "results.json").write_text(json.dumps([asdict(f) for f in b.figures], ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
     (out / "environment.json").write_text(json.dumps({**about, "size": chosen.size, "load": load}, indent=1) + "\n", encoding="utf-8")
     page = document(chosen.size, b.figures, about, words, seconds)
     (out / "benchmarks.md").write_text(page, encoding="utf-8")

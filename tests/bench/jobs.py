@@ -158,13 +158,13 @@ FROM (
 JOIN bench_station AS s ON g.s = s.number JOIN bench_parameter AS p ON g.s % 2 = p.odd AND g.p = p.line - 1
 """
 LEDGER = (
-    "INSERT INTO lake.ops.landed SELECT id, 'station_txt', name, md5(id) || md5(name), 370, t, t, t::DATE, 'raw.file' FROM bench_file",
+    "INSERT INTO lake.ops.landed SELECT id, 'station_txt', name, id || id || left(id, 16), 370, t, t, t::DATE, 'raw.file' FROM bench_file",
     "INSERT INTO lake.ops.arrival SELECT id, 'station_txt', name, t::DATE, t FROM bench_file",
     "INSERT INTO lake.ops.outcome SELECT id, 'station_txt', t::DATE, 'published', NULL, 8, 8, 0, 0, t, 'fill', epoch(t)::BIGINT // 300 - 5000000 FROM bench_file",
     "INSERT INTO lake.ops.affected SELECT DISTINCT epoch(t)::BIGINT // 300 - 5000000, 'station_txt', 'reading', code, t::DATE FROM bench_file",
     "INSERT INTO lake.ops.gate_result SELECT DISTINCT 'fill', 'station_txt', epoch(t)::BIGINT // 300 - 5000000, 200, 1600, TRUE, 0, []::VARCHAR[], 0.1, t FROM bench_file",
-    "INSERT INTO lake.raw.file SELECT id, 'station_txt', t::DATE, encode(id || repeat('0', 340)) FROM bench_file",
 )
+RAW = "INSERT INTO lake.raw.file SELECT id, 'station_txt', t::DATE, encode(id || repeat('0', 340)) FROM bench_file"
 
 
 def fill(months: list[tuple[str, int]], stations: int) -> dict[str, Any]:
@@ -192,6 +192,8 @@ def fill(months: list[tuple[str, int]], stations: int) -> dict[str, Any]:
                 con.execute(FILL.format(stations=stations, first=first, rows=count))
                 for statement in LEDGER:
                     con.execute(statement)
+                if first == months[-1][0]:
+                    con.execute(RAW)  # bytes of other days are pruned by partition: one month of them is enough
     used = clock.stop()
     data = sum(f.stat().st_size for f in Path(settings().data_path).rglob("*") if f.is_file())
     return {**used, "rows": rows, "bytes": data}

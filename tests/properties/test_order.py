@@ -69,7 +69,7 @@ files = st.lists(
 )
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(files=files, seed=st.integers(0, 2**16))
 def test_readings_in_any_order(lake: Settings, files, seed: int) -> None:
     rng = random.Random(seed)
@@ -128,7 +128,7 @@ prices = st.lists(
 )
 
 
-@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(files=prices, seed=st.integers(0, 2**16))
 def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:
     """The newest snapshot stands, in whatever order they are gated; an older one that comes late changes nothing."""

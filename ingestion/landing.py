@@ -22,6 +22,7 @@ import pyarrow as pa
 from ingestion.contract import Contract
 from ingestion.model import delivery_id
 from ingestion.names import groups, moment
+from lake.faults import reach
 from lake.lake import transaction
 from tnmt.settings import Settings
 
@@ -195,6 +196,8 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
                 FROM newcomers ORDER BY day, name""")
             con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM newcomers")
         con.execute("INSERT INTO lake.ops.arrival SELECT delivery_id, source, name, day, received_at FROM inbox_batch")
+        reach("landing.before_commit")
+    reach("landing.committed")
     con.unregister("inbox_batch")
     for packed_file in temporary:
         packed_file.unlink()

@@ -371,7 +371,7 @@ def document(size: str, figures: list[Figure], about: dict[str, str], load: str,
             table(figures),
             "",
             "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
-            "in the page cache). Our figures and the floor are medians of 3; a peer runs once. Answers are compared before a figure counts: rows, sums, "
+            "in the page cache). Our figures and the floor are medians of 3; a peer, and our run beside dlt, runs once. Answers are compared before a figure counts: rows, sums, "
             "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
             "A figure `a / b` is how many times longer a takes.",
             "",

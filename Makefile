@@ -81,6 +81,7 @@ lint: .venv/.dev
 	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && cd dbt_project && ../$(V)/sqlfluff lint -q models
 
 bench: .venv/.dev .peers/.stamp
+	@[ -d "$(TNMT_HOME)" ] || { mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"; }
 	@$(V)/python -m tests.bench --size $(SIZE)
 
 clean:

@@ -69,6 +69,7 @@ files = st.lists(
 )
 
 
+@pytest.mark.timeout(1800)
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(files=files, seed=st.integers(0, 2**16))
 def test_readings_in_any_order(lake: Settings, files, seed: int) -> None:
@@ -128,6 +129,7 @@ prices = st.lists(
 )
 
 
+@pytest.mark.timeout(1800)
 @settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(files=prices, seed=st.integers(0, 2**16))
 def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:

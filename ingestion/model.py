@@ -55,15 +55,6 @@ class Problem:
         return "; ".join(parts)
 
 
-class BlockedDelivery(Exception):
-    """A large delivery, or a suite, that may not be published; what was published before stays."""
-
-    def __init__(self, problem: Problem) -> None:
-        """Its text is the problem's."""
-        super().__init__(str(problem))
-        self.problem = problem
-
-
 def delivery_id(source: str, name: str, sha256: str) -> str:
     """24 hexadecimal characters (96 bits) that stand for (source, name, bytes).
 

@@ -1,6 +1,6 @@
 """From text to types, as the contract says; nothing is judged but whether the text can be read at all.
 
-Makes the table `into` with the contract's columns typed, the lineage columns, and for each row `_reasons`
+Makes the view `into` with the contract's columns typed, the lineage columns, and for each row `_reasons`
 (codes of what cannot be read: the row is quarantined), `_details` (what, expected, found) and `_notes` (columns
 that became NULL because the contract tolerates unreadable text there).
 """
@@ -8,12 +8,14 @@ that became NULL because the contract tolerates unreadable text there).
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from decimal import Decimal
 
 import duckdb
 
 from ingestion.contract import Column, Contract
 from ingestion.units import conversion
+from quality.rules import flags
 
 LINEAGE = ("_source", "_delivery_id", "_line", "_as_of", "_received_at")
 LOCAL_OFFSET_HOURS = 7
@@ -21,10 +23,21 @@ LOCAL_OFFSET_HOURS = 7
 
 ISO_FORMATS = ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"]
 _TEXT = "VARCHAR"
+TRIMMING_READERS = ("station_txt",)
+"""Readers whose texts come without blanks around them; all others are trimmed here."""
 _DEFAULT_FORMATS = {
     "date": "%Y-%m-%d|%d/%m/%Y|%Y-%m-%d %H:%M:%S",
     "timestamp": "%Y-%m-%d %H:%M:%S|%Y-%m-%dT%H:%M:%S|%Y-%m-%d %H:%M|%d/%m/%Y %H:%M:%S|%d/%m/%Y %H:%M",
 }
+
+
+@dataclass(frozen=True)
+class Flag:
+    """What may be wrong with a row, as SQL over its typed columns: when, its code, and what to tell the sender."""
+
+    when: str
+    code: str
+    detail: str = "NULL"
 
 
 def literal(value: object) -> str:
@@ -43,10 +56,8 @@ def _list(values: tuple[str, ...] | list[str]) -> str:
 
 
 def number_text(text: str, decimal: str, thousands: str) -> str:
-    """SQL for the text of a number with the contract's signs turned into what CAST reads, or NULL where it mixes them."""
-    expr = f"trim({text})"
-    if thousands:
-        expr = f"replace({expr}, {literal(thousands)}, '')"
+    """SQL for the trimmed text of a number with the contract's signs turned into what CAST reads, or NULL where it mixes them."""
+    expr = f"replace({text}, {literal(thousands)}, '')" if thousands else text
     if decimal == "any":
         return f"replace({expr}, ',', '.')"
     if decimal == ",":
@@ -76,7 +87,7 @@ def _time(contract: Contract, name: str, expr: str) -> str:
 
 
 def _value(contract: Contract, name: str, column: Column, source: str, native: str, crs: str) -> str:
-    """SQL expression of one column in its type; NULL where the text cannot be read."""
+    """SQL expression of one column in its type; NULL where the text, which is trimmed, cannot be read."""
     kind = column.type
     is_text = native == _TEXT
     if kind == "geometry":
@@ -84,7 +95,7 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
         if contract.format.crs and contract.format.crs != crs:
             return f"ST_Transform({geometry}, {literal(contract.format.crs)}, {literal(crs)}, always_xy := true)"
         return geometry
-    text = f"trim({source})" if is_text else source
+    text = source
     if column.values:
         text = f"coalesce(map({_list(list(column.values))}, {_list(list(column.values.values()))})[CAST({text} AS VARCHAR)], CAST({text} AS VARCHAR))"
         is_text = True
@@ -140,20 +151,19 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
 
 
 def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliveries: str, into: str, crs: str) -> None:
-    """Makes `into` from the reader's table `raw` and the batch's `deliveries` (delivery_id, as_of, received_at, day, name groups).
+    """Makes the view `into` over the reader's table `raw` and the batch's `deliveries` (delivery_id, as_of, received_at, day, name groups).
 
     Errors: none for data; whatever cannot be read is named in `_reasons`.
     """
     native = {row[0]: row[1] for row in con.execute(f"DESCRIBE {raw}").fetchall()}
     selects: list[str] = []
-    reasons: list[str] = []
-    details: list[str] = []
-    notes: list[str] = []
+    reasons: list[Flag] = []
+    notes: list[Flag] = []
     if "_problem" in native:
-        reasons.append("r._problem")
-        details.append(
-            "CASE WHEN r._problem = 'line_malformed' THEN 'dòng không tách được thành các cột' WHEN r._problem IS NOT NULL THEN 'dòng không đọc được: ' || r._problem END"
-        )
+        reasons += [
+            Flag("_problem = 'line_malformed'", "_problem", "'dòng không tách được thành các cột'"),
+            Flag("_problem <> 'line_malformed'", "_problem", "'dòng không đọc được: ' || _problem"),
+        ]
     for name, column in contract.columns.items():
         label = column.header[0] if column.header else name
         if column.constant is not None:
@@ -166,53 +176,38 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
         else:
             selects.append(f"CAST(NULL AS {column.sql_type}) AS {name}")
             continue
-        value = _value(contract, name, column, source, kind, crs)
-        selects.append(f"{value} AS {name}")
-        filled = f"{source} IS NOT NULL"
-        if kind == _TEXT:
-            filled = f"(r_{name} IS NOT NULL AND NOT list_contains({_list(column.null_values)}, r_{name}))"
-            selects.append(f"trim({source}) AS r_{name}")
-        found = "'***'" if column.personal else f"'«' || left(CAST({'r_' + name if kind == _TEXT else source} AS VARCHAR), 60) || '»'"
+        if kind == _TEXT and not (column.from_name is None and contract.format.reader in TRIMMING_READERS):
+            source = f"trim({source})"
+        selects.append(f"{_value(contract, name, column, source, kind, crs)} AS {name}")
+        missing = f"{name} IS NULL"
         if column.type not in ("text", "geometry"):
-            bad = f"{name} IS NULL AND {filled if kind == _TEXT else source.replace('r.', 'o_') + ' IS NOT NULL'}"
-            if kind != _TEXT:
-                selects.append(f"{source} AS o_{name}")
-                bad = f"{name} IS NULL AND o_{name} IS NOT NULL"
-                found = "'***'" if column.personal else f"'«' || left(CAST(o_{name} AS VARCHAR), 60) || '»'"
+            # what was there before it was typed
+            found = f"o_{name}"
+            selects.append(f"{source} AS {found}")
+            filled = f"{found} IS NOT NULL"
+            if kind == _TEXT:
+                filled += f" AND NOT list_contains({_list(column.null_values)}, {found})"
+            unreadable = f"{name} IS NULL AND {filled}"
+            missing += f" AND NOT ({filled})"
             if column.unreadable == "null":
-                notes.append(f"CASE WHEN {bad} THEN '{name}_unreadable' END")
+                notes.append(Flag(unreadable, f"'{name}_unreadable'"))
             else:
-                reasons.append(f"CASE WHEN {bad} THEN '{name}_unreadable' END")
-                details.append(f"CASE WHEN {bad} THEN {literal(f'cột «{label}»: cần {column.type}, gặp ')} || {found} END")
-            missing = f"{name} IS NULL AND NOT ({filled if kind == _TEXT else f'o_{name} IS NOT NULL'})"
-        else:
-            missing = f"{name} IS NULL"
+                shown = "'***'" if column.personal else f"'«' || left(CAST({found} AS VARCHAR), 60) || '»'"
+                reasons.append(Flag(unreadable, f"'{name}_unreadable'", f"{literal(f'cột «{label}»: cần {column.type}, gặp ')} || {shown}"))
         if column.required:
-            reasons.append(f"CASE WHEN {missing} THEN '{name}_missing' END")
-            details.append(f"CASE WHEN {missing} THEN {literal(f'cột «{label}» bắt buộc nhưng để trống')} END")
-    reasons = [r.replace("r._problem", "_problem") for r in reasons]
-    details = [d.replace("r._problem", "_problem") for d in details]
+            reasons.append(Flag(missing, f"'{name}_missing'", literal(f"cột «{label}» bắt buộc nhưng để trống")))
     as_of = contract.as_of.column if contract.as_of.origin == "column" else None
-    lineage = f"""
-        {literal(contract.source)} AS _source, r._delivery_id, r._line, r._raw, {"r._problem" if "_problem" in native else "NULL::VARCHAR AS _problem"},
-        d.as_of AS _delivery_as_of, d.received_at AS _received_at, d.day AS _day"""
-    typed = list(contract.columns)
     con.execute(f"""
-        CREATE OR REPLACE TABLE {into} AS
-        WITH typed AS MATERIALIZED (
-            SELECT {lineage}{"".join("," + chr(10) + "            " + s for s in selects)}
-            FROM {raw} AS r JOIN {deliveries} AS d ON r._delivery_id = d.delivery_id
-        )
-        SELECT {", ".join(typed)}, _source, _delivery_id, _line,
+        CREATE OR REPLACE TEMP VIEW {into} AS
+        SELECT {", ".join(contract.columns)}, _source, _delivery_id, _line,
                {f"coalesce(CAST({as_of} AS TIMESTAMP), _delivery_as_of)" if as_of else "_delivery_as_of"} AS _as_of,
-               _received_at, _day, _raw,
-               {_flags(reasons)} AS _reasons, {_flags(details)} AS _details, {_flags(notes)} AS _notes
-        FROM typed
+               _received_at, _day,
+               {flags([(f.when, f.code) for f in reasons])} AS _reasons,
+               {flags([(f.when, f.detail) for f in reasons])} AS _details,
+               {flags([(f.when, f.code) for f in notes])} AS _notes
+        FROM (
+            SELECT {literal(contract.source)} AS _source, r._delivery_id, r._line, {"r._problem" if "_problem" in native else "NULL::VARCHAR AS _problem"},
+                d.as_of AS _delivery_as_of, d.received_at AS _received_at, d.day AS _day{"".join("," + chr(10) + "                " + s for s in selects)}
+            FROM {raw} AS r JOIN {deliveries} AS d ON r._delivery_id = d.delivery_id
+        ) AS typed
     """)
-
-
-def _flags(cases: list[str]) -> str:
-    """SQL for the list of the cases that are not NULL; an empty list where none is."""
-    if not cases:
-        return "CAST([] AS VARCHAR[])"
-    return f"list_filter([{', '.join(cases)}], lambda x: x IS NOT NULL)"

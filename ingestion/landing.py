@@ -6,12 +6,13 @@ only after its landing is committed, so a process killed at any moment lands it 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import os
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -121,14 +122,26 @@ def stored_path(settings: Settings, contract: Contract, sha256: str, name: str) 
 
 
 def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False) -> Landed:
-    """Lands what lies in the source's inbox. `con` is the writing connection; `now` the arrival (GMT+7).
+    """Records what lies in the source's inbox, then takes it out of there. `con` is the writing connection; `now` the arrival (GMT+7).
 
     `shared` says that other contracts read the same folder, so that only files whose name fits are taken.
+    """
+    landed, leave = record(con, settings, contract, now, shared=shared)
+    leave()
+    return landed
+
+
+def record(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False
+) -> tuple[Landed, Callable[[], None]]:
+    """The landing without its last step, which is returned: to take the recorded files out of the inbox.
+
+    That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove.
     """
     folder = inbox_of(settings, contract)
     found = [f for f in _walk(folder) if _mine(contract, shared, f[0])]
     if not found:
-        return Landed(0, 0, 0)
+        return Landed(0, 0, 0), _nothing
     ids: list[str] = []
     rows: list[tuple[str, str, int, datetime]] = []
     contents: list[bytes] = []
@@ -177,14 +190,13 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
         CREATE OR REPLACE TEMP TABLE newcomers AS
         SELECT * FROM inbox_batch
         WHERE delivery_id NOT IN (SELECT delivery_id FROM lake.ops.landed WHERE day IN ({day_list}) AND source = ?)
-        QUALIFY row_number() OVER (PARTITION BY delivery_id ORDER BY name) = 1
     """,
         [contract.source],
     )
     new = con.execute("SELECT count(*) FROM newcomers").fetchall()[0][0]
     if contract.files.in_place and not new:
         con.unregister("inbox_batch")
-        return Landed(len(ids), 0, len(ids))  # scans stay where they are: seeing them again is no arrival
+        return Landed(len(ids), 0, len(ids)), _nothing  # scans stay where they are: seeing them again is no arrival
     with transaction(con):
         if new:
             if small:
@@ -201,25 +213,26 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
     con.unregister("inbox_batch")
     for packed_file in temporary:
         packed_file.unlink()
-    if not contract.files.in_place:
-        _clear(folder, [(path, is_dir) for _, path, is_dir in found])
-    return Landed(len(ids), new, len(ids) - new)
+    paths = [(path, is_dir) for _, path, is_dir in found]
+    return Landed(len(ids), new, len(ids) - new), _nothing if contract.files.in_place else functools.partial(_clear, str(folder), paths)
 
 
-def _clear(folder: Path, paths: list[tuple[str, bool]]) -> None:
+def _nothing() -> None:
+    """Nothing is to be taken out of the inbox."""
+
+
+def _clear(folder: str, paths: list[tuple[str, bool]]) -> None:
     """Takes landed files out of the inbox; folders of a dated layout go when they are empty."""
-    parents: set[Path] = set()
     for name, is_dir in paths:
         if is_dir:
             shutil.rmtree(name)
         else:
             os.unlink(name)
-        parents.add(Path(name).parent)
-    for parent in sorted(parents, key=lambda p: len(p.parts), reverse=True):
-        for empty in (parent, *parent.parents):
-            if empty == folder:
-                break
+    parents = {name.rpartition("/")[0] for name, _ in paths}
+    for parent in sorted(parents, key=len, reverse=True):
+        while parent != folder:
             try:
-                empty.rmdir()
+                os.rmdir(parent)
             except OSError:
                 break
+            parent = parent.rpartition("/")[0]

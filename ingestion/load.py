@@ -108,7 +108,7 @@ def _load_batch(
 ) -> None:
     log.debug("gate", source=contract.source, deliveries=len(deliveries), run_id=run_id)
     if contract.files.small and not contract.files.in_place:
-        deliveries = _with_content(con, contract, deliveries)
+        _fetch_content(con, contract, deliveries)
     problems: dict[str, Problem] = {}
     for delivery in deliveries:
         if problem := _name_problem(contract, delivery):
@@ -119,8 +119,8 @@ def _load_batch(
     if contract.unpivot is not None:
         _unpivot(con, contract, "cut")
     reach("gate.read")
-    cast(con, contract, "cut", "batch_deliveries", "memory.main.batch", settings.crs)
-    resolve(con, settings, contract, "memory.main.batch")
+    cast(con, contract, "cut", "batch_deliveries", "typed", settings.crs)
+    resolve(con, settings, contract, "typed", "memory.main.batch")
     suite = load_suite(contract.suite_name, settings.suite_dirs)
     if suite is None and contract.suite is not None:
         raise SuiteError(
@@ -178,18 +178,17 @@ def _unpivot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> 
     con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS " + " UNION ALL ".join(p.format(head=head) for p in parts))
 
 
-def _with_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery]) -> list[Delivery]:
-    """The same deliveries with their bytes, which live in the lake."""
+def _fetch_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery]) -> None:
+    """Gives the deliveries their bytes, which live in the lake."""
     days = ", ".join(f"DATE '{d}'" for d in sorted({d.day for d in deliveries}))
     con.register("wanted", pa.table({"delivery_id": pa.array([d.delivery_id for d in deliveries], pa.string())}))
-    table = con.execute(f"""
+    rows = con.execute(f"""
         SELECT delivery_id, content FROM lake.{"raw_closed" if contract.personal else "raw"}.file AS f
-        SEMI JOIN wanted USING (delivery_id) WHERE f.day IN ({days})""").to_arrow_table()
+        SEMI JOIN wanted USING (delivery_id) WHERE f.day IN ({days})""").fetchall()
     con.unregister("wanted")
-    content = dict(zip(table["delivery_id"].to_pylist(), table["content"].to_pylist(), strict=True))
-    return [
-        Delivery(d.delivery_id, d.source, d.name, d.sha256, d.bytes, d.received_at, d.as_of, d.day, None, content[d.delivery_id]) for d in deliveries
-    ]
+    content = dict(rows)
+    for delivery in deliveries:
+        delivery.content = content[delivery.delivery_id]
 
 
 def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
@@ -278,7 +277,7 @@ def _publish(
     columns = clean_columns(contract)
     table, full = ensure_target_tables(con, contract)
     con.execute("CREATE OR REPLACE TEMP VIEW batch AS SELECT * FROM memory.main.batch")
-    con.execute("CREATE OR REPLACE TEMP TABLE good AS SELECT * FROM memory.main.batch WHERE len(_reasons) = 0")
+    con.execute("CREATE OR REPLACE TEMP VIEW good AS SELECT * FROM memory.main.batch WHERE len(_reasons) = 0")
     regated = bool(
         con.execute(
             "SELECT 1 FROM lake.ops.outcome WHERE source = ? AND day IN (SELECT day FROM batch_deliveries) "
@@ -333,7 +332,7 @@ def _publish(
         setattr(report, name, getattr(report, name) + int(value))
     if block:
         report.problems.append(f"{deliveries[0].name}: {block}")
-    con.execute("DROP VIEW batch; DROP TABLE memory.main.batch; DROP TABLE IF EXISTS cut")
+    con.execute("DROP VIEW good; DROP VIEW batch; DROP VIEW typed; DROP TABLE memory.main.batch; DROP TABLE cut")
 
 
 def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery], problems: dict[str, Problem]) -> None:
@@ -386,12 +385,16 @@ def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """Rows that could not be placed, and the lines of files that could not be read."""
     common = f"{literal(contract.source)}, {literal(contract.target)}, d.day"
     rows = f"""
+        WITH bad AS (SELECT * FROM memory.main.batch WHERE len(_reasons) > 0),
+        line_text AS (
+            SELECT _delivery_id, _line, any_value(_raw) AS raw_text FROM cut SEMI JOIN bad USING (_delivery_id, _line) GROUP BY ALL
+        )
         SELECT b._delivery_id, {common}, b._line, {{text}}, b._reasons, array_to_string(b._details, '; '), d.received_at
-        FROM memory.main.batch AS b JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id WHERE len(b._reasons) > 0
+        FROM bad AS b JOIN line_text AS t USING (_delivery_id, _line) JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id
         UNION ALL
         SELECT l.delivery_id, {common}, l.line, {{line}}, [p.code], p.details, d.received_at
         FROM file_line AS l JOIN file_problem AS p USING (delivery_id) JOIN batch_deliveries AS d USING (delivery_id)"""
-    text = f"left(b._raw, {RAW_TEXT_LIMIT})"
+    text = f"left(t.raw_text, {RAW_TEXT_LIMIT})"
     if contract.personal:
         con.execute("INSERT INTO lake.quarantine_closed.row " + rows.format(text=text, line="l.raw_text"))
         open_columns = [n for n, c in contract.columns.items() if c.personal is None]

@@ -2,7 +2,7 @@
 -- A row that cannot be placed keeps NULL in matrix, parameter, unit or measured_at; the suite `reading` says so.
 CREATE OR REPLACE TEMP TABLE spelling AS
 WITH spelled AS (
-    SELECT DISTINCT station_id, parameter AS name_in_file, unit AS unit_in_file FROM {table}
+    SELECT DISTINCT station_id, parameter AS name_in_file, unit AS unit_in_file FROM {typed}
 ),
 placed AS (
     SELECT
@@ -28,7 +28,7 @@ LEFT JOIN seed_unit_alias AS u
 LEFT JOIN known_channel AS r ON r.station_id = p.station_id AND r.parameter = c.parameter
 QUALIFY row_number() OVER (PARTITION BY p.station_id, p.name_in_file, p.unit_in_file ORDER BY u.parameter DESC NULLS LAST) = 1;
 
-CREATE OR REPLACE TABLE {table} AS
+CREATE OR REPLACE TABLE {into} AS
 WITH scaled AS (
     SELECT
         t.* EXCLUDE (parameter, unit, value, status),
@@ -41,7 +41,7 @@ WITH scaled AS (
             WHEN s.factor = 1 AND s.shift = 0 THEN t.value
             ELSE TRY_CAST(CAST(t.value AS DECIMAL(22, 6)) * s.factor + s.shift AS DECIMAL(18, 6))
         END AS value_reported
-    FROM {table} AS t
+    FROM {typed} AS t
     LEFT JOIN spelling AS s
         ON t.station_id = s.station_id
         AND t.parameter IS NOT DISTINCT FROM s.name_in_file
@@ -69,5 +69,5 @@ SELECT
     status, reason,
     matrix, unit, name_in_file, unit_in_file,
     _received_at + INTERVAL {future_minutes} MINUTE AS latest_time,
-    _source, _delivery_id, _line, _as_of, _received_at, _day, _raw, _reasons, _details, _notes
+    _source, _delivery_id, _line, _as_of, _received_at, _day, _reasons, _details, _notes
 FROM reasoned;

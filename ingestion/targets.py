@@ -48,24 +48,23 @@ def clean_columns(contract: Contract) -> dict[str, str]:
     return columns
 
 
-def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, table: str) -> None:
-    """Replaces `table` (typed rows) by the batch that the gate judges."""
+def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
+    """Makes the table `into`, the batch that the gate judges, from the view `typed`."""
     if contract.target == "reading":
-        _resolve_reading(con, settings, contract, table)
-    elif "geometry" in contract.columns:
+        _resolve_reading(con, settings, contract, typed, into)
+        return
+    derived = ""
+    if "geometry" in contract.columns:
         # a bow-tie has no area worth the name; it is kept as it is and its validity is a rule of the marts
-        con.execute(f"""
-            CREATE OR REPLACE TABLE {table} AS
-            SELECT *, {literal(settings.crs)} AS crs, TRY_CAST(ST_Area(geometry) AS DECIMAL(16,1)) AS geometry_area_m2,
-                   ST_XMin(geometry) AS xmin, ST_YMin(geometry) AS ymin, ST_XMax(geometry) AS xmax, ST_YMax(geometry) AS ymax
-            FROM {table}""")
+        derived = f""", {literal(settings.crs)} AS crs, TRY_CAST(ST_Area(geometry) AS DECIMAL(16,1)) AS geometry_area_m2,
+            ST_XMin(geometry) AS xmin, ST_YMin(geometry) AS ymin, ST_XMax(geometry) AS xmax, ST_YMax(geometry) AS ymax"""
+    con.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT *{derived} FROM {typed}")
 
 
-def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, table: str) -> None:
+def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
     """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
     tables = {
-        row[0]
-        for row in con.execute("SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = 'clean'").fetchall()
+        row[0] for row in con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'clean'").fetchall()
     }
     # a lake that has no register yet knows no station: its readings wait in quarantine
     con.execute(
@@ -93,4 +92,4 @@ def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contrac
             "delim = ',', quote = '\"', nullstr = '\\N')"
         )
     sql = (Path(__file__).parent / "reading.sql").read_text(encoding="utf-8")
-    con.execute(sql.format(table=table, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))
+    con.execute(sql.format(typed=typed, into=into, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))

@@ -9,7 +9,7 @@ from typing import Any
 
 import duckdb
 
-from quality.rules import Rule, rules_of
+from quality.rules import Rule, flags, quoted, rules_of
 
 
 class GateError(Exception):
@@ -44,20 +44,17 @@ def judge_rows(con: duckdb.DuckDBPyConnection, table: str, suite: dict[str, Any]
     if not row_rules:
         return rules
 
-    def flags(texts: list[str]) -> str:
-        cases = ", ".join(f"CASE WHEN {r.bad} THEN {text} END" for r, text in zip(row_rules, texts, strict=True))
-        return f"list_filter([{cases}], lambda x: x IS NOT NULL)"
-
-    quoted = ["'" + r.reason.replace("'", "''") + "'" for r in row_rules]
-    messages = ["'" + r.message_vi.replace("'", "''") + "'" for r in row_rules]
-    bad = " OR ".join(f"coalesce({r.bad}, FALSE)" for r in row_rules)
+    # rules on the whole column (unique) see every row; what they find is written to the few rows that break one
+    broken = ", ".join(f"coalesce({r.bad}, FALSE) AS b{i}" for i, r in enumerate(row_rules))
+    reasons = flags([(f"b{i}", quoted(r.reason)) for i, r in enumerate(row_rules)])
+    messages = flags([(f"b{i}", quoted(r.message_vi)) for i, r in enumerate(row_rules)])
     con.execute(f"""
-        CREATE OR REPLACE TABLE {table} AS
-        SELECT * EXCLUDE (_rule_broken) REPLACE (
-            CASE WHEN _rule_broken AND len(_reasons) = 0 THEN {flags(quoted)} ELSE _reasons END AS _reasons,
-            CASE WHEN _rule_broken AND len(_reasons) = 0 THEN {flags(messages)} ELSE _details END AS _details)
-        FROM (SELECT *, ({bad}) AS _rule_broken FROM {table})
+        CREATE OR REPLACE TEMP TABLE broken AS
+        SELECT row_at, {reasons} AS reasons, {messages} AS details
+        FROM (SELECT rowid AS row_at, len(_reasons) = 0 AS is_typed, {broken} FROM {table})
+        WHERE is_typed AND ({" OR ".join(f"b{i}" for i in range(len(row_rules)))})
     """)
+    con.execute(f"UPDATE {table} SET _reasons = b.reasons, _details = b.details FROM broken AS b WHERE {table}.rowid = b.row_at")
     return rules
 
 

@@ -29,7 +29,8 @@ class Rule:
     bad: str | None
 
 
-def _quoted(value: Any) -> str:
+def quoted(value: Any) -> str:
+    """A value of a suite as an SQL literal."""
     if isinstance(value, bool):
         return str(value).upper()
     if isinstance(value, int | float):
@@ -40,9 +41,9 @@ def _quoted(value: Any) -> str:
 def _between(k: dict[str, Any]) -> str:
     parts = []
     if k.get("min_value") is not None:
-        parts.append(f"{k['column']} {'<=' if k.get('strict_min') else '<'} {_quoted(k['min_value'])}")
+        parts.append(f"{k['column']} {'<=' if k.get('strict_min') else '<'} {quoted(k['min_value'])}")
     if k.get("max_value") is not None:
-        parts.append(f"{k['column']} {'>=' if k.get('strict_max') else '>'} {_quoted(k['max_value'])}")
+        parts.append(f"{k['column']} {'>=' if k.get('strict_max') else '>'} {quoted(k['max_value'])}")
     return " OR ".join(parts)
 
 
@@ -63,10 +64,10 @@ def _pair(k: dict[str, Any]) -> str:
 
 _ROW = {
     "expect_column_values_to_not_be_null": lambda k: f"{k['column']} IS NULL",
-    "expect_column_values_to_be_in_set": lambda k: f"{k['column']} NOT IN ({', '.join(_quoted(v) for v in k['value_set'])})",
+    "expect_column_values_to_be_in_set": lambda k: f"{k['column']} NOT IN ({', '.join(quoted(v) for v in k['value_set'])})",
     "expect_column_values_to_be_between": _between,
     # DuckDB's `~` is a full match, so GX sees the pattern as anchored: here too
-    "expect_column_values_to_match_regex": lambda k: f"NOT regexp_full_match({k['column']}, {_quoted(k['regex'])})",
+    "expect_column_values_to_match_regex": lambda k: f"NOT regexp_full_match({k['column']}, {quoted(k['regex'])})",
     "expect_column_value_lengths_to_be_between": _lengths,
     "expect_column_values_to_be_unique": lambda k: _unique([k["column"]]),
     "expect_compound_columns_to_be_unique": lambda k: _unique(list(k["column_list"])),
@@ -106,3 +107,12 @@ def rules_of(suite: dict[str, Any]) -> list[Rule]:
             raise SuiteError(f"{where}: this type cannot be compiled for rows; allowed are {', '.join(sorted({*_ROW, *_BATCH}))}")
         rules.append(Rule(kind, meta["reason"], meta["action"], meta.get("message_vi", meta["reason"]), kwargs, bad))
     return rules
+
+
+def flags(cases: list[tuple[str, str]]) -> str:
+    """SQL for the list of the texts (SQL expressions) whose condition holds; an empty list where none does."""
+    if not cases:
+        return "CAST([] AS VARCHAR[])"
+    each = ", ".join(f"CASE WHEN {when} THEN {text} END" for when, text in cases)
+    # nearly every row has none: the list is filtered for the others alone
+    return f"CASE WHEN {' OR '.join(f'({when})' for when, _ in cases)} THEN list_filter([{each}], lambda x: x IS NOT NULL) ELSE CAST([] AS VARCHAR[]) END"

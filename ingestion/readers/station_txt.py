@@ -1,19 +1,23 @@
 """Station files: one parameter a line, as data loggers send them (TT 10/2021/TT-BTNMT; reference `txt_line_layouts`).
 
 The layout is what the contract says of the station (L1 unless named), never guessed from the text. All files of a
-batch are cut in one pass: their bytes lie end to end, one Arrow column points at the lines, DuckDB splits them.
+batch are cut in one pass: their bytes lie end to end, and lines of the plain form (five fields between tabs, no blanks
+around them) go through Arrow's CSV parser; only the others are split by SQL.
 """
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 
 import duckdb
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.csv as csv
 
 from ingestion.contract import Contract
-from ingestion.lines import arrow_lines
+from ingestion.lines import Lines, lines_of
 from ingestion.model import Delivery, Problem
 from ingestion.names import station_of
 
@@ -23,12 +27,14 @@ _PATTERNS = {
     "L3": r"^(?P<t>\d{14})\s+(?P<n>.+?)\s+(?P<v>\S+)\s*$",
     "L4": r"^(?P<n>.+?)\s+(?P<v>\S+)\s+(?P<t>\d{14})(?:\s+(?P<s>\S+))?\s*$",
 }
+_FIELDS = ("parameter", "value", "unit", "measured_at", "status")
 _BOM = b"\xef\xbb\xbf"
+_TAB, _LF, _CR, _BLANK = 9, 10, 13, 32
 
 
 def _file_problem(content: bytes) -> Problem | None:
     """Why the bytes are no station file at all, or None."""
-    if not content.strip():
+    if not _without_bom(content).strip():
         return Problem("empty_file", "Tệp rỗng", "ít nhất một dòng số liệu", f"{len(content)} byte", "Yêu cầu trạm gửi lại tệp")
     if b"\0" in content:
         return Problem(
@@ -52,76 +58,121 @@ def _file_problem(content: bytes) -> Problem | None:
 
 
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
-    """Cuts station files into (parameter, value, unit, measured_at, status) as text; see `ingestion.readers`.
+    """Cuts station files into (parameter, value, unit, measured_at, status) as trimmed text; see `ingestion.readers`.
 
     Blank lines are no rows. A line that does not have its layout's fields carries `_problem` = `line_malformed`.
     """
+    contents = [d.read_bytes() for d in deliveries]
+    contents = [_without_bom(c) if c.startswith(_BOM) else c for c in contents]
+    lines = lines_of(contents)
     problems: dict[str, Problem] = {}
-    good: list[Delivery] = []
-    contents: list[bytes] = []
-    for delivery in deliveries:
-        content = delivery.read_bytes()
-        # cheap tests of every file; the costly reason only for a bad one
-        suspect = not content or b"\0" in content or content.isspace() or not _is_utf8(content)
-        if suspect and (problem := _file_problem(content)):
-            problems[delivery.delivery_id] = problem
-            continue
-        good.append(delivery)
-        contents.append(content[3:] if content.startswith(_BOM) else content)
-    text, file, line = arrow_lines(contents)
-    layouts = contract.format.layouts_by_station
-    index = pa.table(
-        {
-            "file": pa.array(np.arange(len(good), dtype=np.int32)),
-            "_delivery_id": pa.array([d.delivery_id for d in good], pa.string()),
-            "layout": pa.array([layouts.get(station_of(contract, d.name) or "", contract.format.layout) for d in good], pa.string()),
-        }
+    lost = np.zeros(len(contents), dtype=bool)
+    for number in _suspects(lines, contents):
+        if problem := _file_problem(deliveries[number].read_bytes()):
+            problems[deliveries[number].delivery_id] = problem
+            lost[number] = True
+    stated = contract.format.layouts_by_station
+    layout = contract.format.layout
+    layouts = [stated.get(station_of(contract, d.name) or "", layout) for d in deliveries] if stated else [layout] * len(deliveries)
+    plain = _plain(lines) & ~lost[lines.file]
+    if set(layouts) != {"L1"}:
+        plain &= (np.array(layouts) == "L1")[lines.file]
+    fast, others = lines.where(plain), lines.where(~plain & ~lost[lines.file])
+    ids = pa.array([d.delivery_id for d in deliveries], pa.string())
+    con.register("plain_lines", _with_place(_parse(fast), fast, ids))
+    con.register(
+        "other_lines",
+        _with_place(pa.table({"text": others.text(), "layout": pa.array(np.array(layouts, dtype=object)[others.file], pa.string())}), others, ids),
     )
-    lines = pa.table({"file": pa.array(file), "_line": pa.array(line), "text": text})
-    con.register("station_lines", lines)
-    con.register("station_files", index)
-    others = sorted(set(index["layout"].unique().to_pylist()) - {"L1"})
-    status = "CASE WHEN len(f) = 5 THEN f[5] END"
-    selects = [
-        f"""
-        SELECT _delivery_id, _line, raw AS _raw,
-               CASE WHEN len(f) NOT IN (4, 5) THEN 'line_malformed' END AS _problem,
-               trim(f[1]) AS parameter, trim(f[2]) AS value, trim(f[3]) AS unit, trim(f[4]) AS measured_at, trim({status}) AS status
-        FROM (SELECT *, string_split(raw, chr(9)) AS f FROM cut WHERE layout = 'L1')"""
-    ]
-    selects += [
-        f"""
-        SELECT _delivery_id, _line, raw AS _raw, CASE WHEN NOT regexp_matches(raw, '{_PATTERNS[name]}') THEN 'line_malformed' END AS _problem,
-               {
-            ", ".join(
-                _group(name, g) + " AS " + c for g, c in (("n", "parameter"), ("v", "value"), ("u", "unit"), ("t", "measured_at"), ("s", "status"))
-            )
-        }
-        FROM cut WHERE layout = '{name}'"""
-        for name in others
-    ]
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE {into} AS
-        WITH cut AS (
-            SELECT s._delivery_id, l._line, s.layout, rtrim(l.text, chr(10) || chr(13)) AS raw
-            FROM station_lines AS l JOIN station_files AS s USING (file)
-            WHERE length(l.text) > 2 OR trim(l.text, chr(10) || chr(13) || ' ' || chr(9)) <> ''
+        WITH other AS (
+            SELECT _delivery_id, _line, layout, rtrim(text, chr(10) || chr(13)) AS raw FROM other_lines
+            WHERE trim(text, chr(10) || chr(13) || ' ' || chr(9)) <> ''
         )
-        {" UNION ALL ".join(selects)}
+        SELECT _delivery_id, _line, concat_ws(chr(9), {", ".join(_FIELDS)}) AS _raw, NULL::VARCHAR AS _problem, {", ".join(_FIELDS)}
+        FROM plain_lines
+        {"".join("UNION ALL" + _split(name) for name in sorted(set(layouts)))}
     """)
-    con.unregister("station_lines")
-    con.unregister("station_files")
+    for name in ("plain_lines", "other_lines"):
+        con.unregister(name)
     return problems
 
 
-def _is_utf8(content: bytes) -> bool:
-    if content.isascii():
-        return True
-    try:
-        content.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _without_bom(content: bytes) -> bytes:
+    while content.startswith(_BOM):
+        content = content[len(_BOM) :]
+    return content
+
+
+def _suspects(lines: Lines, contents: Sequence[bytes]) -> list[int]:
+    """Numbers of the files that may be no text: those that hold a byte 0, bytes that are no UTF-8, or nothing to read."""
+    found = {n for n, c in enumerate(contents) if len(c) < 3 or c.isspace()}
+    if b"\0" in lines.buffer:
+        found.update(lines.file_at(np.flatnonzero(lines.bytes == 0)).tolist())
+    start = 0
+    view = memoryview(lines.buffer)
+    while start < len(view):
+        try:
+            codecs.utf_8_decode(view[start:], "strict", True)
+            break
+        except UnicodeDecodeError as error:
+            number = int(lines.file_at(np.array([start + error.start]))[0])
+            found.add(number)
+            start = int(lines.file_ends[number])
+    return sorted(found)
+
+
+def _plain(lines: Lines) -> npt.NDArray[np.bool_]:
+    """Which lines have exactly four tabs and neither a blank beside a tab or a line end, nor a lone carriage return."""
+    data = lines.bytes
+    breaks = np.flatnonzero((data == _TAB) | (data == _LF))
+    at_end = np.flatnonzero(data[breaks] == _LF)
+    plain = (np.diff(at_end, prepend=-1) == 5) & (np.diff(lines.ends, prepend=0) > len("\t\t\t\t\r\n"))
+    blanks = np.flatnonzero(data == _BLANK)
+    before = np.where(blanks > 0, data[blanks - 1], _LF)
+    beside = np.isin(before, (_TAB, _LF)) | np.isin(data[blanks + 1], (_TAB, _LF, _CR))
+    returns = np.flatnonzero(data == _CR)
+    lone = returns[data[returns + 1] != _LF]
+    plain[lines.at(np.concatenate([blanks[beside], lone]))] = False
+    return plain
+
+
+def _parse(lines: Lines) -> pa.Table:
+    """Plain lines as text columns."""
+    schema = pa.schema([(f, pa.string()) for f in _FIELDS])
+    table = (
+        csv.read_csv(
+            pa.BufferReader(lines.buffer),
+            read_options=csv.ReadOptions(column_names=list(_FIELDS)),
+            parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
+            convert_options=csv.ConvertOptions(column_types=schema, strings_can_be_null=False, check_utf8=False),
+        )
+        if len(lines.buffer)
+        else schema.empty_table()
+    )
+    if table.num_rows != len(lines.file):
+        raise RuntimeError(f"{len(lines.file)} plain lines became {table.num_rows} rows: the test of plain lines in {__name__} is wrong")
+    return table
+
+
+def _with_place(table: pa.Table, lines: Lines, ids: pa.Array) -> pa.Table:
+    """The table of these lines with `_delivery_id` and `_line`."""
+    delivery = pa.DictionaryArray.from_arrays(pa.array(lines.file), ids)
+    return table.append_column("_delivery_id", delivery).append_column("_line", pa.array(lines.number))
+
+
+def _split(layout: str) -> str:
+    """SQL that splits the lines of CTE `other` that have this layout."""
+    if layout == "L1":
+        return f"""
+        SELECT _delivery_id, _line, raw, CASE WHEN len(f) NOT IN (4, 5) THEN 'line_malformed' END,
+            trim(f[1]), trim(f[2]), trim(f[3]), trim(f[4]), CASE WHEN len(f) = 5 THEN trim(f[5]) END
+        FROM (SELECT *, string_split(raw, chr(9)) AS f FROM other WHERE layout = '{layout}')"""
+    fields = ", ".join(_group(layout, g) for g in "nvuts")
+    return f"""
+        SELECT _delivery_id, _line, raw, CASE WHEN NOT regexp_matches(raw, '{_PATTERNS[layout]}') THEN 'line_malformed' END, {fields}
+        FROM other WHERE layout = '{layout}'"""
 
 
 def _group(layout: str, group: str) -> str:
@@ -130,8 +181,5 @@ def _group(layout: str, group: str) -> str:
     names = [part.split(">")[0] for part in pattern.split("(?P<")[1:]]
     if group not in names:
         return "NULL"
-    return (
-        f"nullif(regexp_extract(raw, '{pattern}', {names.index(group) + 1}), '')"
-        if group == "s"
-        else (f"regexp_extract(raw, '{pattern}', {names.index(group) + 1})")
-    )
+    found = f"regexp_extract(raw, '{pattern}', {names.index(group) + 1})"
+    return f"nullif({found}, '')" if group == "s" else found

@@ -126,7 +126,8 @@ def parse(folder: str) -> dict[str, Any]:
     registered = time.perf_counter()
     station_txt.read(con, contract, deliveries, "cut")
     cut = time.perf_counter()
-    cast(con, contract, "cut", "batch_deliveries", "memory.main.batch", s.crs)
+    cast(con, contract, "cut", "batch_deliveries", "typed", s.crs)
+    con.execute("CREATE TABLE memory.main.batch AS SELECT * FROM typed")
     used, ended = clock.stop(), time.perf_counter()
     rows, total, low, high, stations = con.execute(
         "SELECT count(*), (sum(value) * 1000)::BIGINT, min(measured_at), max(measured_at), count(DISTINCT station_id) FROM memory.main.batch "

@@ -337,7 +337,7 @@ class Contract(_Strict):
 def load_contract(path: Path) -> Contract:
     """Reads one contract; raises ContractError with the file, the place and the reason."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ContractError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):

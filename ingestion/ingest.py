@@ -58,7 +58,10 @@ def shared_folders(contracts: Iterable[Contract]) -> set[str]:
 
 
 def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> None:
-    """Keeps `ops.source` and `ops.source_column` equal to the contracts; writes nothing where they are."""
+    """Keeps `ops.source` and `ops.source_column` equal to the contracts, and makes the tables of new ones.
+
+    So marts can be built before every source has delivered. Writes nothing where nothing changed.
+    """
     sources = [
         (
             c.source,
@@ -87,6 +90,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         there = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL").fetchall()
         if sorted(map(repr, there)) == sorted(repr(tuple(r)) for r in rows):
             continue
+        ensure_targets(con, contracts.values())
         arrow = pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in rows])
         con.register("declared", arrow)
         with transaction(con):
@@ -96,7 +100,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
 
 
 def ensure_targets(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract]) -> None:
-    """Makes the tables of all contracts, so that marts can be built before every source has delivered."""
+    """Makes the tables of the contracts where they are missing."""
     there = {f"{r[0]}.{r[1]}" for r in con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'").fetchall()}
     for contract in contracts:
         if f"clean.{contract.target}" not in there or (contract.personal and f"typed_closed.{contract.target}" not in there):
@@ -111,6 +115,8 @@ def take_in(
     con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool
 ) -> tuple[Landed, Loaded]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
+    if "geometry" in contract.columns:
+        con.execute("LOAD spatial")
     _pull(con, settings, contract, now)
     landed, leave_inbox = record(con, settings, contract, now, shared=shared)
     with ThreadPoolExecutor(1) as pool:
@@ -148,9 +154,8 @@ def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str
     result = Ingested(run_id)
     shared = shared_folders(contracts.values())
     say = step or (lambda source, stage: None)
-    with open_writer(settings, f"ingest {run_id}") as con:
+    with open_writer(settings, f"ingest {run_id}", spatial=False) as con:
         register_sources(con, contracts, now)
-        ensure_targets(con, contracts.values())
         for name, contract in contracts.items():
             if name not in wanted:
                 continue

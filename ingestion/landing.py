@@ -230,9 +230,10 @@ def _clear(folder: str, paths: list[tuple[str, bool]]) -> None:
             os.unlink(name)
     parents = {name.rpartition("/")[0] for name, _ in paths}
     for parent in sorted(parents, key=len, reverse=True):
-        while parent != folder:
+        empty = parent
+        while empty != folder:
             try:
-                os.rmdir(parent)
+                os.rmdir(empty)
             except OSError:
                 break
-            parent = parent.rpartition("/")[0]
+            empty = empty.rpartition("/")[0]

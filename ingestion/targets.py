@@ -11,6 +11,7 @@ import duckdb
 
 from ingestion.cast import literal
 from ingestion.contract import Contract
+from lake.lake import has_table
 from tnmt.settings import Settings
 
 READING_COLUMNS = {
@@ -63,15 +64,12 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
 
 def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
     """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
-    tables = {
-        row[0] for row in con.execute("SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'clean'").fetchall()
-    }
     # a lake that has no register yet knows no station: its readings wait in quarantine
     con.execute(
         "CREATE OR REPLACE TEMP VIEW known_station AS "
         + (
             "SELECT station_id, matrix FROM lake.clean.station"
-            if "station" in tables
+            if has_table(con, "clean.station")
             else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
         )
     )
@@ -80,7 +78,7 @@ def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contrac
         + (
             """SELECT station_id, parameter, any_value(name_in_file) AS name_in_file, min(range_min) AS range_min, max(range_max) AS range_max
            FROM lake.clean.station_channel GROUP BY station_id, parameter"""
-            if "station_channel" in tables
+            if has_table(con, "clean.station_channel")
             else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS parameter, NULL::VARCHAR AS name_in_file, "
             "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"
         )

@@ -22,6 +22,35 @@ from sqlalchemy.pool import StaticPool
 _CONNECTIONS: dict[str, duckdb.DuckDBPyConnection] = {}
 
 
+_TYPES: dict[str, type[sa.types.TypeEngine[Any]]] = {
+    "VARCHAR": sa.String,
+    "BOOLEAN": sa.Boolean,
+    "SMALLINT": sa.SmallInteger,
+    "INTEGER": sa.Integer,
+    "BIGINT": sa.BigInteger,
+    "DOUBLE": sa.Double,
+    "DECIMAL": sa.Numeric,
+    "DATE": sa.Date,
+    "TIMESTAMP": sa.DateTime,
+}
+
+
+def _columns(connection: sa.Connection, table_name: str, schema: str | None = None, **_: Any) -> list[dict[str, Any]]:
+    """SQLAlchemy's reflection of a table's columns; a type that no expectation can use (geometry, lists) has none."""
+    name = f'"{schema}"."{table_name}"' if schema else f'"{table_name}"'
+    rows = connection.execute(sa.text(f"DESCRIBE {name}")).fetchall()
+    return [
+        {
+            "name": r[0],
+            "type": _TYPES.get(r[1].split("(")[0], sa.types.NullType)(),
+            "nullable": r[2] == "YES",
+            "default": None,
+            "autoincrement": False,
+        }
+        for r in rows
+    ]
+
+
 class DuckDBExecutionEngine(SqlAlchemyExecutionEngine):
     """GX's engine with one open connection and PostgreSQL's operators, which DuckDB speaks."""
 
@@ -49,6 +78,9 @@ class DuckDBDatasource(SQLDatasource):
         if self._engine is None:
             con = _CONNECTIONS[self.name]
             self._engine = sa.create_engine("duckdb://", poolclass=StaticPool, creator=lambda: ConnectionWrapper(con))
+            # the dialect asks PostgreSQL's catalogue, for which DuckDB reads every table of the lake: 0.17 s against 0.001 s
+            self._engine.dialect.get_columns = _columns  # type: ignore[method-assign, assignment]
+            self._engine.dialect.get_pk_constraint = lambda *_, **__: {"constrained_columns": [], "name": None}  # type: ignore[method-assign, assignment]
         return self._engine
 
     def get_execution_engine(self) -> DuckDBExecutionEngine:

@@ -75,7 +75,7 @@ def _progress() -> Progress:
 @app.command()
 def init() -> None:
     """Make the lake: folders, catalog, schemas, tables of all contracts. Idempotent."""
-    from ingestion.ingest import contracts_of, ensure_targets, register_sources
+    from ingestion.ingest import contracts_of, register_sources
     from lake.lake import create, open_writer
 
     s = settings()
@@ -83,7 +83,6 @@ def init() -> None:
     contracts = contracts_of(s)
     with open_writer(s, "init") as con:
         register_sources(con, contracts, now())
-        ensure_targets(con, contracts.values())
     for contract in contracts.values():
         (s.inbox / contract.folder).mkdir(exist_ok=True)
     print(f"lake ready under {s.home}: {len(contracts)} sources, inboxes in {s.inbox}")

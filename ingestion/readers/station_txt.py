@@ -128,7 +128,7 @@ def _plain(lines: Lines) -> npt.NDArray[np.bool_]:
     data = lines.bytes
     breaks = np.flatnonzero((data == _TAB) | (data == _LF))
     at_end = np.flatnonzero(data[breaks] == _LF)
-    plain = (np.diff(at_end, prepend=-1) == 5) & (np.diff(lines.ends, prepend=0) > len("\t\t\t\t\r\n"))
+    plain: npt.NDArray[np.bool_] = (np.diff(at_end, prepend=-1) == 5) & (np.diff(lines.ends, prepend=0) > len("\t\t\t\t\r\n"))
     blanks = np.flatnonzero(data == _BLANK)
     before = np.where(blanks > 0, data[blanks - 1], _LF)
     beside = np.isin(before, (_TAB, _LF)) | np.isin(data[blanks + 1], (_TAB, _LF, _CR))

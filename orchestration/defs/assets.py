@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ingestion.contract import Contract
-from ingestion.ingest import contracts_of, ensure_targets, register_sources, shared_folders, take_in
+from ingestion.ingest import contracts_of, register_sources, shared_folders, take_in
 from ingestion.load import Loaded, requeue
 from lake.lake import open_writer
 from lake.serving import publish_serving
@@ -55,7 +55,6 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
         reports = []
         with open_writer(s, f"dagster clean/{target}") as con:
             register_sources(con, contracts_of(s), platform.arrival())
-            ensure_targets(con, contracts)
             for contract in contracts:
                 arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival()
                 reports.append(take_in(con, s, contract, now=arrival, run_id=context.run_id[:12], shared=contract.folder in shared)[1])

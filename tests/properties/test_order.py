@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ingestion.ingest import contracts_of, ensure_targets, register_sources
+from ingestion.ingest import contracts_of, register_sources
 from ingestion.landing import land
 from ingestion.load import load, pending, requeue
 from lake.lake import create, open_writer
@@ -30,7 +30,6 @@ def lake(tmp_path_factory) -> Settings:
         with open_writer(s, "test") as con:
             contracts = contracts_of(s)
             register_sources(con, contracts, T0)
-            ensure_targets(con, contracts.values())
             for code in STATIONS:
                 con.execute("INSERT INTO lake.clean.station (station_id, matrix) VALUES (?, 'wastewater')", [code])
     return s

@@ -470,8 +470,18 @@ def requeue(
 ) -> int:
     """Puts deliveries back to be gated again from raw: those with quarantined rows or a block, or all of a day.
 
-    Returns how many. Used after a fix of contract, register or suite, and by a backfill of a day.
+    Returns how many. Used after a fix of contract, register or suite, and by a backfill of a day. Deliveries whose raw
+    bytes were erased are passed over; raises LookupError where `delivery_id` names one of them, or none of the source.
     """
+    if delivery_id:
+        found = con.execute("SELECT stored, name FROM lake.ops.landed WHERE source = ? AND delivery_id = ?", [source, delivery_id]).fetchall()
+        if not found:
+            raise LookupError(f"{source} has no delivery {delivery_id}; `tnmt quarantine list` names those with bad rows")
+        if found[0][0] == "erased":
+            raise LookupError(
+                f"the raw bytes of {found[0][1]} ({delivery_id}) were erased when the retention of contract {source} had passed: "
+                "expected bytes to gate again, found none; ask the sender for the file and put it into the inbox under another name"
+            )
     conditions, values = ["o.source = ?"], [source]
     if delivery_id:
         conditions.append("o.delivery_id = ?")
@@ -491,7 +501,7 @@ def requeue(
             f"""
             INSERT INTO lake.ops.pending
             SELECT DISTINCT o.delivery_id, o.source, o.day FROM lake.ops.delivery AS o
-            WHERE {" AND ".join(conditions)} AND o.status <> 'landed'
+            WHERE {" AND ".join(conditions)} AND o.status <> 'landed' AND o.stored <> 'erased'
               AND o.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
             values,
         )

@@ -2,11 +2,14 @@
 
 A process that holds the old file open goes on reading the old data even when the path is replaced (measured), so each
 version has its own name and `serving.duckdb` is a symlink: readers open its real path for every connection.
+SQL Lab has a file of its own, `serving-sqllab.duckdb`, made in the same step: what may run for long, or look at what no
+chart shows, does so there, and of the tables that grow with the telemetry it holds the last days only.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +22,7 @@ from tnmt.settings import Settings
 
 KEPT_VERSIONS = 2
 NAME = "serving"
+LAB = "serving-sqllab"
 
 
 @dataclass(frozen=True)
@@ -32,52 +36,62 @@ class Served:
     fresh: bool
 
 
-def current(settings: Settings) -> Path | None:
-    """Real path of the serving file in force, or None before the first publish."""
-    link = settings.serving / f"{NAME}.duckdb"
+def current(settings: Settings, name: str = NAME) -> Path | None:
+    """Real path of the serving file (or of SQL Lab's) in force, or None before the first publish."""
+    link = settings.serving / f"{name}.duckdb"
     return link.resolve() if link.exists() else None
 
 
-def publish_serving(settings: Settings, tables: list[str], as_of: datetime) -> Served:
+def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None) -> Served:
     """Builds `serving-<snapshot>.duckdb` from `tables` (schema.table in the lake) at the newest snapshot and swaps it in.
 
+    `lab_days` names the tables of which SQL Lab's file holds only so many last days (by their column `day`).
     The lake is only read, so that writers are not held up. Nothing is seen of a build that fails: the old file stays.
     """
     settings.serving.mkdir(parents=True, exist_ok=True)
     with open_reader(settings) as probe:
         snapshot_id = latest_snapshot(probe)
     path = settings.serving / f"{NAME}-{snapshot_id}.duckdb"
-    if current(settings) == path.resolve() and _same(path, tables, as_of):
+    if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
         return Served(path, snapshot_id, len(tables), 0, fresh=False)
-    half = settings.serving / f".{NAME}-{snapshot_id}-{os.getpid()}.duckdb"
-    half.unlink(missing_ok=True)
-    rows = 0
+    halves = {name: settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb" for name in (LAB, NAME)}
     con = open_reader(settings, snapshot=snapshot_id)
     try:
-        con.execute(f"ATTACH '{half}' AS served")
-        for schema in sorted({t.split(".")[0] for t in tables}):
-            con.execute(f"CREATE SCHEMA IF NOT EXISTS served.{schema}")
-        for table in sorted(tables):
-            con.execute(f"CREATE TABLE served.{table} AS SELECT * FROM lake.{table}")
-            rows += int(con.execute(f"SELECT count(*) FROM served.{table}").fetchall()[0][0])
-        con.execute("CREATE TABLE served.main.serving_info (as_of TIMESTAMP, snapshot_id BIGINT, tables VARCHAR[])")
-        con.execute("INSERT INTO served.main.serving_info VALUES (?, ?, ?)", [as_of, snapshot_id, sorted(tables)])
-        con.execute("CHECKPOINT served")
-        con.execute("DETACH served")
+        last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in (lab_days or {}).items()}
+        rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id)
+        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id)
     finally:
         con.close()
     reach("serving.built")
-    half.replace(path)
-    swap(settings, path)
+    for name, half in halves.items():
+        half.replace(settings.serving / f"{name}-{snapshot_id}.duckdb")
+        swap(settings, settings.serving / f"{name}-{snapshot_id}.duckdb", name)
     reach("serving.swapped")
-    _drop_old(settings, path)
+    for name in halves:
+        _drop_old(settings, settings.serving / f"{name}-{snapshot_id}.duckdb", name)
     return Served(path, snapshot_id, len(tables), rows, fresh=True)
 
 
-def swap(settings: Settings, path: Path) -> None:
-    """Points `serving.duckdb` at `path`, atomically."""
-    link = settings.serving / f"{NAME}.duckdb"
-    new = settings.serving / f".{NAME}.{os.getpid()}.link"
+def _fill(con: duckdb.DuckDBPyConnection, path: Path, name: str, tables: Mapping[str, str], as_of: datetime, snapshot_id: int) -> int:
+    """Makes the database file `path`, attached as `name`, from (table: FROM clause); returns its rows."""
+    path.unlink(missing_ok=True)
+    con.execute(f"ATTACH '{path}' AS {name}")
+    for schema in sorted({t.split(".")[0] for t in tables}):
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.{schema}")
+    rows = 0
+    for table, source in sorted(tables.items()):
+        con.execute(f"CREATE TABLE {name}.{table} AS SELECT * FROM {source}")
+        rows += int(con.execute(f"SELECT count(*) FROM {name}.{table}").fetchall()[0][0])
+    con.execute(f"CREATE TABLE {name}.main.serving_info (as_of TIMESTAMP, snapshot_id BIGINT, tables VARCHAR[])")
+    con.execute(f"INSERT INTO {name}.main.serving_info VALUES (?, ?, ?)", [as_of, snapshot_id, sorted(tables)])
+    con.execute(f"CHECKPOINT {name}")
+    return rows
+
+
+def swap(settings: Settings, path: Path, name: str = NAME) -> None:
+    """Points `<name>.duckdb` at `path`, atomically."""
+    link = settings.serving / f"{name}.duckdb"
+    new = settings.serving / f".{name}.{os.getpid()}.link"
     new.unlink(missing_ok=True)
     new.symlink_to(path.name)
     new.replace(link)
@@ -92,10 +106,10 @@ def _same(path: Path, tables: list[str], as_of: datetime) -> bool:
     return bool(row) and row[0][0] == as_of and list(row[0][1]) == sorted(tables)
 
 
-def _drop_old(settings: Settings, keep: Path) -> None:
+def _drop_old(settings: Settings, keep: Path, name: str) -> None:
     """Removes all but the newest versions, and what a killed build left; open connections keep their file until they close."""
-    versions = sorted(settings.serving.glob(f"{NAME}-[0-9]*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
+    versions = sorted(settings.serving.glob(f"{name}-[0-9]*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
     for old in [p for p in versions if p != keep][KEPT_VERSIONS - 1 :]:
         old.unlink(missing_ok=True)
-    for half in settings.serving.glob(f".{NAME}-*"):
+    for half in settings.serving.glob(f".{name}-*"):
         half.unlink(missing_ok=True)

@@ -146,12 +146,14 @@ def _run(command: list[str], settings: Settings, say: Callable[[str], None] | No
     return log
 
 
-def served_tables(settings: Settings) -> list[str]:
-    """Models that go into the serving file: those whose meta says `serve: true`."""
-    nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"]
-    return sorted(f"{n['schema']}.{n['name']}" for n in nodes.values() if n["resource_type"] == "model" and n["config"].get("meta", {}).get("serve"))
+def served_tables(settings: Settings) -> dict[str, int | None]:
+    """Models that go into the serving file, those whose meta says `serve: true`; with how many last days of it SQL Lab gets, if not all."""
+    nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"].values()
+    metas = {f"{n['schema']}.{n['name']}": n["config"].get("meta", {}) for n in nodes if n["resource_type"] == "model"}
+    return {name: meta.get("sqllab_days") for name, meta in sorted(metas.items()) if meta.get("serve")}
 
 
 def serve_marts(settings: Settings, as_of: datetime) -> Served:
     """Publishes the serving file of the newest marts."""
-    return publish_serving(settings, served_tables(settings), as_of)
+    tables = served_tables(settings)
+    return publish_serving(settings, list(tables), as_of, {name: days for name, days in tables.items() if days is not None})

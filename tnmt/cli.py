@@ -342,17 +342,22 @@ def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Optio
     if source not in contracts_of(s):
         _fail(f"there is no source {source}; there are {', '.join(contracts_of(s))}", 2)
     with open_writer(s, f"retry {source}") as con:
-        count = requeue(con, source, delivery_id=delivery_id)
+        try:
+            count = requeue(con, source, delivery_id=delivery_id)
+        except LookupError as error:
+            _fail(str(error.args[0]), 2)
     print(f"{count} deliveries of {source} wait to be gated again; `tnmt run {source}` does it")
 
 
 @app.command()
 def maintain(keep_days: int = 30) -> None:
-    """Compact the lake, expire snapshots that nobody pinned, remove files that nothing refers to."""
+    """Erase raw bytes past their retention, compact the lake, expire snapshots that nobody pinned, remove files that nothing refers to."""
     from lake.maintenance import maintain as do
 
     done = do(settings(), now(), keep_days)
-    print(f"data files {done.files_before} -> {done.files_after}; {done.expired} snapshots expired, {done.pinned} pinned ones kept")
+    print(
+        f"data files {done.files_before} -> {done.files_after}; {done.expired} snapshots expired, {done.pinned} pinned ones kept; raw bytes of {done.erased} deliveries erased"
+    )
 
 
 @app.command()

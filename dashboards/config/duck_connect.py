@@ -1,7 +1,7 @@
 """How Superset opens DuckDB: one file, read-only, locked, with a time limit.
 
 Whatever address a database in Superset names, the connection goes to the serving file of this platform; that of SQL Lab
-to `serving-sqllab.duckdb` where the platform makes one, so that it can hold less. The real path is
+to `serving-sqllab.duckdb`, which holds less. The real path is
 taken anew for every connection, so that a serving file that was just put in place is read by the next query, and it is
 part of the cache key of every chart, so that the next query is not answered from the cache of the old one.
 """
@@ -55,8 +55,7 @@ def mutator(uri, params, username, security_manager, source):
     seconds = SQLLAB_SECONDS if in_lab else CHART_SECONDS
 
     def connect() -> TimedConnection:
-        file = SQLLAB if in_lab and SQLLAB.exists() else SERVING
-        return TimedConnection(duckdb.connect(os.path.realpath(file), read_only=True, config=SETTINGS), seconds)
+        return TimedConnection(duckdb.connect(os.path.realpath(SQLLAB if in_lab else SERVING), read_only=True, config=SETTINGS), seconds)
 
     params["creator"] = connect
     return uri, params

@@ -10,9 +10,8 @@ from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, register_sources, shared_folders, take_in
 from ingestion.load import Loaded, requeue
 from lake.lake import open_writer
-from lake.serving import publish_serving
 from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.marts import build, served_tables
+from orchestration.marts import build, serve_marts, served_tables
 from tnmt.settings import settings
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2021-01-01", timezone="Asia/Ho_Chi_Minh")
@@ -102,7 +101,7 @@ def _served_keys() -> list[dg.AssetKey]:
 def serving_file(platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
     """Builds the serving file of the newest marts and swaps it in."""
     s = platform.settings()
-    served = publish_serving(s, served_tables(s), platform.as_of())
+    served = serve_marts(s, platform.as_of())
     return dg.MaterializeResult(metadata={"file": served.path.name, "snapshot_id": served.snapshot_id, "tables": served.tables, "rows": served.rows})
 
 
@@ -127,5 +126,5 @@ def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Itera
         for contract in contracts.values():
             reports.append(take_in(con, s, contract, now=platform.arrival(), run_id=context.run_id[:12], shared=contract.folder in shared)[1])
     build(s, platform.as_of(), context.run_id[:12], platform.arrival())
-    publish_serving(s, served_tables(s), platform.as_of())
+    serve_marts(s, platform.as_of())
     yield dg.MaterializeResult(metadata={"requeued": waiting, **_metadata(reports)})

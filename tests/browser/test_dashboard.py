@@ -378,16 +378,21 @@ def test_hostile_chart_is_refused_with_a_reason(analyst: Api, expression: str) -
     assert answer.headers["Content-Type"].startswith("application/json")
 
 
-def test_sql_lab_reads_its_own_file_where_there_is_one(superset: Superset, analyst: Api) -> None:
+def test_sql_lab_reads_its_own_file(superset: Superset, analyst: Api) -> None:
     """What is not in the smaller file is out of reach of SQL Lab, and charts do not notice."""
-    small = superset.home / "serving/serving-sqllab.duckdb"
+    link, small = superset.home / "serving/serving-sqllab.duckdb", superset.home / "serving/small.duckdb"
     with duckdb.connect(str(small)) as con:
         con.execute("CREATE SCHEMA marts_core; CREATE TABLE marts_core.commune_map AS SELECT 'smaller' AS note")
+    made = link.readlink()
+    link.unlink()
+    link.symlink_to(small.name)
     try:
         assert analyst.sql("select * from marts_core.commune_map").json()["data"] == [{"note": "smaller"}]
         assert analyst.sql("select * from marts_environment.station_status").status_code != 200
         assert analyst.data(analyst.datasets()["station_status"], [], ["stations"], force=True).status_code == 200
     finally:
+        link.unlink()
+        link.symlink_to(made)
         small.unlink()
 
 

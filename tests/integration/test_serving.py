@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from datetime import datetime
+from datetime import date, datetime
 
 import duckdb
 
@@ -46,7 +46,20 @@ def test_swap_while_eight_threads_query(home) -> None:
         t.join()
     assert errors == []
     assert all(max(s) >= 4 for s in seen)
-    assert len(list(home.serving.glob("serving-*.duckdb"))) == 2
+    assert len(list(home.serving.glob("serving-[0-9]*.duckdb"))) == len(list(home.serving.glob("serving-sqllab-*.duckdb"))) == 2
+
+
+def test_sql_lab_gets_a_smaller_file(home) -> None:
+    with open_writer(home, "test") as con:
+        con.execute("CREATE TABLE lake.marts_core.hourly AS SELECT DATE '2026-01-01' + i::INTEGER AS day FROM range(100) AS t(i)")
+        con.execute("CREATE TABLE lake.marts_core.figure AS SELECT 1 AS n")
+    tables, as_of = ["marts_core.figure", "marts_core.hourly"], datetime(2026, 4, 10, 8)
+    publish_serving(home, tables, as_of, {"marts_core.hourly": 30})
+    for name, first, rows in (("serving", date(2026, 1, 1), 100), ("serving-sqllab", date(2026, 3, 12), 30)):
+        with duckdb.connect(str(current(home, name)), read_only=True) as con:
+            assert con.execute("SELECT min(day), count(*) FROM marts_core.hourly").fetchall() == [(first, rows)]
+            assert con.execute("SELECT as_of, tables FROM serving_info").fetchall() == [(as_of, tables)]
+            assert con.execute("SELECT n FROM marts_core.figure").fetchall() == [(1,)]
 
 
 def test_a_build_that_fails_leaves_the_old_file(home) -> None:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 import duckdb
 import pytest
 
+from ingestion.ingest import contracts_of, ingest
+from ingestion.load import requeue
 from lake.lake import latest_snapshot, open_reader, open_writer
-from lake.maintenance import maintain, pin
+from lake.maintenance import erase_raw, maintain, pin
 from sharing.extract import ExtractRefused, make_extract
+from simulator.sample import generate
+from simulator.size import Size
 from tests.conftest import AS_OF, Platform
+from tnmt.settings import Settings
 
 
 def test_package_holds_what_the_agreement_names_and_no_more(platform: Platform) -> None:
@@ -50,6 +55,34 @@ def test_agreements_that_are_refused(platform: Platform, change: str, word: str)
     with pytest.raises(ExtractRefused, match=word):
         make_extract(platform.settings, "bad", requested_by="", now=AS_OF, as_of=AS_OF)
     assert not (platform.settings.home / "extracts" / "bad").exists() or not list((platform.settings.home / "extracts" / "bad").iterdir())
+
+
+def test_raw_bytes_go_when_their_retention_has_passed(home: Settings) -> None:
+    """The ledger stays, what waits stays, and gating an erased delivery again says why it cannot."""
+    received = datetime(2026, 1, 10, 8)
+    generate(home.inbox, home.reference, 1, date(2026, 1, 10), Size("tiny", 1, 0, 0, 1, 0, 1, 60, 3, 10))
+    done = ingest(home, now=received, run_id="r1")
+    assert not done.errors, done.errors
+    kept = {c.source: c.retention.raw_days for c in contracts_of(home).values()}
+    with open_writer(home, "test") as con:
+        stored = dict(con.execute("SELECT source, any_value(stored) FROM lake.ops.landed GROUP BY source").fetchall())
+        owner, sha = con.execute("SELECT delivery_id, sha256 FROM lake.ops.landed WHERE source = 'land_owner'").fetchall()[0]
+        assert list(home.landing.glob(f"closed/*/{sha}/*"))
+        assert erase_raw(con, home, received + timedelta(days=kept["land_owner"])) == 0, "not before the last day has passed"
+        con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM lake.ops.landed WHERE source = 'land_certificate'")
+        after = received + timedelta(days=max(kept.values()) + 1)
+        count = erase_raw(con, home, after)
+        assert count == con.execute("SELECT count(*) FROM lake.ops.landed WHERE stored = 'erased'").fetchall()[0][0] > 100
+        now_stored = dict(con.execute("SELECT source, any_value(stored) FROM lake.ops.landed GROUP BY source").fetchall())
+        assert {s for s, how in now_stored.items() if how != "erased"} == {s for s, how in stored.items() if how == "in_place"} | {"land_certificate"}
+        assert con.execute("SELECT count(*) FROM lake.raw.file").fetchall() == [(0,)]
+        assert not list(home.landing.glob(f"closed/*/{sha}/*"))
+        waiting = con.execute("SELECT sha256 FROM lake.ops.landed WHERE source = 'land_certificate'").fetchall()[0][0]
+        assert list(home.landing.glob(f"**/{waiting}/*")), "the certificates wait to be gated: their bytes stay"
+        with pytest.raises(LookupError, match="erased when the retention"):
+            requeue(con, "land_owner", delivery_id=owner)
+        assert requeue(con, "station_txt", all_of_day=True) == 0
+        assert con.execute("SELECT count(*) FROM lake.clean.land_owner").fetchall()[0][0] > 0
 
 
 def test_maintenance_compacts_and_keeps_pinned_snapshots(home) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 import random
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -139,20 +138,9 @@ def read_seed(reference: Path, name: str) -> list[dict[str, str]]:
 
 
 def _places(old: list[dict[str, str]], new: list[dict[str, str]]) -> list[tuple[float, float]]:
-    """Longitude and latitude of each old commune.
-
-    The source of the points confuses communes whose names differ by their tones alone (Lộc Thạnh, Lộc Thành): of those that
-    share a point, all but the one it suits best take the point of the new commune that kept their code.
-    """
-    later = {r["unit_code"]: (float(r["lon"]), float(r["lat"])) for r in new}
-    places = {r["unit_code"]: (float(r["lon"]), float(r["lat"])) for r in old}
-    sharing: dict[tuple[float, float], list[str]] = {}
-    for code, place in places.items():
-        sharing.setdefault(place, []).append(code)
-    for place, codes in sharing.items():
-        owner = min(codes, key=lambda code: math.dist(place, later[code])) if len(codes) > 1 else codes[0]
-        places |= {code: later[code] for code in codes if code != owner}
-    return [places[r["unit_code"]] for r in old]
+    """Longitude and latitude of each old commune; where none is known, the point of the new commune that kept its code."""
+    later = {r["unit_code"]: r for r in new}
+    return [(float(r["lon"]), float(r["lat"])) for r in (r if r["lon"] else later[r["unit_code"]] for r in old)]
 
 
 def _communes(reference: Path) -> list[Commune]:

@@ -11,6 +11,15 @@
     cast({{ stamp }} - interval 1 microsecond as date)
 {%- endmacro %}
 
+{#- A number of minutes as people say it: "3 ngày 4 giờ", "5 giờ 20 phút", "12 phút". -#}
+{% macro duration_vi(minutes) -%}
+    case
+        when {{ minutes }} >= 2880 then ({{ minutes }} // 1440) || ' ngày' || coalesce(' ' || nullif({{ minutes }} % 1440 // 60, 0) || ' giờ', '')
+        when {{ minutes }} >= 60 then ({{ minutes }} // 60) || ' giờ' || coalesce(' ' || nullif({{ minutes }} % 60, 0) || ' phút', '')
+        else {{ minutes }} || ' phút'
+    end
+{%- endmacro %}
+
 {#- Vietnamese name of a matrix. -#}
 {% macro matrix_vi(matrix) -%}
     case {{ matrix }}

@@ -4,7 +4,10 @@ select
     parcel.old_commune_code,
     commune.old_commune_name,
     coalesce(land_use.land_use_code, parcel.land_use_code) as land_use_code,
-    coalesce(land_use.land_use_name_vi, 'Mã không có trong danh mục') as land_use_name_vi,
+    coalesce(
+        land_use.land_use_name_vi,
+        case when parcel.land_use_code is null then 'Thiếu mã loại đất' else 'Mã không có trong danh mục' end
+    ) as land_use_name_vi,
     coalesce(land_use.land_use_group_vi, 'Chưa xác định nhóm') as land_use_group_vi,
     count(*) as parcels,
     cast(sum(parcel.area_m2) as decimal(38, 1)) as area_m2,

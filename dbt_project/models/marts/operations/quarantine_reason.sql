@@ -1,6 +1,12 @@
 with quarantined as (
     select source, day, unnest(reasons) as reason
     from {{ source('quarantine', 'row') }}
+),
+
+-- a column as its sender knows it
+label as (
+    select source, column_name, coalesce(headers[1], column_name) as header
+    from {{ source('ops', 'source_column') }}
 )
 
 select
@@ -11,8 +17,8 @@ select
     coalesce(
         reason.reason_vi,
         case
-            when suffix(quarantined.reason, '_unreadable')
-                then 'Không đọc được cột ' || replace(quarantined.reason, '_unreadable', '')
+            when suffix(quarantined.reason, '_unreadable') then 'Không đọc được cột «' || label.header || '»'
+            when suffix(quarantined.reason, '_missing') then 'Thiếu giá trị ở cột «' || label.header || '»'
         end,
         quarantined.reason
     ) as reason_vi,
@@ -20,4 +26,8 @@ select
 from quarantined
 left join {{ source('ops', 'source') }} as source on quarantined.source = source.source
 left join {{ ref('quarantine_reason_code') }} as reason on quarantined.reason = reason.reason
+left join label
+    on
+        quarantined.source = label.source
+        and quarantined.reason in (label.column_name || '_unreadable', label.column_name || '_missing')
 group by all

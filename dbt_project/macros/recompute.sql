@@ -28,8 +28,8 @@
     {{ return({'all': everything, 'open_from': row[0], 'first_day': none if everything else row[1]}) }}
 {% endmacro %}
 
-{#- SQL condition: the (station, day) in these columns is recomputed. -#}
-{% macro is_recomputed(station_id, day, window) -%}
+{#- SQL condition: the (station, day) in these columns is recomputed. A rule that looks back over midnight names how many `days_after` a change it still sees. -#}
+{% macro is_recomputed(station_id, day, window, days_after=0) -%}
     {%- if window.all -%}
         true
     {%- else -%}
@@ -37,8 +37,11 @@
         and (
             {{ day }} >= date '{{ window.open_from }}'
             or ({{ station_id }}, {{ day }}) in (
-                select affected.unit, affected.day
+                select affected.unit, affected.day{{ " + later.days" if days_after }}
                 from {{ source('ops', 'affected') }} as affected
+                {%- if days_after %}
+                cross join (select cast(unnest(range({{ days_after + 1 }})) as integer) as days) as later
+                {%- endif %}
                 where
                     affected.target = 'reading'
                     and affected.seq > {{ var('affected_from') }}
@@ -49,9 +52,9 @@
 {%- endmacro %}
 
 {#- Pre-hook: takes out what the model is about to insert again, in the same transaction; rows that vanished at the source go too. -#}
-{% macro delete_recomputed() -%}
+{% macro delete_recomputed(days_after=0) -%}
     {%- if execute and is_incremental() -%}
-        delete from {{ this }} where {{ is_recomputed('station_id', 'day', recompute_window()) }}
+        delete from {{ this }} where {{ is_recomputed('station_id', 'day', recompute_window(), days_after) }}
     {%- endif -%}
 {%- endmacro %}
 

@@ -35,6 +35,7 @@ CLEAN = {t["name"]: {c["name"]: c["data_type"] for c in t["columns"]} for t in S
 AS_OF = "2026-03-12 10:00:00"
 LATER = "2026-03-13 09:00:00"
 A, B, C, D, E, F = "BP_AAAA_NUOTHA", "BP_BBBB_KHIKXQ", "BP_CCCC_KHIONG", "BP_DDDD_NUOTHA", "BP_EEEE_NUOTHA", "BP_FFFF_NUOMAT"
+G = "BP_GGGG_KHIKXQ"
 
 
 def stamps(first: str, last: str, minutes: int) -> list[datetime]:
@@ -79,6 +80,11 @@ def readings() -> list[dict[str, Any]]:
     rows += [reading(B, "NO2", at, "20") for at in stamps("2026-03-10 01:00", "2026-03-10 02:00", 60)]
     rows += [reading(B, "PM2.5", "2026-03-12 08:00:00", "35")]
     rows += [reading(E, "pH", "2026-03-12 10:00:00", None, "02"), reading(F, "pH", "2026-03-12 10:00:00", "7.3", "01")]
+    # G: three days of air, hour by hour
+    for k, at in enumerate(stamps("2026-03-10 01:00", "2026-03-12 10:00", 60)):
+        rows += [
+            reading(G, p, at, str(base + k * step % 37)) for p, base, step in (("PM2.5", 20, 7), ("PM10", 45, 11), ("O3", 60, 13), ("CO", 900, 5))
+        ]
     # after the moment of the first build: not yet seen by it
     rows += [reading(E, "pH", "2026-03-12 11:00:00", "7.5")]
     return rows
@@ -86,7 +92,7 @@ def readings() -> list[dict[str, Any]]:
 
 def stations() -> list[dict[str, Any]]:
     common = {"in_use_from": date(2026, 3, 10), "lon": 106.9, "lat": 11.5, "kq": Decimal("0.9"), "kf": Decimal("1.1")}
-    matrix = {A: "wastewater", B: "ambient_air", C: "emission", D: "wastewater", E: "wastewater", F: "surface_water"}
+    matrix = {A: "wastewater", B: "ambient_air", C: "emission", D: "wastewater", E: "wastewater", F: "surface_water", G: "ambient_air"}
     rows = [
         {
             "station_id": s,
@@ -114,6 +120,7 @@ def channels() -> list[dict[str, Any]]:
         row(A, "pH", 5, "2026-03-11 10:30:00"),
         row(A, "COD", 60, "2026-03-10 00:00:00"),
         row(B, "PM2.5", 60, "2026-03-10 00:00:00"),
+        *(row(G, p, 60, "2026-03-10 00:00:00") for p in ("PM2.5", "PM10", "O3", "CO")),
         row(C, "SO2", 5, "2026-03-12 00:00:00"),
         row(D, "pH", 60, "2026-03-01 00:00:00"),
         row(E, "pH", 60, "2026-03-12 00:00:00"),
@@ -345,12 +352,13 @@ def test_station_status_now(lake: Lake) -> None:
         (C, "offline", "Mất kết nối", None, 1, 0),
         (E, "error", "Lỗi thiết bị", 0, 1, 1),
         (F, "calibrating", "Đang hiệu chuẩn", 0, 1, 1),
+        (G, "online", "Đang truyền", 0, 4, 4),
     ]
 
 
 def test_commune_map_joins_old_communes_and_lies_where_it_should(lake: Lake) -> None:
     rows = lake.rows("SELECT commune_code, part, ring_json, parcels, stations, is_illustrative FROM lake.marts_core.commune_map ORDER BY 1, 2")
-    assert [(r[0], r[1], r[3], r[4], r[5]) for r in rows] == [("25195", 1, 4, 6, True), (rows[1][0], 1, 0, 0, False)]
+    assert [(r[0], r[1], r[3], r[4], r[5]) for r in rows] == [("25195", 1, 4, 7, True), (rows[1][0], 1, 0, 0, False)]
     ring = json.loads(rows[0][2])
     assert ring[0] == ring[-1] and len(ring) <= 8
     assert [106.8905, 11.5349] in ring  # DOMAIN: 569668.25, 1275697.70 in EPSG:9212
@@ -422,12 +430,19 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
             f"UPDATE lake.clean.reading SET value_valid = 9.99 WHERE station_id = '{A}' AND parameter = 'pH' AND measured_at = '2026-03-10 02:00'"
         )
         con.execute(f"DELETE FROM lake.clean.reading WHERE station_id = '{B}' AND parameter = 'NO2'")
+        # an evening that NowCast and the eight hours of ozone look back at in the next morning
+        con.execute(
+            f"UPDATE lake.clean.reading SET value_valid = 310 WHERE station_id = '{G}' AND measured_at BETWEEN '2026-03-10 20:00' AND '2026-03-10 23:00'"
+        )
         con.execute(
             f"INSERT INTO lake.ops.affected VALUES (7, 'station_txt', 'reading', '{A}', DATE '2026-03-10'), "
-            f"(8, 'station_txt', 'reading', '{B}', DATE '2026-03-10'), (9, 'station_txt', 'reading', '{A}', DATE '2026-03-11')"
+            f"(8, 'station_txt', 'reading', '{B}', DATE '2026-03-10'), (9, 'station_txt', 'reading', '{A}', DATE '2026-03-11'), "
+            f"(8, 'station_txt', 'reading', '{G}', DATE '2026-03-10')"
         )
-    models = ["run", "--select", "reading_hourly", "reading_daily"]
-    tables = ("reading_hourly", "reading_daily")
+    tables = ("reading_hourly", "reading_daily", "aqi_hourly", "aqi_daily")
+    models = ["run", "--select", *tables]
+    morning = f"SELECT aqi FROM lake.marts_environment.aqi_hourly WHERE station_id = '{G}' AND hour_end = '2026-03-11 02:00'"
+    calm = lake.rows(morning)
     newest = "SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"
     before = lake.rows(newest)[0][0]
     lake.dbt(*models, as_of=LATER, affected=(6, 8))
@@ -436,13 +451,14 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
         f"SELECT DISTINCT station_id, day FROM ducklake_table_insertions("
         f"'lake', 'marts_environment', 'reading_daily', {before + 1}, {lake.rows(newest)[0][0]})"
     )
+    assert lake.rows(morning) > calm
     lake.dbt(*models, as_of=LATER)
     for table in tables:
         full = lake.rows(f"SELECT * FROM lake.marts_environment.{table} ORDER BY ALL")
         # repr of a float is exact, and tells -0.0 from 0.0
         assert [repr(r) for r in incremental[table]] == [repr(r) for r in full]
     # computed were the days that changed and those since the last build, not A's 11th (its change is past affected_to)
-    assert sorted(r for r in written if r[1] < date(2026, 3, 12)) == [(A, date(2026, 3, 10)), (B, date(2026, 3, 10))]
+    assert sorted(r for r in written if r[1] < date(2026, 3, 12)) == [(A, date(2026, 3, 10)), (B, date(2026, 3, 10)), (G, date(2026, 3, 10))]
     assert day(lake, A, "COD", "2026-03-10", "received, is_complete") == (24, True)
     assert not lake.rows("SELECT 1 FROM lake.marts_environment.reading_daily WHERE parameter = 'NO2'")
     assert day(lake, C, "SO2", "2026-03-12", "expected, received") == (288, 0)

@@ -1,0 +1,147 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    pre_hook="{{ delete_recomputed(1) }}",
+) }}
+{%- set window = recompute_window() %}
+
+with hour as (
+    -- an hour counts when it is over and enough of it is valid
+    select
+        station_id,
+        parameter,
+        day,
+        hour_end,
+        case when coverage_share >= {{ var('completeness_share') }} then round(greatest(mean_valid, 0), 6) end as mean_valid
+    from {{ ref('reading_hourly') }}
+    where
+        parameter in ({{ aqi_parameter_list() }})
+        and {{ is_ambient_air('station_id') }}
+        and hour_end <= {{ as_of() }}
+        and hour_end > timestamp '{{ window.first_day or '0001-01-02' }} 00:00:00' - interval 12 hour
+),
+
+particle_hour as (
+    -- every hour stands here, also those that nothing was due in: c2 is the hour before, not the row before
+    select station_id, parameter, unnest(generate_series(min(hour_end), max(hour_end), interval 1 hour)) as hour_end
+    from hour
+    where parameter in ('PM2.5', 'PM10')
+    group by station_id, parameter
+),
+
+-- c1 is the hour itself, c12 the one eleven hours before
+twelve as (
+    select
+        particle_hour.station_id,
+        particle_hour.parameter,
+        particle_hour.hour_end,
+        list(hour.mean_valid) over (
+            partition by particle_hour.station_id, particle_hour.parameter
+            order by particle_hour.hour_end desc
+            rows between current row and 11 following
+        ) as c
+    from particle_hour
+    left join hour
+        on
+            particle_hour.station_id = hour.station_id
+            and particle_hour.parameter = hour.parameter
+            and particle_hour.hour_end = hour.hour_end
+),
+
+weighted as (
+    -- w* = least / greatest of the twelve; never below one half
+    select *, greatest(0.5, coalesce(list_min(c) / nullif(list_max(c), 0), 1)) as w
+    from twelve
+    where list_count(c[1:3]) >= 2
+),
+
+nowcast as (
+    select
+        station_id,
+        parameter,
+        hour_end,
+        list_count(c) as hours,
+        round(
+            list_sum(list_transform(range(1, len(c) + 1), lambda i: c[i] * power(w, i - 1)))
+            / list_sum(list_transform(range(1, len(c) + 1), lambda i: case when c[i] is not null then power(w, i - 1) end))
+            -- with w = 1/2 the decree sums c_i / 2^i without dividing; the weights of twelve hours make 1 - 2^-12
+            * case when w > 0.5 then 1 else 1 - power(0.5, 12) end,
+            6
+        ) as concentration
+    from weighted
+),
+
+concentration as (
+    select station_id, hour_end, parameter, '1h' as averaging, mean_valid as concentration, null as hours
+    from hour
+    where parameter not in ('PM2.5', 'PM10')
+    union all
+    select station_id, hour_end, parameter, 'nowcast|24h' as averaging, concentration, hours
+    from nowcast
+),
+
+indexed as (
+    select
+        concentration.*,
+        {{ aqi_index('concentration.concentration') }} as sub_index
+    from concentration
+    inner join {{ aqi_segment() }} as segment
+        on
+            concentration.parameter = segment.parameter
+            and concentration.averaging = segment.averaging
+            and {{ in_aqi_segment('concentration.concentration') }}
+),
+
+station_hour as (
+    select
+        station_id,
+        hour_end,
+        {{ aqi_pivot('sub_index', 'aqi') }},
+        max(concentration) filter (parameter = 'PM2.5') as nowcast_pm2_5,
+        max(concentration) filter (parameter = 'PM10') as nowcast_pm10,
+        max(hours) filter (parameter = 'PM2.5') as nowcast_hours_pm2_5,
+        max(hours) filter (parameter = 'PM10') as nowcast_hours_pm10,
+        count(*) as parameters
+    from indexed
+    group by station_id, hour_end
+),
+
+judged as (
+    select
+        due.*,
+        station_hour.* exclude (station_id, hour_end),
+        {{ aqi_of_all() }} as aqi
+    from (select distinct station_id, day, hour_end from hour) as due
+    left join station_hour using (station_id, hour_end)
+    where {{ is_recomputed('station_id', 'day', window, 1) }}
+)
+
+select
+    judged.station_id,
+    station.station_name,
+    station.commune_code,
+    station.commune_name,
+    judged.day,
+    judged.hour_end,
+    judged.aqi,
+    {{ aqi_responsible() }} as responsible_parameter,
+    band.level_vi,
+    band.hex as colour,
+    band.health_effect_vi_short as advice_vi,
+    judged.aqi_pm2_5,
+    judged.aqi_pm10,
+    judged.aqi_o3,
+    judged.aqi_no2,
+    judged.aqi_so2,
+    judged.aqi_co,
+    judged.nowcast_pm2_5,
+    judged.nowcast_pm10,
+    cast(judged.nowcast_hours_pm2_5 as integer) as nowcast_hours_pm2_5,
+    cast(judged.nowcast_hours_pm10 as integer) as nowcast_hours_pm10,
+    cast(coalesce(judged.parameters, 0) as integer) as parameters,
+    case when judged.aqi is null then 'Thiếu PM2.5 và PM10: không đủ 2 trong 3 giờ gần nhất' end as reason_vi
+from judged
+left join {{ ref('dim_station') }} as station on judged.station_id = station.station_id
+left join {{ ref('vn_aqi_band') }} as band on judged.aqi between band.aqi_min and band.aqi_max
+order by judged.day, judged.station_id, judged.hour_end

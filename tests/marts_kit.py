@@ -1,0 +1,76 @@
+"""A mart's SQL on hand-made rows: compiled by dbt, run on an in-memory database that holds nothing but its inputs."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dbt.cli.main import dbtRunner
+
+from lake.lake import create
+from tnmt.settings import ROOT, Settings
+
+PROJECT = ROOT / "dbt_project"
+SEEDS = PROJECT / "seeds/reference"
+
+
+def compiled(home: Path, models: Iterable[str], as_of: str) -> dict[str, str]:
+    """The SQL of a full build of each model, as dbt would run it. `home` is an empty folder."""
+    settings = Settings(home=home)
+    create(settings)
+    before = dict(os.environ)
+    os.environ.update(
+        TNMT_LAKE_ATTACH=settings.attach,
+        TNMT_LAKE_DATA=settings.data_path,
+        TNMT_DUCKDB_EXTENSIONS=str(settings.extensions),
+        DBT_SEND_ANONYMOUS_USAGE_STATS="false",
+    )
+    try:
+        done = dbtRunner().invoke(
+            [
+                "compile",
+                "--select",
+                *models,
+                "--vars",
+                f'{{as_of: "{as_of}"}}',
+                "--quiet",
+                "--project-dir",
+                str(PROJECT),
+                "--profiles-dir",
+                str(PROJECT),
+                "--target-path",
+                str(home / "target"),
+                "--log-path",
+                str(home / "logs"),
+            ]
+        )
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    assert done.success, done.exception
+    return {r.node.name: r.node.compiled_code for r in done.result.results}  # type: ignore[union-attr]  # compile returns results
+
+
+def database(tables: Mapping[str, tuple[str, list[tuple[Any, ...]]]], seeds: Iterable[str] = ()) -> duckdb.DuckDBPyConnection:
+    """An in-memory `lake` with the tables {schema.name: (columns as SQL, rows)} and seeds as their CSV files have them."""
+    con = duckdb.connect(config={"threads": 2})
+    con.execute("ATTACH ':memory:' AS lake")
+    for name in [*tables, *(f"reference.{s}" for s in seeds)]:
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{name.split('.')[0]}")
+    for name, (columns, rows) in tables.items():
+        con.execute(f"CREATE TABLE lake.{name} ({columns})")
+        if rows:
+            con.executemany(f"INSERT INTO lake.{name} VALUES ({', '.join('?' * len(rows[0]))})", rows)
+    for seed in seeds:
+        con.execute(f"CREATE TABLE lake.reference.{seed} AS SELECT * FROM read_csv('{SEEDS / seed}.csv', header = true, nullstr = '')")
+    return con
+
+
+def seed_rows(name: str) -> list[dict[str, str]]:
+    """A seed as Python reads it."""
+    with (SEEDS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

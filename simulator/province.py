@@ -215,7 +215,7 @@ def build(reference: Path, seed: int, size: Size) -> Province:
             standard, class_ = {
                 "wastewater": ("QCVN 40:2011/BTNMT", rng.choice("AB")),
                 "emission": ("QCVN 19:2009/BTNMT", "B"),
-                "surface_water": ("QCVN 08-MT:2015/BTNMT", "B1"),
+                "surface_water": ("QCVN 08:2023/BTNMT", "B"),
                 "ambient_air": ("QCVN 05:2023/BTNMT", None),
             }[matrix]
             label = (

@@ -51,6 +51,33 @@
     {%- endif -%}
 {%- endmacro %}
 
+{#- SQL condition: the day is recomputed for every station, since what one station sent changes how the silence of others is explained. -#}
+{% macro is_recomputed_day(day, window) -%}
+    {%- if window.all -%}
+        true
+    {%- else -%}
+        {{ day }} >= date '{{ window.first_day }}'
+        and (
+            {{ day }} >= date '{{ window.open_from }}'
+            or {{ day }} in (
+                select affected.day
+                from {{ source('ops', 'affected') }} as affected
+                where
+                    affected.target = 'reading'
+                    and affected.seq > {{ var('affected_from') }}
+                    and affected.seq <= {{ var('affected_to') }}
+            )
+        )
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Pre-hook: the same for days. -#}
+{% macro delete_recomputed_days() -%}
+    {%- if execute and is_incremental() -%}
+        delete from {{ this }} where {{ is_recomputed_day('day', recompute_window()) }}
+    {%- endif -%}
+{%- endmacro %}
+
 {#- Pre-hook: takes out what the model is about to insert again, in the same transaction; rows that vanished at the source go too. -#}
 {% macro delete_recomputed(days_after=0) -%}
     {%- if execute and is_incremental() -%}

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.marts_kit import compiled, database, seed_rows
+from tnmt.settings import ROOT
 
 START = datetime(2024, 2, 28)  # the day after tomorrow is 29 February
 AS_OF = datetime(2024, 3, 3, 0, 30)
@@ -249,3 +250,18 @@ def test_days_as_the_decree_in_fractions(
     series = {p: {h: v for h, v in values.items() if h not in gaps} for p, values in series.items()}
     means = {(p, d): v for (p, d), v in means.items() if any(_day(h) == d for h in series[p])}
     assert_same(run(con, sql["aqi_daily"], series, means), daily(series, means), "day")
+
+
+def test_the_page_shows_the_seeds() -> None:
+    """docs/indices/vn_aqi.md has every breakpoint and band as the seeds have them."""
+    page = (ROOT / "docs/indices/vn_aqi.md").read_text(encoding="utf-8")
+    steps: dict[tuple[str, str], list[str]] = {}
+    for row in sorted(seed_rows("vn_aqi_breakpoint"), key=lambda r: int(r["step"])):
+        steps.setdefault((row["parameter"], row["averaging"]), []).append(row["breakpoint"] or "–")
+    for (parameter, averaging), values in steps.items():
+        assert f"| {parameter} | {averaging.replace('|', ', ')} | µg/m3 | {' | '.join(values)} |" in page
+    for band in seed_rows("vn_aqi_band"):
+        assert (
+            f"| {band['aqi_min']}–{band['aqi_max']} | {band['level_vi']} | {band['colour_vi']} `{band['hex']}` | {band['health_effect_vi_short']} |"
+            in page
+        )

@@ -439,8 +439,17 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
             f"(8, 'station_txt', 'reading', '{B}', DATE '2026-03-10'), (9, 'station_txt', 'reading', '{A}', DATE '2026-03-11'), "
             f"(8, 'station_txt', 'reading', '{G}', DATE '2026-03-10')"
         )
-    tables = ("reading_hourly", "reading_daily", "aqi_hourly", "aqi_daily")
-    models = ["run", "--select", *tables]
+    tables = (
+        "reading_hourly",
+        "reading_daily",
+        "aqi_hourly",
+        "aqi_daily",
+        "compliance_daily",
+        "exceedance_episode",
+        "availability_daily",
+        "interruption",
+    )
+    models = ["run", "--select", "int_station_silence", *tables]
     morning = f"SELECT aqi FROM lake.marts_environment.aqi_hourly WHERE station_id = '{G}' AND hour_end = '2026-03-11 02:00'"
     calm = lake.rows(morning)
     newest = "SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"

@@ -15,6 +15,12 @@ with limit_row as (
             else qcvn.parameter
         end as parameter,
         qcvn.statistic,
+        -- the mean that the limit is compared with; a maximum of an effluent, emission or water standard is one of the day (seed 000 V.2.3)
+        case
+            when qcvn.statistic in ('1h', '8h', 'year') then qcvn.statistic
+            when qcvn.statistic in ('24h', 'max', 'class limit', 'Cmax basis C') or qcvn.statistic like 'C basis%' then '24h'
+            -- QCVN 19:2024 limits a kind of plant, which no register names yet
+        end as compared_mean,
         replace(qcvn.unit, 'Pt/Co', 'Pt-Co') as unit,
         qcvn.limit_min,
         qcvn.limit_max,

@@ -26,30 +26,48 @@ due_day as (
     ) as due_span
 ),
 
--- slots of the cadence lie on the day's grid; one is due where its end is in (due_from, due_to]
+-- slots of a cadence lie on the day's grid; those of an hour are the bits of its minutes, the lowest for the first
+minute_of_day as (
+    select minute, (minute - 1) // 60 + 1 as hour
+    from (select unnest(range(1, 1441)) as minute) as numbered
+),
+
+cadence_hour as (
+    select cadence.cadence_minutes, minute_of_day.hour, bit_or(cast(1 as bigint) << (minute_of_day.minute - 1) % 60) as slots
+    from (select distinct due.cadence_minutes from due) as cadence
+    inner join minute_of_day on minute_of_day.minute % cadence.cadence_minutes = 0
+    group by cadence.cadence_minutes, minute_of_day.hour
+),
+
+-- a slot is due where its end is in (due_from, due_to]
 due_hour as (
-    select station_id, parameter, day, hour, sum(to_minute // cadence_minutes - from_minute // cadence_minutes) as expected
+    select
+        station_id,
+        parameter,
+        day,
+        hour,
+        bit_or(slots & ((cast(1 as bigint) << to_minute) - (cast(1 as bigint) << from_minute))) as expected_slots
     from (
         select
             due_day.station_id,
             due_day.parameter,
             due_day.day,
-            due_day.cadence_minutes,
-            clock.hour,
-            greatest((clock.hour - 1) * 60, date_diff('minute', due_day.day, due_day.due_from)) as from_minute,
-            least(clock.hour * 60, date_diff('minute', due_day.day, due_day.due_to)) as to_minute
+            cadence_hour.hour,
+            cadence_hour.slots,
+            greatest(0, date_diff('minute', due_day.day, due_day.due_from) - (cadence_hour.hour - 1) * 60) as from_minute,
+            least(60, date_diff('minute', due_day.day, due_day.due_to) - (cadence_hour.hour - 1) * 60) as to_minute
         from due_day
-        cross join (select unnest(range(1, 25)) as hour) as clock
+        inner join cadence_hour on due_day.cadence_minutes = cadence_hour.cadence_minutes
         where {{ is_recomputed('due_day.station_id', 'due_day.day', window) }}
     ) as span
     where to_minute > from_minute
     group by station_id, parameter, day, hour
-    having expected > 0
+    having expected_slots > 0
 ),
 
 reading as (
     select
-        reading.station_id, reading.parameter, reading.measured_at, reading._received_at, reading.value_reported, reading.value_valid,
+        reading.station_id, reading.parameter, reading.measured_at, reading._received_at, reading.value_reported, reading.value_valid, reading.reason,
         {{ environment_day('reading.measured_at') }} as day,
         due.cadence_minutes, due.due_to
     from {{ ref('stg_reading') }} as reading
@@ -82,7 +100,7 @@ placed as (
         -- the slot as one bit of its hour, where it was due: a slot counts once, even if a wrong clock filled it twice
         case
             when slot_minute <= due_minutes and slot_minute <= 1440
-                then cast(1 as ubigint) << ((slot_minute - 1) % 60)
+                then cast(1 as bigint) << ((slot_minute - 1) % 60)
         end as slot_bit
     from slot
 ),
@@ -93,8 +111,11 @@ received_hour as (
         parameter,
         day,
         hour,
-        bit_count(coalesce(bit_or(slot_bit), 0)) as received,
-        bit_count(coalesce(bit_or(slot_bit) filter (value_valid is not null), 0)) as valid,
+        coalesce(bit_or(slot_bit), 0) as received_slots,
+        coalesce(bit_or(slot_bit) filter (value_valid is not null), 0) as valid_slots,
+        coalesce(bit_or(slot_bit) filter (reason = 'status_calibrating'), 0) as calibrating_slots,
+        coalesce(bit_or(slot_bit) filter (reason = 'status_device_error'), 0) as error_slots,
+        coalesce(bit_or(slot_bit) filter (reason = 'out_of_range'), 0) as out_of_range_slots,
         count(*) as rows_read,
         cast(sum(value_reported) as double) / count(value_reported) as mean_reported,
         sum(value_valid) as sum_valid,
@@ -105,6 +126,41 @@ received_hour as (
         max(_received_at) as last_received_at
     from placed
     group by all
+),
+
+-- a slot that was received and not valid has one cause: the first that holds of calibration, device, range
+due_or_received as (
+    select
+        station_id,
+        parameter,
+        day,
+        hour,
+        due_hour.expected_slots,
+        received_hour.received_slots,
+        received_hour.valid_slots,
+        received_hour.calibrating_slots,
+        received_hour.error_slots,
+        received_hour.out_of_range_slots,
+        received_hour.rows_read,
+        received_hour.mean_reported,
+        received_hour.sum_valid,
+        received_hour.count_valid,
+        received_hour.min_valid,
+        received_hour.max_valid,
+        received_hour.last_measured_at,
+        received_hour.last_received_at
+    from due_hour
+    full join received_hour using (station_id, parameter, day, hour)
+),
+
+slot_hour as (
+    select
+        *,
+        coalesce(bit_count(expected_slots), 0) as expected,
+        coalesce(bit_count(received_slots), 0) as received,
+        coalesce(bit_count(valid_slots), 0) as valid,
+        coalesce(received_slots & ~valid_slots, 0) as invalid_slots
+    from due_or_received
 )
 
 select
@@ -112,19 +168,27 @@ select
     parameter,
     day,
     day + hour * interval 1 hour as hour_end,
-    cast(coalesce(due_hour.expected, 0) as integer) as expected,
-    cast(coalesce(received_hour.received, 0) as integer) as received,
-    cast(coalesce(received_hour.valid, 0) as integer) as valid,
-    cast(coalesce(received_hour.rows_read - received_hour.received, 0) as integer) as unexpected,
-    received_hour.mean_reported,
-    cast(received_hour.sum_valid as double) / received_hour.count_valid as mean_valid,
-    received_hour.min_valid,
-    received_hour.max_valid,
-    cast(received_hour.sum_valid as decimal(38, 6)) as sum_valid,
-    cast(coalesce(received_hour.count_valid, 0) as integer) as count_valid,
-    cast(coalesce(received_hour.valid, 0) as double) / due_hour.expected as coverage_share,
-    received_hour.last_measured_at,
-    received_hour.last_received_at
-from due_hour
-full join received_hour using (station_id, parameter, day, hour)
+    cast(expected as integer) as expected,
+    cast(received as integer) as received,
+    cast(valid as integer) as valid,
+    cast(coalesce(bit_count(invalid_slots & calibrating_slots), 0) as integer) as invalid_calibrating,
+    cast(coalesce(bit_count(invalid_slots & error_slots & ~calibrating_slots), 0) as integer) as invalid_device_error,
+    cast(coalesce(bit_count(invalid_slots & out_of_range_slots & ~calibrating_slots & ~error_slots), 0) as integer) as invalid_out_of_range,
+    cast(
+        coalesce(bit_count(invalid_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots), 0) as integer
+    ) as invalid_unreadable,
+    cast(coalesce(rows_read - received, 0) as integer) as unexpected,
+    mean_reported,
+    cast(sum_valid as double) / count_valid as mean_valid,
+    min_valid,
+    max_valid,
+    cast(sum_valid as decimal(38, 6)) as sum_valid,
+    cast(coalesce(count_valid, 0) as integer) as count_valid,
+    cast(valid as double) / nullif(expected, 0) as coverage_share,
+    last_measured_at,
+    last_received_at,
+    coalesce(expected_slots, 0) as expected_slots,
+    coalesce(received_slots, 0) as received_slots,
+    coalesce(calibrating_slots, 0) as calibrating_slots
+from slot_hour
 order by day, station_id, parameter, hour

@@ -1,0 +1,74 @@
+-- slots of an hour as bits (see reading_hourly): what a station owed and sent, and what explains its silence
+with station_hour as (
+    select
+        hour.day,
+        hour.hour_end,
+        hour.station_id,
+        station.facility_id,
+        bit_or(hour.expected_slots) as expected_slots,
+        bit_or(hour.received_slots) as received_slots,
+        bit_or(hour.calibrating_slots) as calibrating_slots
+    from {{ ref('reading_hourly') }} as hour
+    inner join {{ ref('dim_station') }} as station on hour.station_id = station.station_id
+    group by hour.day, hour.hour_end, hour.station_id, station.facility_id
+),
+
+facility_hour as (
+    select day, hour_end, facility_id, bit_or(received_slots) as received_slots
+    from station_hour
+    where facility_id is not null and expected_slots > 0
+    group by day, hour_end, facility_id
+    having count(*) > 1
+),
+
+province_hour as (
+    select day, hour_end, bit_or(received_slots) as received_slots
+    from station_hour
+    where expected_slots > 0
+    group by day, hour_end
+    having count(*) >= {{ var('receiver_least_stations') }}
+),
+
+ago as (
+    select unnest(range(5)) as minutes
+),
+
+-- a file with rows in quarantine stands for the slots that end in the five minutes before the time in its name
+rejected_slot as (
+    select distinct
+        station.station_id,
+        time_bucket(interval 1 minute, delivery.as_of + interval 59 second) - ago.minutes * interval 1 minute as slot_end
+    from {{ source('quarantine', 'row') }} as rejected
+    inner join {{ source('ops', 'delivery') }} as delivery on rejected.delivery_id = delivery.delivery_id
+    inner join {{ ref('dim_station') }} as station on contains(delivery.name, station.station_id)
+    cross join ago
+    where rejected.target = 'reading'
+),
+
+rejected_hour as (
+    select
+        station_id,
+        {{ environment_day('slot_end') }} as day,
+        date_trunc('hour', slot_end - interval 1 minute) + interval 1 hour as hour_end,
+        bit_or(cast(1 as bigint) << cast(extract('minute' from slot_end - interval 1 minute) as integer)) as rejected_slots
+    from rejected_slot
+    group by all
+)
+
+select
+    station_hour.*,
+    coalesce(station_hour.expected_slots & ~province_hour.received_slots, 0) as receiver_slots,
+    coalesce(rejected_hour.rejected_slots, 0) as rejected_slots,
+    coalesce(station_hour.expected_slots & ~facility_hour.received_slots, 0) as facility_slots
+from station_hour
+left join province_hour on station_hour.day = province_hour.day and station_hour.hour_end = province_hour.hour_end
+left join facility_hour
+    on
+        station_hour.day = facility_hour.day
+        and station_hour.hour_end = facility_hour.hour_end
+        and station_hour.facility_id = facility_hour.facility_id
+left join rejected_hour
+    on
+        station_hour.day = rejected_hour.day
+        and station_hour.hour_end = rejected_hour.hour_end
+        and station_hour.station_id = rejected_hour.station_id

@@ -1,0 +1,176 @@
+"""Why values are missing: every slot of a small province explained one by one in plain Python, against the marts' bits."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.marts_kit import compiled, database
+
+DAY = datetime(2024, 2, 29)
+AS_OF = DAY + timedelta(hours=3, minutes=2)
+MODELS = ["reading_hourly", "int_station_hour", "availability_daily", "int_station_silence", "interruption"]
+# two stations of one facility, and two alone; X also has a channel of one value an hour
+CADENCE = {("X", "pH"): 5, ("X", "COD"): 5, ("X", "Flow"): 60, ("Y", "pH"): 5, ("Z", "pH"): 5, ("W", "pH"): 10}
+FACILITY = {"X": "CS1", "Y": "CS1", "Z": "CS2", "W": None}
+DUE = {(s, p, m): c for (s, p), c in CADENCE.items() for m in range(c, 181, c)}
+"""Slots that are due until the moment of the build: (station, parameter, minute of its end) -> cadence."""
+
+READING = (
+    "station_id VARCHAR, parameter VARCHAR, measured_at TIMESTAMP, _received_at TIMESTAMP, value_reported DECIMAL(18,6), value_valid DECIMAL(18,6), "
+)
+READING += "status VARCHAR, reason VARCHAR"
+STATION = (
+    "station_id VARCHAR, station_name VARCHAR, facility_id VARCHAR, facility_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, "
+)
+STATION += "commune_name VARCHAR"
+REASONS = {
+    "valid": None,
+    "calibrating": "status_calibrating",
+    "device_error": "status_device_error",
+    "out_of_range": "out_of_range",
+    "unreadable": "value_missing",
+}
+
+
+@pytest.fixture(scope="module")
+def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return compiled(tmp_path_factory.mktemp("availability"), MODELS, AS_OF.isoformat(sep=" "))
+
+
+@pytest.fixture(scope="module")
+def con() -> duckdb.DuckDBPyConnection:
+    stations = [(s, f"Trạm {s}", f, f"Cơ sở {f}" if f else None, "wastewater", "Nước thải", "1", "Xã A") for s, f in FACILITY.items()]
+    periods = [(s, p, c, DAY, datetime(9999, 12, 31)) for (s, p), c in CADENCE.items()]
+    return database(
+        {
+            "staging.stg_reading": (READING, []),
+            "staging.stg_station": ("station_id VARCHAR, contact_unit VARCHAR", [(s, f"Liên hệ {s}") for s in FACILITY]),
+            "marts_core.dim_station": (STATION, stations),
+            "marts_core.dim_parameter": ("matrix VARCHAR, parameter VARCHAR, parameter_name_vi VARCHAR", []),
+            "intermediate.int_channel_period": (
+                "station_id VARCHAR, parameter VARCHAR, cadence_minutes INTEGER, due_from TIMESTAMP, due_to TIMESTAMP",
+                periods,
+            ),
+            "quarantine.row": ("delivery_id VARCHAR, target VARCHAR", []),
+            "ops.delivery": ("delivery_id VARCHAR, name VARCHAR, as_of TIMESTAMP", []),
+            "ops.affected": ("seq BIGINT, target VARCHAR, unit VARCHAR, day DATE", []),
+        }
+    )
+
+
+Slot = tuple[str, str, int]
+
+
+def build(con: duckdb.DuckDBPyConnection, sql: dict[str, str], sent: dict[Slot, str], rejected: Iterable[tuple[str, int]]) -> None:
+    """Makes all models where these slots were sent (with what became of them), and these stations' files of a minute were rejected."""
+    for table in ("staging.stg_reading", "quarantine.row", "ops.delivery"):
+        con.execute(f"DELETE FROM lake.{table.replace('.row', '.row')}")
+    for (station, parameter, minute), fate in sent.items():
+        at = DAY + timedelta(minutes=minute)
+        row = (station, parameter, at, at, 1, 1 if fate == "valid" else None, "01" if fate == "calibrating" else "00", REASONS[fate])
+        con.execute("INSERT INTO lake.staging.stg_reading VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    for number, (station, minute) in enumerate(rejected):
+        at = DAY + timedelta(minutes=minute)
+        con.execute("INSERT INTO lake.quarantine.row VALUES (?, 'reading')", [str(number)])
+        con.execute("INSERT INTO lake.ops.delivery VALUES (?, ?, ?)", [str(number), f"{station}/{station}_{at:%Y%m%d%H%M%S}.txt", at])
+    for model in MODELS:
+        schema = "intermediate" if model.startswith("int_") else "marts_environment"
+        con.execute(f"CREATE OR REPLACE TABLE lake.{schema}.{model} AS {sql[model]}")
+
+
+def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    cursor = con.execute(query)
+    names = [c[0] for c in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def cause_of(slot: Slot, sent: dict[Slot, str], rejected: set[tuple[str, int]]) -> str:
+    """The one cause of a missing slot, in the order of docs/availability.md."""
+    station, _, minute = slot
+    senders = {s for s, _, m in sent if m == minute}
+    # stations that owed anything in this hour: with fewer than three, the silence of all says nothing of our receiver
+    hour = (minute - 1) // 60
+    if not senders and len({s for s, _, m in DUE if (m - 1) // 60 == hour}) >= 3:
+        return "receiver"
+    if any(s == station and m - 4 <= minute <= m for s, m in rejected):
+        return "rejected"
+    neighbours = {s for s, f in FACILITY.items() if f is not None and f == FACILITY[station]}
+    if len(neighbours) > 1 and not senders & neighbours:
+        return "facility"
+    if station not in senders:
+        return "station"
+    if any(s == station and m == minute and fate == "calibrating" for (s, _, m), fate in sent.items()):
+        return "calibration"
+    return "channel"
+
+
+FATE = st.sampled_from(["valid", "valid", "valid", "calibrating", "device_error", "out_of_range", "unreadable"])
+
+
+@st.composite
+def province(draw: st.DrawFn) -> tuple[dict[Slot, str], set[tuple[str, int]]]:
+    """What was sent: everything but blocks of silence of some channels, stations, the facility or all."""
+    silent: set[Slot] = set()
+    for _ in range(draw(st.integers(0, 6))):
+        who = draw(st.sampled_from([*FACILITY, "CS1", "all", *CADENCE]))
+        start, length = draw(st.integers(1, 180)), draw(st.integers(1, 70))
+        for s, p, m in DUE:
+            if start <= m < start + length and (who == "all" or who in (s, FACILITY[s], (s, p))):
+                silent.add((s, p, m))
+    fates = draw(st.lists(FATE, min_size=7, max_size=7))
+    sent = {slot: fates[i % 7] for i, slot in enumerate(DUE) if slot not in silent}
+    rejected = draw(st.sets(st.tuples(st.sampled_from(list(FACILITY)), st.integers(1, 36).map(lambda n: n * 5)), max_size=4))
+    return sent, rejected
+
+
+@settings(max_examples=30, deadline=None)
+@given(given_=province())
+def test_each_slot_has_the_cause_that_plain_python_finds(
+    con: duckdb.DuckDBPyConnection, sql: dict[str, str], given_: tuple[dict[Slot, str], set[tuple[str, int]]]
+) -> None:
+    sent, rejected = given_
+    build(con, sql, sent, rejected)
+    found = {(r["station_id"], r["parameter"]): r for r in rows(con, "SELECT * FROM lake.marts_environment.availability_daily")}
+    assert set(found) == set(CADENCE)
+    for (station, parameter), row in found.items():
+        due = [slot for slot in DUE if slot[:2] == (station, parameter)]
+        missing = Counter(cause_of(slot, sent, rejected) for slot in due if slot not in sent)
+        fates = Counter(sent[slot] for slot in due if slot in sent)
+        assert (row["expected"], row["received"], row["valid"]) == (len(due), sum(fates.values()), fates["valid"])
+        assert {c: row[f"missing_{c}"] for c in ("receiver", "rejected", "facility", "station", "calibration", "channel")} == {
+            c: missing[c] for c in ("receiver", "rejected", "facility", "station", "calibration", "channel")
+        }
+        assert {f: row[f"invalid_{f}"] for f in REASONS if f != "valid"} == {f: fates[f] for f in REASONS if f != "valid"}
+        assert row["missing"] == sum(missing.values()) and row["expected"] == row["received"] + row["missing"]
+    # the longest runs of slots in which a station sent nothing at all
+    expected = []
+    for station in FACILITY:
+        step = min(c for (s, _), c in CADENCE.items() if s == station)
+        silent = [m for m in range(step, 181, step) if not any((station, p, m) in sent for s, p in CADENCE if s == station)]
+        runs: list[list[int]] = []
+        for m in silent:
+            if runs and runs[-1][-1] == m - step:
+                runs[-1].append(m)
+            else:
+                runs.append([m])
+        expected += [(station, r[0] - step, r[-1], r[-1] + step > 182) for r in runs if r[-1] - r[0] + step > 15]
+    told = rows(con, "SELECT * FROM lake.marts_environment.interruption")
+    seen = [(r["station_id"], *(int((r[c] - DAY).total_seconds() // 60) for c in ("started_at", "ended_at")), r["is_open"]) for r in told]
+    assert sorted(seen) == sorted(expected)
+    assert all(r["contact_vi"] == f"Liên hệ {r['station_id']}" and r["cause_vi"] and r["duration_vi"] for r in told)
+
+
+def test_hours_that_count_for_payment(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """Nine of twelve values make an hour that was delivered, eight do not; validity is another matter."""
+    sent: dict[Slot, str] = {("Z", "pH", m): "device_error" for m in (*range(5, 50, 5), *range(65, 105, 5))}
+    build(con, sql, sent, set())
+    row = rows(con, "SELECT * FROM lake.marts_environment.availability_daily WHERE station_id = 'Z'")[0]
+    assert (row["received"], row["valid"], row["hourly_values_due"], row["hourly_values_delivered"]) == (17, 0, 3, 1)

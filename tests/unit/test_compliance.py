@@ -1,0 +1,144 @@
+"""Compliance of daily means and episodes, on days worked out by hand."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import duckdb
+import pytest
+
+from tests.marts_kit import compiled, database
+
+AS_OF = datetime(2026, 1, 6, 8)
+DAYS = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, parameter VARCHAR, "
+DAYS += "parameter_name_vi VARCHAR, unit VARCHAR, day DATE, expected INTEGER, valid INTEGER, coverage_share DOUBLE, mean_valid DOUBLE, is_complete BOOLEAN"
+HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE"
+STATION = (
+    "station_id VARCHAR, station_name VARCHAR, facility_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, "
+)
+STATION += "standard VARCHAR, standard_class VARCHAR, kq DECIMAL(4,2), kf DECIMAL(4,2), kp DECIMAL(4,2), kv DECIMAL(4,2)"
+PLACE = ("1", "Xã A")
+STATIONS = [
+    ("W", "Nước thải", "Công ty", "wastewater", "Nước thải", *PLACE, "QCVN 40:2011/BTNMT", "A", Decimal("0.9"), Decimal("1.1"), None, None),
+    ("V", "Thiếu hệ số", "Công ty", "wastewater", "Nước thải", *PLACE, "QCVN 40:2011/BTNMT", "A", Decimal("0.9"), None, None, None),
+    ("E", "Khí thải", "Công ty", "emission", "Khí thải", *PLACE, "QCVN 19:2009/BTNMT", "B", None, None, Decimal("0.8"), Decimal("0.6")),
+    ("A", "Không khí", None, "ambient_air", "Không khí", *PLACE, "QCVN 05:2023/BTNMT", None, None, None, None, None),
+]
+UNITS = {"COD": "mg/L", "pH": "-", "PM": "mg/Nm3", "PM2.5": "µg/m3", "SO2": "µg/m3", "Flow": "m3/h"}
+
+
+@pytest.fixture(scope="module")
+def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return compiled(tmp_path_factory.mktemp("compliance"), ["dim_limit", "compliance_daily", "exceedance_episode"], AS_OF.isoformat(sep=" "))
+
+
+@pytest.fixture
+def con(sql: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    con = database(
+        {
+            "marts_environment.reading_daily": (DAYS, []),
+            "marts_environment.reading_hourly": (HOURS, []),
+            "marts_core.dim_station": (STATION, STATIONS),
+            "marts_core.dim_parameter": ("matrix VARCHAR, parameter VARCHAR, parameter_name_vi VARCHAR, unit VARCHAR", []),
+        },
+        ["qcvn_limit", "qcvn_standard"],
+    )
+    # the types that the seeds have in the lake
+    con.execute(
+        "ALTER TABLE lake.reference.qcvn_limit ALTER limit_max TYPE DECIMAL(18,6); ALTER TABLE lake.reference.qcvn_limit ALTER limit_min TYPE DECIMAL(18,6)"
+    )
+    con.execute(f"CREATE TABLE lake.marts_core.dim_limit AS {sql['dim_limit']}")
+    return con
+
+
+def days(
+    con: duckdb.DuckDBPyConnection, sql: dict[str, str], *given: tuple[str, str, date, float | None], complete: bool = True
+) -> list[dict[str, Any]]:
+    """compliance_daily where these stations have these daily means."""
+    matrix = {s[0]: s[3] for s in STATIONS}
+    for station, parameter, day, mean in given:
+        row = (station, "", matrix[station], "", *PLACE, parameter, "", UNITS[parameter], day, 288, 288, 1.0, mean, complete and mean is not None)
+        con.execute(f"INSERT INTO lake.marts_environment.reading_daily VALUES ({', '.join('?' * len(row))})", row)
+    con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
+    return found(con, "SELECT * FROM lake.marts_environment.compliance_daily ORDER BY day, station_id, parameter")
+
+
+def found(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    cursor = con.execute(query)
+    names = [c[0] for c in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+D = date(2026, 1, 1)
+
+
+def test_the_worked_example_of_the_standard(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """QCVN 40:2011, column A, COD, Kq 0.9, Kf 1.1: 75 x 0.9 x 1.1 = 74.25 mg/L; the limit itself is kept to, a hair more is not."""
+    first, second = days(con, sql, ("W", "COD", D, 74.25), ("W", "COD", D + timedelta(1), 74.250001))
+    assert (first["effective_max"], first["limit_max"], first["factor"]) == (Decimal("74.25"), Decimal(75), Decimal("0.99"))
+    assert (first["status"], first["status_vi"], second["status"], second["status_vi"]) == ("compliant", "Đạt", "exceeded", "Vượt giới hạn")
+    assert first["limit_confidence"]
+
+
+def test_factors_of_emission_and_limits_without_factor(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    dust, acid, good = days(con, sql, ("E", "PM", D, 96.5), ("W", "pH", D, 5.9), ("W", "pH", D + timedelta(1), 6.0))
+    assert (dust["effective_max"], dust["status"]) == (Decimal("96"), "exceeded")  # 200 x 0.8 x 0.6
+    assert (acid["effective_min"], acid["effective_max"], acid["factor"], acid["status"]) == (Decimal(6), Decimal(9), 1, "exceeded")
+    assert good["status"] == "compliant"
+
+
+def test_the_limit_of_fine_dust_changes_with_the_year(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """50 µg/m3 to 31 December 2025, 45 from 1 January 2026."""
+    old, new = days(con, sql, ("A", "PM2.5", date(2025, 12, 31), 47.0), ("A", "PM2.5", D, 47.0))
+    assert (old["effective_max"], old["status"], new["effective_max"], new["status"]) == (Decimal(50), "compliant", Decimal(45), "exceeded")
+
+
+def test_what_is_not_judged_says_why(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    rows = days(
+        con,
+        sql,
+        ("W", "Flow", D, 9.0),
+        ("V", "COD", D, 9.0),
+        ("A", "PM2.5", AS_OF.date(), 99.0),
+        ("W", "COD", D, None),
+        ("A", "SO2", date(2023, 9, 11), 1.0),
+    )
+    why = {(r["station_id"], r["parameter"]): r["not_judged"] for r in rows}
+    assert why == {
+        ("W", "Flow"): "no_limit",
+        ("V", "COD"): "no_factor",
+        ("A", "PM2.5"): "running",
+        ("W", "COD"): "incomplete",
+        ("A", "SO2"): "no_limit",  # QCVN 05:2023 came into force on 12 September 2023
+    }
+    assert all(r["status"] == "not_judged" and r["not_judged_vi"] for r in rows)
+
+
+def test_episodes(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """Neighbouring days and hours are one episode; a day that is not judged ends it."""
+    means = [80.0, 90.0, None, 100.0, 60.0]
+    days(
+        con,
+        sql,
+        *(("W", "COD", D + timedelta(i), m) for i, m in enumerate(means)),
+        ("W", "pH", D + timedelta(3), 4.0),
+        ("W", "pH", D + timedelta(4), 3.0),
+    )
+    for hour, mean in enumerate([349.0, 351.0, 700.0, 350.0, 351.0], 1):
+        con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, ?, 1.0)", [D, datetime(2026, 1, 1, hour), mean])
+    con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, 900, 0.5)", [D, datetime(2026, 1, 1, 6)])
+    rows = found(con, f"SELECT * FROM ({sql['exceedance_episode']}) ORDER BY station_id, parameter, started_at")
+    seen = [
+        (r["station_id"], r["parameter"], r["started_at"], r["hours"], r["periods"], r["peak"], round(r["peak_factor"], 4), r["is_open"])
+        for r in rows
+    ]
+    assert seen == [
+        ("A", "SO2", datetime(2026, 1, 1, 1), 2, 2, 700.0, 2.0, False),
+        ("A", "SO2", datetime(2026, 1, 1, 4), 1, 1, 351.0, 1.0029, True),
+        ("W", "COD", datetime(2026, 1, 1), 48, 2, 90.0, 1.2121, False),
+        ("W", "COD", datetime(2026, 1, 4), 24, 1, 100.0, 1.3468, False),
+        ("W", "pH", datetime(2026, 1, 4), 48, 2, 3.0, 2.0, True),
+    ]
+    assert rows[-1]["limit_at_peak"] == Decimal(6) and rows[0]["peak_at"] == datetime(2026, 1, 1, 3)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import duckdb
 
 from ingestion.contract import Contract
+from lake.lake import has_table
 
 RANK = "_as_of DESC, _received_at DESC, _delivery_id DESC, _line DESC"
 LINEAGE_TYPES = {
@@ -39,14 +40,7 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
     if has_history(contract):
         twins[f"{table}_history"] = wanted | {"known_from": "TIMESTAMP", "known_to": "TIMESTAMP"}
     for name, wants in twins.items():
-        schema, short = name.split(".")
-        there = {
-            row[0]: row[1]
-            for row in con.execute(
-                "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = 'lake' AND table_schema = ? AND table_name = ?",
-                [schema, short],
-            ).fetchall()
-        }
+        there = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{name}").fetchall()} if has_table(con, name) else {}
         if not there:
             body = ", ".join(f"{c} {t}" for c, t in wants.items())
             con.execute(f"CREATE TABLE IF NOT EXISTS lake.{name} ({body})")

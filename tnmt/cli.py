@@ -253,6 +253,61 @@ def status(as_json: Json = False) -> None:
 
 
 @app.command()
+def trace(
+    station: str,
+    parameter: str,
+    day: str,
+    hour: Annotated[int | None, typer.Option(min=1, max=24, help="The hour that ends at this clock time (1 to 24) instead of the whole day.")] = None,
+    as_json: Json = False,
+) -> None:
+    """From a figure back to the bytes: readings, files with their hash, the rule and the limit behind a day or an hour."""
+    from lake.lake import LakeError
+    from lake.trace import NothingToTrace
+    from lake.trace import trace as do
+
+    try:
+        found = do(settings(), station, parameter, date.fromisoformat(day), hour)
+    except ValueError:
+        _fail(f"expected a day as YYYY-MM-DD, found {day}", 2)
+    except NothingToTrace as error:
+        _fail(str(error), 2)
+    except LakeError as error:
+        _fail(str(error))
+    if as_json:
+        print(json.dumps(found, default=str, ensure_ascii=False))
+        return
+    print(f"{station} {parameter} ({found['span']['from']}, {found['span']['to']}]")
+    for name, row in found["marts"].items():
+        print(f"{name}: " + ", ".join(f"{k}={v}" for k, v in row.items() if v is not None))
+    if found["limit"]:
+        print("limit: " + ", ".join(f"{k}={v}" for k, v in found["limit"].items() if v is not None))
+    again = found["recomputed"]
+    print(f"from the readings: {again['readings']} readings, {again['valid']} valid, mean {again['mean']}")
+    table = Table("measured_at", "reported", "valid", "status", "reason", "file", "line", "text in the file")
+    files = {f["delivery_id"]: f for f in found["files"]}
+    for r in found["readings"]:
+        file = files[r["delivery_id"]]
+        flag = " (superseded)" if r["superseded"] else " (conflict)" if r["conflict"] else ""
+        cells = (
+            r["measured_at"],
+            r["value_reported"],
+            r["value_valid"],
+            r["status"],
+            (r["reason"] or "") + flag,
+            file["name"],
+            r["line"],
+            file["lines"].get(r["line"], "–"),
+        )
+        table.add_row(*("–" if c is None else str(c) for c in cells))
+    out.print(table)
+    for f in found["files"]:
+        bytes_now = {True: "bytes kept have it", False: "BYTES KEPT DIFFER", None: f"bytes {f['stored']}"}[f["sha256_matches"]]
+        print(f"{f['name']}: {f['bytes']} bytes, sha256 {f['sha256']} ({bytes_now}), received {f['received_at']}, {f['status']} by run {f['run_id']}")
+    for q in found["quarantined"]:
+        print(f"quarantined: {q['name']} line {q['line']}: {', '.join(q['reasons'])}: {q['raw_text']}")
+
+
+@app.command()
 def sql(
     statement: str,
     fmt: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",

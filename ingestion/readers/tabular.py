@@ -76,7 +76,7 @@ def columns_of(contract: Contract) -> list[str]:
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """Rows of CSV files or workbooks as text; see `ingestion.readers`.
 
-    `_line` counts records from the one after the header, blank ones too, which are no rows. `_problem` of a row:
+    `_line` is the row of the sheet, or of the file (a quoted field with line ends counts as one), blank ones counted. `_problem` of a row:
     `fields_too_few`, `fields_too_many` (CSV; its columns are NULL), `formula_error` (XLSX; that cell is NULL).
     Problems of a file: empty_file, binary_file, wrong_encoding, quote_unclosed, header_missing, damaged_file,
     encrypted_file, sheet_missing, and those of `match_headers`.
@@ -341,7 +341,7 @@ def _csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa
         whole = counts == width
         problem = np.where(counts < width, "fields_too_few", "fields_too_many")
         yield {
-            "_line": pa.array((rows + before).astype(np.int32)),
+            "_line": pa.array((rows + before + contract.format.header_row).astype(np.int32)),
             "_raw": cut.raw.take(pa.array(rows)),
             "_problem": pa.nulls(len(rows), pa.large_string()) if whole.all() else pa.array(problem, pa.large_string(), mask=whole),
         } | {name: cut.column(place, rows, whole) for name, place in places.items()}
@@ -363,7 +363,7 @@ def _loose_csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[s
         if number == 0:
             width, places = len(fields), _header(contract, fields)
         elif any(fields):
-            records.append((number, raw, fields))
+            records.append((number + contract.format.header_row, raw, fields))
         if len(records) == _ROWS:
             yield _loose_table(records, width, places)
             records = []
@@ -541,7 +541,7 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
             header = _headings([str(c).strip() for c in cells], merged)
             places = _header(contract, header)
         elif row >= header_row and not blank:
-            records.append((row - header_row + 1, cells))
+            records.append((row + 1, cells))
         if len(records) == _ROWS:
             yield _xlsx_table(contract, header, places, records)
             records = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from datetime import timedelta
 
@@ -11,6 +12,7 @@ import pytest
 
 from ingestion.ingest import ingest
 from lake.serving import current
+from lake.trace import NothingToTrace, trace
 from orchestration.run import run
 from tests.conftest import AS_OF, Platform
 
@@ -83,6 +85,30 @@ def test_a_figure_leads_back_to_the_byte(platform: Platform) -> None:
     assert float(text[1].replace(",", ".")) == float(value)
     assert text[3] == f"{measured:%Y%m%d%H%M%S}"
     assert platform.rows(f"SELECT name LIKE '%{station}%' FROM lake.ops.delivery WHERE delivery_id = '{delivery}'") == [(True,)]
+
+
+def test_trace_leads_from_a_day_to_its_lines(platform: Platform) -> None:
+    """Every reading of a day stands in the bytes of its file, which have the recorded hash; the mean comes out again."""
+    station, day, mean, valid = platform.rows("""
+        SELECT station_id, day, mean_valid, valid FROM lake.marts_environment.reading_daily
+        WHERE parameter = 'pH' AND is_complete ORDER BY ALL LIMIT 1""")[0]
+    found = trace(platform.settings, station, "pH", day)
+    assert found["marts"]["reading_daily"]["mean_valid"] == found["recomputed"]["mean"] == mean
+    assert found["recomputed"]["valid"] >= valid > 0
+    assert found["limit"]["limit_key"] == found["marts"]["compliance_daily"]["limit_key"]
+    files = {f["delivery_id"]: f for f in found["files"]}
+    assert all(f["sha256_matches"] for f in files.values())
+    for reading in found["readings"]:
+        # a line of any layout: its stamp, as a logger or as an export writes it, and its value
+        text = files[reading["delivery_id"]]["lines"][reading["line"]]
+        assert f"{reading['measured_at']:%Y%m%d%H%M%S}" in text or f"{reading['measured_at']:%d/%m/%Y %H:%M}" in text
+        if reading["value_reported"] is not None:
+            numbers = {float(t.replace(",", ".")) for t in re.split(r"[\t; ]", text) if re.fullmatch(r"-?\d+([.,]\d+)?", t)}
+            assert float(reading["value_reported"]) in numbers
+    one = trace(platform.settings, station, "pH", day, hour=5)
+    assert one["marts"]["reading_hourly"]["mean_valid"] == one["recomputed"]["mean"]
+    with pytest.raises(NothingToTrace, match="this station has"):
+        trace(platform.settings, station, "NoSuch", day)
 
 
 def test_nothing_new_nothing_done(platform: Platform) -> None:

@@ -47,17 +47,17 @@ def test_rows_with_lines_and_text(con: duckdb.DuckDBPyConnection) -> None:
     text = HEADER + 'a;1;x\r\n\n"b ""hai""\ndòng";2;\n;;\nít;1\nnhiều;1;2;3\ncuối;"";z'
     assert read_csv(con, text) == {}
     assert rows(con, "_line, _problem, ma, so, _raw") == [
-        (1, None, "a", "1", "a;1;x"),
-        (3, None, 'b "hai"\ndòng', "2", '"b ""hai""\ndòng";2;'),
-        (5, "fields_too_few", None, None, "ít;1"),
-        (6, "fields_too_many", None, None, "nhiều;1;2;3"),
-        (7, None, "cuối", "", 'cuối;"";z'),
+        (2, None, "a", "1", "a;1;x"),
+        (4, None, 'b "hai"\ndòng', "2", '"b ""hai""\ndòng";2;'),
+        (6, "fields_too_few", None, None, "ít;1"),
+        (7, "fields_too_many", None, None, "nhiều;1;2;3"),
+        (8, None, "cuối", "", 'cuối;"";z'),
     ]
 
 
 def test_quotes_inside_unquoted_fields_are_letters(con: duckdb.DuckDBPyConnection) -> None:
     assert read_csv(con, HEADER + 'ống 5";1;x\n"b";2;y\n') == {}
-    assert rows(con, "_line, ma, so, _raw") == [(1, 'ống 5"', "1", 'ống 5";1;x'), (2, "b", "2", '"b";2;y')]
+    assert rows(con, "_line, ma, so, _raw") == [(2, 'ống 5"', "1", 'ống 5";1;x'), (3, "b", "2", '"b";2;y')]
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,12 @@ def test_encodings(con: duckdb.DuckDBPyConnection, encoding: str, data: bytes) -
 def test_header_row_footer_delimiter_and_old_line_ends(con: duckdb.DuckDBPyConnection) -> None:
     text = 'BẢNG "KÊ\nNgày 1/1\n' + HEADER.replace(";", "\t") + "a\t1\t\nb\t2\t\nc\t3\t\n\nCộng\t6\t\nNgười lập\t\tA\n"
     assert read_csv(con, text.replace("\n", "\r"), header_row=3, skip_footer=2, delimiter="\t") == {}
-    assert rows(con, "_line, ma, so") == [(1, "a", "1"), (2, "b", "2"), (3, "c", "3")]
+    assert rows(con, "_line, ma, so") == [(4, "a", "1"), (5, "b", "2"), (6, "c", "3")]
 
 
 def test_columns_that_may_be_absent_are_null(con: duckdb.DuckDBPyConnection) -> None:
     assert read_csv(con, "Mã\na\n", top={"missing_columns": "null"}) == {}
-    assert rows(con) == [(1, None, "a", None)]
+    assert rows(con) == [(2, None, "a", None)]
 
 
 def test_a_short_file_is_not_an_empty_one(con: duckdb.DuckDBPyConnection) -> None:
@@ -138,7 +138,7 @@ def test_any_table_as_the_csv_module_writes_it(con: duckdb.DuckDBPyConnection, t
     writer = csv.writer(out, delimiter=";", quoting=quoting, lineterminator="\n")
     writer.writerow(["Mã", "Số"])
     writer.writerows(table)
-    expected = [(n, *record) if len(record) == 2 else (n, None, None) for n, record in enumerate(table, 1) if any(record)]
+    expected = [(n, *record) if len(record) == 2 else (n, None, None) for n, record in enumerate(table, 2) if any(record)]
     whole, tabular._BLOCK = tabular._BLOCK, block  # cuts fall anywhere
     try:
         assert read_csv(con, out.getvalue()) == {}
@@ -151,7 +151,7 @@ def test_a_million_rows_keep_their_lines(con: duckdb.DuckDBPyConnection, tmp_pat
     path = tmp_path / "big.csv"
     con.execute(f"""COPY (SELECT 'xã ' || i AS "Mã", i AS "Số" FROM range(300_000) AS t(i)) TO '{path}' (DELIMITER ';', FORCE_QUOTE ("Mã"))""")
     assert tabular.read(con, contract(COLUMNS, "csv", delimiter=";"), [delivery(path)], "cut") == {}
-    assert con.execute("SELECT count(*), bool_and(ma = 'xã ' || (_line - 1) AND so::INT = _line - 1) FROM cut").fetchall() == [(300_000, True)]
+    assert con.execute("SELECT count(*), bool_and(ma = 'xã ' || (_line - 2) AND so::INT = _line - 2) FROM cut").fetchall() == [(300_000, True)]
 
 
 # --- XLSX --------------------------------------------------------------------------------------------------------
@@ -202,10 +202,10 @@ def test_a_workbook_with_a_two_row_header(con: duckdb.DuckDBPyConnection, tmp_pa
     spec = contract(columns, "xlsx", header_row=4, decimal=",", thousands=".")
     assert tabular.read(con, spec, [delivery(workbook(tmp_path / "gia.xlsx", write))], "cut") == {}
     assert rows(con) == [
-        (1, None, "xã A", "12", "2,5", "02/01/2024 00:00", "AB 1", None),
-        (2, None, "xã A", "007", "1.234,5", "02/01/2024 10:05", None, "true"),
-        (4, "formula_error", "xã B", None, None, None, None, None),
-        (5, None, "xã C", None, None, None, None, None),
+        (5, None, "xã A", "12", "2,5", "02/01/2024 00:00", "AB 1", None),
+        (6, None, "xã A", "007", "1.234,5", "02/01/2024 10:05", None, "true"),
+        (8, "formula_error", "xã B", None, None, None, None, None),
+        (9, None, "xã C", None, None, None, None, None),
     ]
     raw = [row[0] for row in rows(con, "_raw")]
     assert '"Diện tích": "#N/A"' in raw[2] and '"#DIV/0!"' in raw[3] and '"Thửa / Số": 12.0' in raw[0]
@@ -241,4 +241,4 @@ def test_footer_and_default_sheet(con: duckdb.DuckDBPyConnection, tmp_path: Path
 
     path = workbook(tmp_path / "a.xlsx", write)
     assert tabular.read(con, contract(COLUMNS, "xlsx", skip_footer=1), [delivery(path.read_bytes())], "cut") == {}
-    assert rows(con) == [(1, None, "a", "1"), (2, None, "b", "2.25")]
+    assert rows(con) == [(2, None, "a", "1"), (3, None, "b", "2.25")]

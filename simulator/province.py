@@ -12,7 +12,8 @@ import numpy as np
 import shapely
 from pyproj import Transformer
 
-from simulator.files import write_csv, write_vector, write_xlsx
+from simulator.files import write_vector, write_xlsx
+from simulator.registers import write_channel_register, write_station_register
 from simulator.size import Size
 
 MATRICES = {"wastewater": "Nước thải", "emission": "Khí thải", "surface_water": "Nước mặt", "ambient_air": "Không khí xung quanh"}
@@ -282,45 +283,25 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
             for i, f in enumerate(province.facilities)
         ),
     )
-    write_xlsx(
+    factors = {"wastewater": {"kq": 0.9, "kf": 1.1}, "emission": {"kp": 1.0, "kv": 1.0}}
+    write_station_register(
         out / "station_register" / f"tram_{stamp}.xlsx",
-        "Trạm",
-        [
-            "Mã trạm",
-            "Tên trạm",
-            "Mã cơ sở",
-            "Loại trạm",
-            "Mã xã (cũ)",
-            "Mã xã (mới)",
-            "Kinh độ",
-            "Vĩ độ",
-            "Quy chuẩn",
-            "Cột",
-            "Kq",
-            "Kf",
-            "Kp",
-            "Kv",
-            "Ngày vận hành",
-            "Ngày dừng",
-            "Đầu mối liên hệ",
-        ],
         (
-            [
-                s.code,
-                s.name,
-                s.facility.facility_id if s.facility else None,
-                MATRICES[s.matrix],
-                s.commune.code,
-                s.commune.new_code,
-                round(s.lon, 6),
-                round(s.lat, 6),
-                s.standard,
-                s.standard_class,
-                *([0.9, 1.1, None, None] if s.matrix == "wastewater" else [None, None, 1.0, 1.0] if s.matrix == "emission" else [None] * 4),
-                date(2022, 1, 1),
-                None,
-                "Phòng Quan trắc",
-            ]
+            {
+                "station_id": s.code,
+                "station_name": s.name,
+                "facility_id": s.facility.facility_id if s.facility else None,
+                "matrix": MATRICES[s.matrix],
+                "old_commune": s.commune.code,
+                "commune": s.commune.new_code,
+                "lon": round(s.lon, 6),
+                "lat": round(s.lat, 6),
+                "standard": s.standard,
+                "standard_class": s.standard_class,
+                **factors.get(s.matrix, {}),
+                "in_use_from": date(2022, 1, 1),
+                "contact": "Phòng Quan trắc",
+            }
             for s in province.stations
         ),
     )
@@ -333,24 +314,20 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
             name = s.names[parameter] if s.names[parameter] != parameter else None
             periods = [(60, datetime.combine(start, datetime.min.time()), switch), (5, switch, None)] if size.hourly_days else [(5, switch, None)]
             rows += [
-                [
-                    s.code,
-                    parameter,
-                    province.units[s.matrix, parameter],
-                    minutes,
-                    f"{since:%d/%m/%Y %H:%M}",
-                    f"{until:%d/%m/%Y %H:%M}" if until else "",
-                    name,
-                    low,
-                    high,
-                ]
+                {
+                    "station_id": s.code,
+                    "parameter": parameter,
+                    "unit": province.units[s.matrix, parameter],
+                    "minutes": minutes,
+                    "valid_from": f"{since:%d/%m/%Y %H:%M}",
+                    "valid_to": f"{until:%d/%m/%Y %H:%M}" if until else "",
+                    "name_in_file": name,
+                    "range_min": low,
+                    "range_max": high,
+                }
                 for minutes, since, until in periods
             ]
-    write_csv(
-        out / "station_channel_register" / f"thong_so_{stamp}.csv",
-        ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"],
-        rows,
-    )
+    write_channel_register(out / "station_channel_register" / f"thong_so_{stamp}.csv", rows)
     write_vector(
         out / "commune_boundary" / f"ranh_gioi_xa_{stamp}.gpkg",
         "ranh_gioi_xa",

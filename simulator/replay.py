@@ -28,9 +28,9 @@ from typing import Any
 
 import yaml
 
-from simulator.files import write_csv, write_xlsx
 from simulator.manifest import Manifest
 from simulator.province import MATRICES, read_seed
+from simulator.registers import write_channel_register, write_station_register
 from tnmt.settings import ROOT
 
 _SHIPPED = ROOT / "ingestion" / "contracts"
@@ -222,66 +222,40 @@ def status_of(flag: str | None) -> str:
 def _write_registers(inbox: Path, source: str, what: Kind, sites: list[_Site], manifest: Manifest) -> None:
     """The same bytes whatever days are replayed, so that the order of replays does not matter."""
     successor = {r["old_commune_code"]: r["new_commune_code"] for r in read_seed(_REFERENCE, "commune_successor")}
-    communes = [r for r in read_seed(_REFERENCE, "administrative_unit") if r["level"] == "commune" and r["valid_to"] == "2025-06-30"]
+    communes = [r for r in read_seed(_REFERENCE, "administrative_unit") if r["level"] == "commune" and r["valid_to"] == "2025-06-30" and r["lon"]]
     # not the places that the sample gives its own stations
     stand_in = [communes[(i * 13 + 5) % len(communes)] for i in range(len(sites))]
     stamp = f"{what.first_day:%Y%m%d}"
-    write_xlsx(
+    write_station_register(
         inbox / f"{source}_station" / f"tram_{stamp}.xlsx",
-        "Trạm",
-        [
-            "Mã trạm",
-            "Tên trạm",
-            "Mã cơ sở",
-            "Loại trạm",
-            "Mã xã (cũ)",
-            "Mã xã (mới)",
-            "Kinh độ",
-            "Vĩ độ",
-            "Quy chuẩn",
-            "Cột",
-            "Kq",
-            "Kf",
-            "Kp",
-            "Kv",
-            "Ngày vận hành",
-            "Ngày dừng",
-            "Đầu mối liên hệ",
-        ],
         (
-            [
-                s.code,
-                f"{s.name} (số liệu thật, vị trí thay thế)",
-                None,
-                MATRICES[s.matrix],
-                c["unit_code"],
-                successor[c["unit_code"]],
-                float(c["lon"]),
-                float(c["lat"]),
-                *[None] * 6,
-                s.since,
-                None,
-                what.contact,
-            ]
+            {
+                "station_id": s.code,
+                "station_name": f"{s.name} (số liệu thật, vị trí thay thế)",
+                "matrix": MATRICES[s.matrix],
+                "old_commune": c["unit_code"],
+                "commune": successor[c["unit_code"]],
+                "lon": float(c["lon"]),
+                "lat": float(c["lat"]),
+                "in_use_from": s.since,
+                "contact": what.contact,
+            }
             for s, c in zip(sites, stand_in, strict=True)
         ),
     )
     # ranges of the instruments are not published: left open
-    write_csv(
+    write_channel_register(
         inbox / f"{source}_channel" / f"thong_so_{stamp}.csv",
-        ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"],
         (
-            [
-                s.code,
-                p.parameter,
-                p.canonical_unit,
-                what.minutes,
-                f"{what.first_day:%d/%m/%Y} 00:00",
-                "",
-                p.name if p.name != p.parameter else None,
-                None,
-                None,
-            ]
+            {
+                "station_id": s.code,
+                "parameter": p.parameter,
+                "unit": p.canonical_unit,
+                "minutes": what.minutes,
+                "valid_from": f"{what.first_day:%d/%m/%Y} 00:00",
+                "valid_to": "",
+                "name_in_file": p.name if p.name != p.parameter else None,
+            }
             for s in sites
             for p in s.series
         ),

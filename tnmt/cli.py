@@ -262,8 +262,8 @@ def trace(
 ) -> None:
     """From a figure back to the bytes: readings, files with their hash, the rule and the limit behind a day or an hour."""
     from lake.lake import LakeError
-    from lake.trace import NothingToTrace
-    from lake.trace import trace as do
+    from sharing.trace import NothingToTrace
+    from sharing.trace import trace as do
 
     try:
         found = do(settings(), station, parameter, date.fromisoformat(day), hour)

@@ -81,3 +81,16 @@
         {%- endfor %}
     end
 {%- endmacro %}
+
+{#- Query of the rows of CTE `concentration` (parameter, averaging, concentration, …) with their `sub_index`; NULL where no segment holds it. -#}
+{% macro aqi_indexed() -%}
+    select
+        concentration.*,
+        {{ aqi_index('concentration.concentration') }} as sub_index
+    from concentration
+    left join {{ aqi_segment() }} as segment
+        on
+            concentration.parameter = segment.parameter
+            and concentration.averaging = segment.averaging
+            and {{ in_aqi_segment('concentration.concentration') }}
+{%- endmacro %}

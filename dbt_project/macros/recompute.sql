@@ -28,6 +28,15 @@
     {{ return({'all': everything, 'open_from': row[0], 'first_day': none if everything else row[1]}) }}
 {% endmacro %}
 
+{#- Subquery of the (unit, day) of readings that publishes changed since the last build. -#}
+{% macro affected_reading() -%}
+    (
+        select unit, day
+        from {{ source('ops', 'affected') }}
+        where target = 'reading' and seq > {{ var('affected_from') }} and seq <= {{ var('affected_to') }}
+    )
+{%- endmacro %}
+
 {#- SQL condition: the (station, day) in these columns is recomputed. A rule that looks back over midnight names how many `days_after` a change it still sees. -#}
 {% macro is_recomputed(station_id, day, window, days_after=0) -%}
     {%- if window.all -%}
@@ -38,14 +47,10 @@
             {{ day }} >= date '{{ window.open_from }}'
             or ({{ station_id }}, {{ day }}) in (
                 select affected.unit, affected.day{{ " + later.days" if days_after }}
-                from {{ source('ops', 'affected') }} as affected
+                from {{ affected_reading() }} as affected
                 {%- if days_after %}
                 cross join (select cast(unnest(range({{ days_after + 1 }})) as integer) as days) as later
                 {%- endif %}
-                where
-                    affected.target = 'reading'
-                    and affected.seq > {{ var('affected_from') }}
-                    and affected.seq <= {{ var('affected_to') }}
             )
         )
     {%- endif -%}
@@ -60,12 +65,7 @@
         and (
             {{ day }} >= date '{{ window.open_from }}'
             or {{ day }} in (
-                select affected.day
-                from {{ source('ops', 'affected') }} as affected
-                where
-                    affected.target = 'reading'
-                    and affected.seq > {{ var('affected_from') }}
-                    and affected.seq <= {{ var('affected_to') }}
+                select affected.day from {{ affected_reading() }} as affected
             )
         )
     {%- endif -%}

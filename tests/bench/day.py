@@ -13,7 +13,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from simulator.files import write_csv, write_xlsx
+from simulator.registers import write_channel_register, write_station_register
 
 DAY = date(2026, 3, 31)
 NOW = datetime(2026, 4, 1, 0, 10)
@@ -115,37 +115,26 @@ def station(number: int) -> tuple[str, str]:
 def write_registers(inbox: Path, stations: int) -> None:
     """Station and channel register, as their keepers hand them over."""
     codes = [station(n) for n in range(stations)]
-    write_xlsx(
+    write_station_register(
         inbox / "station_register" / "tram_20250101.xlsx",
-        "Trạm",
-        [
-            "Mã trạm",
-            "Tên trạm",
-            "Mã cơ sở",
-            "Loại trạm",
-            "Mã xã (cũ)",
-            "Mã xã (mới)",
-            "Kinh độ",
-            "Vĩ độ",
-            "Quy chuẩn",
-            "Cột",
-            "Kq",
-            "Kf",
-            "Kp",
-            "Kv",
-            "Ngày vận hành",
-            "Ngày dừng",
-            "Đầu mối liên hệ",
-        ],
         (
-            [c, f"Trạm {c}", None, LABEL[m], "25195", "25195", 106.9, 11.5, None, None, None, None, None, None, date(2022, 1, 1), None, None]
+            {
+                "station_id": c,
+                "station_name": f"Trạm {c}",
+                "matrix": LABEL[m],
+                "old_commune": "25195",
+                "commune": "25195",
+                "lon": 106.9,
+                "lat": 11.5,
+                "in_use_from": date(2022, 1, 1),
+            }
             for c, m in codes
         ),
     )
-    write_csv(
+    common = {"minutes": 5, "valid_from": "01/01/2022 00:00", "valid_to": "", "range_min": 0, "range_max": 1_000_000}
+    write_channel_register(
         inbox / "station_channel_register" / "thong_so_20250101.csv",
-        ["Mã trạm", "Thông số", "Đơn vị", "Chu kỳ (phút)", "Hiệu lực từ", "Hiệu lực đến", "Tên trong tệp", "Ngưỡng dưới", "Ngưỡng trên"],
-        ([c, p, u, 5, "01/01/2022 00:00", "", "", 0, 1_000_000] for c, m in codes for p, u in PARAMETERS[m]),
+        ({"station_id": c, "parameter": p, "unit": u, **common} for c, m in codes for p, u in PARAMETERS[m]),
     )
 
 

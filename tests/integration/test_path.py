@@ -12,8 +12,8 @@ import pytest
 
 from ingestion.ingest import ingest
 from lake.serving import current
-from lake.trace import NothingToTrace, trace
 from orchestration.run import run
+from sharing.trace import NothingToTrace, trace
 from tests.conftest import AS_OF, Platform
 
 

@@ -69,15 +69,7 @@ concentration as (
 
 indexed as (
     -- of ozone the greater of both indices counts; above 400 µg/m3 the 8-hour table has no segment
-    select
-        concentration.*,
-        {{ aqi_index('concentration.concentration') }} as sub_index
-    from concentration
-    left join {{ aqi_segment() }} as segment
-        on
-            concentration.parameter = segment.parameter
-            and concentration.averaging = segment.averaging
-            and {{ in_aqi_segment('concentration.concentration') }}
+    {{ aqi_indexed() }}
 ),
 
 station_day as (

@@ -82,15 +82,7 @@ concentration as (
 ),
 
 indexed as (
-    select
-        concentration.*,
-        {{ aqi_index('concentration.concentration') }} as sub_index
-    from concentration
-    inner join {{ aqi_segment() }} as segment
-        on
-            concentration.parameter = segment.parameter
-            and concentration.averaging = segment.averaging
-            and {{ in_aqi_segment('concentration.concentration') }}
+    {{ aqi_indexed() }}
 ),
 
 station_hour as (
@@ -102,7 +94,7 @@ station_hour as (
         max(concentration) filter (parameter = 'PM10') as nowcast_pm10,
         max(hours) filter (parameter = 'PM2.5') as nowcast_hours_pm2_5,
         max(hours) filter (parameter = 'PM10') as nowcast_hours_pm10,
-        count(*) as parameters
+        count(sub_index) as parameters
     from indexed
     group by station_id, hour_end
 ),

@@ -11,9 +11,5 @@ select
     channel,
     parcel_id,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'dossier') }}

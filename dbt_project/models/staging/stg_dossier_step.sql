@@ -7,9 +7,5 @@ select
     due_at,
     finished_at,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'dossier_step') }}

@@ -9,9 +9,5 @@ select
     design_capacity_m3_day,
     permit_number,
     permit_date,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'facility') }}

@@ -8,9 +8,5 @@ select
     issued_on,
     status,
     old_commune_code,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'land_certificate') }}

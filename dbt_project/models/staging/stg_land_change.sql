@@ -7,9 +7,5 @@ select
     dossier_id,
     updated_at,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'land_change') }}

@@ -3,9 +3,5 @@ select
     party_type_code,
     owner_name_token,
     identity_number_token,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'land_owner') }}

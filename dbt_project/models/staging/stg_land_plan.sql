@@ -5,16 +5,6 @@ select
     land_use_code,
     old_commune_code,
     area_m2,
-    geometry,
-    crs,
-    geometry_area_m2,
-    xmin,
-    ymin,
-    xmax,
-    ymax,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ geometry_columns() }},
+    {{ lineage_columns() }}
 from {{ source('clean', 'land_plan') }}

@@ -7,9 +7,5 @@ select
     price_vnd_m2,
     valid_from,
     valid_to,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'land_price') }}

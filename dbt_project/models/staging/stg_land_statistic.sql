@@ -4,9 +4,5 @@ select
     land_use_code,
     area_m2,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'land_statistic') }}

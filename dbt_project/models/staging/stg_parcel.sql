@@ -9,16 +9,6 @@ select
     address,
     surveyed_on,
     status,
-    geometry,
-    crs,
-    geometry_area_m2,
-    xmin,
-    ymin,
-    xmax,
-    ymax,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ geometry_columns() }},
+    {{ lineage_columns() }}
 from {{ source('clean', 'parcel') }}

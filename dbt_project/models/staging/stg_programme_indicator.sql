@@ -9,9 +9,5 @@ select
     reported_by,
     note,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'programme_indicator') }}

@@ -8,9 +8,5 @@ select
     status,
     reason,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'reading') }}

@@ -6,9 +6,5 @@ select
     file_name,
     signed_declared,
     shelf_location,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'scan_dossier') }}

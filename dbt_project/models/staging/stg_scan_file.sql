@@ -13,9 +13,5 @@ select
     has_signature,
     is_encrypted,
     conflict,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'scan_file') }}

@@ -16,9 +16,5 @@ select
     in_use_from,
     in_use_to,
     contact_unit,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'station') }}

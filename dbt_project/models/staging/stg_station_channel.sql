@@ -8,9 +8,5 @@ select
     name_in_file,
     range_min,
     range_max,
-    _source,
-    _delivery_id,
-    _line,
-    _as_of,
-    _received_at
+    {{ lineage_columns() }}
 from {{ source('clean', 'station_channel') }}

@@ -46,11 +46,9 @@
         and (
             {{ day }} >= date '{{ window.open_from }}'
             or ({{ station_id }}, {{ day }}) in (
-                select affected.unit, affected.day{{ " + later.days" if days_after }}
+                select affected.unit, affected.day + later.days
                 from {{ affected_reading() }} as affected
-                {%- if days_after %}
-                cross join (select cast(unnest(range({{ days_after + 1 }})) as integer) as days) as later
-                {%- endif %}
+                cross join (select cast(unnest(range({{ days_after + 2 }})) as integer) as days) as later
             )
         )
     {%- endif -%}
@@ -65,7 +63,9 @@
         and (
             {{ day }} >= date '{{ window.open_from }}'
             or {{ day }} in (
-                select affected.day from {{ affected_reading() }} as affected
+                select affected.day + later.days
+                from {{ affected_reading() }} as affected
+                cross join (select cast(unnest(range(2)) as integer) as days) as later
             )
         )
     {%- endif -%}

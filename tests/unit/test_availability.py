@@ -37,6 +37,7 @@ REASONS = {
     "device_error": "status_device_error",
     "out_of_range": "out_of_range",
     "unreadable": "value_missing",
+    "quality": None,
 }
 
 
@@ -59,6 +60,7 @@ def con() -> duckdb.DuckDBPyConnection:
                 "station_id VARCHAR, parameter VARCHAR, cadence_minutes INTEGER, due_from TIMESTAMP, due_to TIMESTAMP",
                 periods,
             ),
+            "marts_environment.reading_qc": ("station_id VARCHAR, parameter VARCHAR, day DATE, measured_at TIMESTAMP, is_withdrawn BOOLEAN", []),
             "quarantine.row": ("delivery_id VARCHAR, target VARCHAR", []),
             "ops.delivery": ("delivery_id VARCHAR, name VARCHAR, as_of TIMESTAMP", []),
             "ops.affected": ("seq BIGINT, target VARCHAR, unit VARCHAR, day DATE", []),
@@ -71,12 +73,14 @@ Slot = tuple[str, str, int]
 
 def build(con: duckdb.DuckDBPyConnection, sql: dict[str, str], sent: dict[Slot, str], rejected: Iterable[tuple[str, int]]) -> None:
     """Makes all models where these slots were sent (with what became of them), and these stations' files of a minute were rejected."""
-    for table in ("staging.stg_reading", "quarantine.row", "ops.delivery"):
+    for table in ("staging.stg_reading", "marts_environment.reading_qc", "quarantine.row", "ops.delivery"):
         con.execute(f"DELETE FROM lake.{table.replace('.row', '.row')}")
     for (station, parameter, minute), fate in sent.items():
         at = DAY + timedelta(minutes=minute)
-        row = (station, parameter, at, at, 1, 1 if fate == "valid" else None, "01" if fate == "calibrating" else "00", REASONS[fate])
+        row = (station, parameter, at, at, 1, 1 if fate in ("valid", "quality") else None, "01" if fate == "calibrating" else "00", REASONS[fate])
         con.execute("INSERT INTO lake.staging.stg_reading VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        if fate == "quality":
+            con.execute("INSERT INTO lake.marts_environment.reading_qc VALUES (?, ?, ?, ?, TRUE)", [station, parameter, DAY.date(), at])
     for number, (station, minute) in enumerate(rejected):
         at = DAY + timedelta(minutes=minute)
         con.execute("INSERT INTO lake.quarantine.row VALUES (?, 'reading')", [str(number)])
@@ -112,7 +116,7 @@ def cause_of(slot: Slot, sent: dict[Slot, str], rejected: set[tuple[str, int]]) 
     return "channel"
 
 
-FATE = st.sampled_from(["valid", "valid", "valid", "calibrating", "device_error", "out_of_range", "unreadable"])
+FATE = st.sampled_from(["valid", "valid", "valid", "calibrating", "device_error", "out_of_range", "unreadable", "quality"])
 
 
 @st.composite

@@ -440,6 +440,7 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
             f"(8, 'station_txt', 'reading', '{G}', DATE '2026-03-10')"
         )
     tables = (
+        "reading_qc",
         "reading_hourly",
         "reading_daily",
         "aqi_hourly",
@@ -466,8 +467,8 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
         full = lake.rows(f"SELECT * FROM lake.marts_environment.{table} ORDER BY ALL")
         # repr of a float is exact, and tells -0.0 from 0.0
         assert [repr(r) for r in incremental[table]] == [repr(r) for r in full]
-    # computed were the days that changed and those since the last build, not A's 11th (its change is past affected_to)
-    assert sorted(r for r in written if r[1] < date(2026, 3, 12)) == [(A, date(2026, 3, 10)), (B, date(2026, 3, 10)), (G, date(2026, 3, 10))]
+    # computed were the days that changed, the next (a flat line looks back over midnight) and those since the last build; nothing of others
+    assert sorted(r for r in written if r[1] < date(2026, 3, 12)) == [(s, date(2026, 3, d)) for s in (A, B, G) for d in (10, 11)]
     assert day(lake, A, "COD", "2026-03-10", "received, is_complete") == (24, True)
     assert not lake.rows("SELECT 1 FROM lake.marts_environment.reading_daily WHERE parameter = 'NO2'")
     assert day(lake, C, "SO2", "2026-03-12", "expected, received") == (288, 0)

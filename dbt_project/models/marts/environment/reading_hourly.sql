@@ -65,9 +65,17 @@ due_hour as (
     having expected_slots > 0
 ),
 
+withdrawn as (
+    select station_id, parameter, measured_at
+    from {{ ref('reading_qc') }}
+    where is_withdrawn and day >= date '{{ window.first_day or '0001-01-01' }}'
+),
+
 reading as (
     select
-        reading.station_id, reading.parameter, reading.measured_at, reading._received_at, reading.value_reported, reading.value_valid, reading.reason,
+        reading.station_id, reading.parameter, reading.measured_at, reading._received_at, reading.value_reported,
+        case when withdrawn.measured_at is null then reading.value_valid end as value_valid,
+        case when withdrawn.measured_at is null then reading.reason else 'quality' end as reason,
         {{ environment_day('reading.measured_at') }} as day,
         due.cadence_minutes, due.due_to
     from {{ ref('stg_reading') }} as reading
@@ -77,6 +85,11 @@ reading as (
             and reading.parameter = due.parameter
             and reading.measured_at > due.due_from
             and reading.measured_at <= due.due_to
+    left join withdrawn
+        on
+            reading.station_id = withdrawn.station_id
+            and reading.parameter = withdrawn.parameter
+            and reading.measured_at = withdrawn.measured_at
     where
         reading.measured_at <= {{ as_of() }}
         and reading.measured_at > timestamp '{{ window.first_day or '0001-01-01' }} 00:00:00'
@@ -116,6 +129,7 @@ received_hour as (
         coalesce(bit_or(slot_bit) filter (reason = 'status_calibrating'), 0) as calibrating_slots,
         coalesce(bit_or(slot_bit) filter (reason = 'status_device_error'), 0) as error_slots,
         coalesce(bit_or(slot_bit) filter (reason = 'out_of_range'), 0) as out_of_range_slots,
+        coalesce(bit_or(slot_bit) filter (reason = 'quality'), 0) as quality_slots,
         count(*) as rows_read,
         cast(sum(value_reported) as double) / count(value_reported) as mean_reported,
         sum(value_valid) as sum_valid,
@@ -128,7 +142,7 @@ received_hour as (
     group by all
 ),
 
--- a slot that was received and not valid has one cause: the first that holds of calibration, device, range
+-- a slot that was received and not valid has one cause: the first that holds of calibration, device, range, quality
 due_or_received as (
     select
         station_id,
@@ -141,6 +155,7 @@ due_or_received as (
         received_hour.calibrating_slots,
         received_hour.error_slots,
         received_hour.out_of_range_slots,
+        received_hour.quality_slots,
         received_hour.rows_read,
         received_hour.mean_reported,
         received_hour.sum_valid,
@@ -175,7 +190,7 @@ select
     cast(coalesce(bit_count(invalid_slots & error_slots & ~calibrating_slots), 0) as integer) as invalid_device_error,
     cast(coalesce(bit_count(invalid_slots & out_of_range_slots & ~calibrating_slots & ~error_slots), 0) as integer) as invalid_out_of_range,
     cast(
-        coalesce(bit_count(invalid_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots), 0) as integer
+        coalesce(bit_count(invalid_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots & ~quality_slots), 0) as integer
     ) as invalid_unreadable,
     cast(coalesce(rows_read - received, 0) as integer) as unexpected,
     mean_reported,
@@ -189,6 +204,9 @@ select
     last_received_at,
     coalesce(expected_slots, 0) as expected_slots,
     coalesce(received_slots, 0) as received_slots,
-    coalesce(calibrating_slots, 0) as calibrating_slots
+    coalesce(calibrating_slots, 0) as calibrating_slots,
+    cast(
+        coalesce(bit_count(invalid_slots & quality_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots), 0) as integer
+    ) as invalid_quality
 from slot_hour
 order by day, station_id, parameter, hour

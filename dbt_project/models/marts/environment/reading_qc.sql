@@ -1,0 +1,298 @@
+{{ config(
+    materialized='incremental',
+    incremental_strategy='append',
+    on_schema_change='fail',
+    partitioned_by=['year(day)', 'month(day)'],
+    meta={'serve': false},
+    pre_hook="{{ delete_judged_anew() }}",
+) }}
+{%- set window = recompute_window() %}
+{%- set tests = [
+    'status', 'range', 'spike', 'rate_of_change', 'flat_line', 'repeated_record', 'time_slip', 'stuck_clock', 'consistency', 'neighbours'
+] %}
+{%- set flags = 'flag_' ~ tests | join(',\n                flag_') %}
+{%- set gap = var('qc_gap_minutes') ~ ' * interval 1 minute' %}
+
+with threshold as (
+    select
+        matrix,
+        parameter,
+        max(case when test = 'range' then fail_min end) as range_fail_min,
+        max(case when test = 'range' then fail_max end) as range_fail_max,
+        max(case when test = 'range' then suspect_min end) as range_suspect_min,
+        max(case when test = 'range' then suspect_max end) as range_suspect_max,
+        max(case when test = 'spike' then suspect_max end) as spike_suspect,
+        max(case when test = 'spike' then fail_max end) as spike_fail,
+        max(case when test = 'rate_of_change' then suspect_max end) as rate_suspect,
+        max(case when test = 'rate_of_change' then fail_max end) as rate_fail,
+        max(case when test = 'flat_line' then suspect_min end) as flat_natural,
+        max(case when test = 'flat_line' then suspect_max end) as flat_suspect,
+        max(case when test = 'flat_line' then fail_max end) as flat_fail,
+        max(case when test = 'repeated_record' then suspect_max end) as repeated_suspect,
+        max(case when test = 'time_slip' then suspect_max end) as slip_suspect,
+        max(case when test = 'consistency' then suspect_min end) as consistency_min,
+        max(case when test = 'consistency' then suspect_max end) as consistency_max,
+        max(case when test = 'neighbours' then suspect_max end) as neighbours_suspect
+    from {{ ref('qc_threshold') }}
+    group by matrix, parameter
+),
+
+
+reading as (
+    select
+        reading.station_id,
+        station.matrix,
+        reading.parameter,
+        reading.measured_at,
+        {{ environment_day('reading.measured_at') }} as day,
+        reading.span_minutes,
+        reading.value_reported,
+        reading.value_valid,
+        reading.status,
+        reading.reason,
+        reading.conflict,
+        reading._received_at
+    from {{ ref('stg_reading') }} as reading
+    left join {{ ref('dim_station') }} as station on reading.station_id = station.station_id
+    where
+        reading.measured_at <= {{ as_of() }}
+        and reading.measured_at > timestamp '{{ window.first_day or '0001-01-05' }} 00:00:00' - interval 2 day
+),
+
+near as (
+    select *
+    from reading
+    where {{ is_judged_anew('station_id', 'matrix', 'day', window, margin=1) }}
+),
+
+-- values that the gate took stand beside each other; those it refused are no neighbours
+series as (
+    select
+        *,
+        lag(value_valid) over in_time as previous_value,
+        lag(measured_at) over in_time as previous_at,
+        lead(value_valid) over in_time as next_value,
+        lead(measured_at) over in_time as next_at
+    from near
+    window in_time as (partition by station_id, parameter, value_valid is null order by measured_at)
+),
+
+linked as (
+    select
+        *,
+        coalesce(previous_at >= measured_at - {{ gap }}, false) as has_previous,
+        coalesce(next_at <= measured_at + {{ gap }}, false) as has_next
+    from series
+),
+
+flat as (
+    select
+        *,
+        max(case when has_previous and previous_value = value_valid then null else measured_at end) over (
+            partition by station_id, parameter, value_valid is null
+            order by measured_at
+            rows between unbounded preceding and current row
+        ) as unchanged_since
+    from linked
+),
+
+-- from here on only what is judged; minutes, DECIMAL and comparisons without division are the same to the bit in any order
+judged as (
+    select
+        *,
+        case when value_valid is not null then date_diff('minute', unchanged_since, measured_at) end as flat_minutes,
+        case when has_previous then date_diff('second', previous_at, measured_at) end as seconds_since
+    from flat
+    where {{ is_judged_anew('station_id', 'matrix', 'day', window) }}
+),
+
+record as (
+    select station_id, measured_at, min(flat_minutes) as repeated_minutes
+    from judged
+    where value_valid is not null
+    group by station_id, measured_at
+    having count(*) >= 3
+),
+
+pair as (
+    select
+        station_id,
+        measured_at,
+        max(case when parameter = 'PM2.5' then value_valid end) as pm25,
+        max(case when parameter = 'PM10' then value_valid end) as pm10,
+        max(case when parameter = 'NO' then value_valid end) as no,
+        max(case when parameter = 'NO2' then value_valid end) as no2,
+        max(case when parameter = 'NOx' then value_valid end) as nox,
+        max(case when parameter = 'Flow_in' then value_valid end) as flow_in,
+        max(case when parameter = 'Flow_out' then value_valid end) as flow_out
+    from near
+    where parameter in ('PM2.5', 'PM10', 'NO', 'NO2', 'NOx', 'Flow_in', 'Flow_out') and value_valid is not null
+    group by station_id, measured_at
+),
+
+flow as (
+    select
+        station_id,
+        measured_at,
+        sum(flow_in) over trailing_day as flow_in,
+        sum(flow_out) over trailing_day as flow_out
+    from pair
+    where flow_in is not null and flow_out is not null
+    window trailing_day as (partition by station_id order by measured_at range between interval 1439 minute preceding and current row)
+),
+
+neighbour_station as (
+    select here.station_id, there.station_id as neighbour_id
+    from {{ ref('dim_station') }} as here
+    inner join {{ ref('dim_station') }} as there
+        on
+            here.matrix = 'ambient_air'
+            and there.matrix = 'ambient_air'
+            and here.station_id <> there.station_id
+            and power((here.lat - there.lat) * 111.2, 2) + power((here.lon - there.lon) * 111.2 * cos(radians(here.lat)), 2)
+            <= power({{ var('qc_neighbour_km') }}, 2)
+),
+
+air as (
+    select judged.station_id, judged.parameter, judged.measured_at, judged.value_valid
+    from judged
+    inner join threshold on judged.matrix = threshold.matrix and judged.parameter = threshold.parameter
+    where judged.matrix = 'ambient_air' and threshold.neighbours_suspect is not null and judged.value_valid is not null
+),
+
+neighbours as (
+    select air.station_id, air.parameter, air.measured_at, median(cast(other.value_valid as double)) as middle
+    from air
+    inner join neighbour_station on air.station_id = neighbour_station.station_id
+    inner join air as other
+        on
+            neighbour_station.neighbour_id = other.station_id
+            and air.parameter = other.parameter
+            and air.measured_at = other.measured_at
+    group by air.station_id, air.parameter, air.measured_at
+    having count(*) >= 2
+),
+
+flagged as (
+    select
+        judged.station_id,
+        judged.parameter,
+        judged.day,
+        judged.measured_at,
+        judged.value_reported,
+        judged.value_valid as value_at_gate,
+        judged.flat_minutes,
+        case
+            when judged.value_reported is null then 9
+            when judged.status = '00' then 1
+            when judged.status in ('01', '02') then 4
+            else 3
+        end as flag_status,
+        case
+            when judged.value_reported is null then 9
+            when
+                judged.reason = 'out_of_range'
+                or judged.value_reported < threshold.range_fail_min
+                or judged.value_reported > threshold.range_fail_max
+                then 4
+            when judged.value_reported < threshold.range_suspect_min or judged.value_reported > threshold.range_suspect_max then 3
+            when threshold.range_fail_min is null and threshold.range_fail_max is null then 2
+            else 1
+        end as flag_range,
+        {{ qc_flag_above(
+            'case when judged.has_previous and judged.has_next then abs(2 * judged.value_valid - judged.previous_value - judged.next_value) end',
+            '2 * threshold.spike_suspect',
+            '2 * threshold.spike_fail') }} as flag_spike,
+        {{ qc_flag_above(
+            'abs(judged.value_valid - judged.previous_value) * 3600',
+            'threshold.rate_suspect * judged.seconds_since',
+            'threshold.rate_fail * judged.seconds_since') }} as flag_rate_of_change,
+        case
+            when judged.flat_minutes is null or judged.value_valid <= threshold.flat_natural then 2
+            when threshold.flat_suspect is null and threshold.flat_fail is null then 2
+            when judged.flat_minutes >= threshold.flat_fail then 4
+            when judged.flat_minutes >= threshold.flat_suspect then 3
+            else 1
+        end as flag_flat_line,
+        case
+            when record.repeated_minutes is null or judged.value_valid is null or threshold.repeated_suspect is null then 2
+            when record.repeated_minutes >= threshold.repeated_suspect then 3
+            else 1
+        end as flag_repeated_record,
+        case
+            -- a stamp off the grid of its own span, or ahead of its arrival
+            when date_diff('second', cast(cast(judged.measured_at as date) as timestamp), judged.measured_at) % (judged.span_minutes * 60) <> 0 then 3
+            when date_diff('second', judged._received_at, judged.measured_at) > threshold.slip_suspect * 60 then 3
+            when judged.span_minutes is null and judged._received_at is null then 2
+            else 1
+        end as flag_time_slip,
+        case when judged.conflict then 3 when judged.conflict is null then 2 else 1 end as flag_stuck_clock,
+        case
+            when judged.value_valid is null or threshold.consistency_max is null then 2
+            when judged.parameter in ('PM2.5', 'PM10')
+                then case
+                    when pair.pm25 is null or pair.pm10 is null then 2
+                    when pair.pm25 > pair.pm10 * threshold.consistency_max then 3
+                    else 1
+                end
+            when judged.parameter in ('NO', 'NO2', 'NOx')
+                then case
+                    when pair.no is null or pair.no2 is null or pair.nox is null then 2
+                    when pair.nox < (pair.no + pair.no2) * threshold.consistency_min then 3
+                    when pair.nox > (pair.no * 1.533 + pair.no2) * threshold.consistency_max then 3
+                    else 1
+                end
+            when flow.flow_in is null then 2
+            when flow.flow_out > flow.flow_in * threshold.consistency_max then 3
+            else 1
+        end as flag_consistency,
+        {{ qc_flag_above('abs(cast(judged.value_valid as double) - neighbours.middle)', 'threshold.neighbours_suspect', 'null') }} as flag_neighbours
+    from judged
+    left join threshold on judged.matrix = threshold.matrix and judged.parameter = threshold.parameter
+    left join record on judged.station_id = record.station_id and judged.measured_at = record.measured_at
+    left join pair
+        on judged.station_id = pair.station_id and judged.measured_at = pair.measured_at and threshold.consistency_max is not null
+    left join flow
+        on judged.station_id = flow.station_id and judged.measured_at = flow.measured_at and judged.parameter in ('Flow_in', 'Flow_out')
+    left join neighbours
+        on
+            judged.station_id = neighbours.station_id
+            and judged.parameter = neighbours.parameter
+            and judged.measured_at = neighbours.measured_at
+),
+
+summed as (
+    select
+        *,
+        case
+            when value_reported is null then 9
+            when 4 in (
+                {{ flags }}
+            ) then 4
+            when 3 in (
+                {{ flags }}
+            ) then 3
+            when 1 in (
+                {{ flags }}
+            ) then 1
+            else 2
+        end as qc_flag
+    from flagged
+)
+
+select
+    station_id,
+    parameter,
+    day,
+    measured_at,
+    value_reported,
+    case when qc_flag <> 4 then value_at_gate end as value_valid,
+    value_at_gate is not null and qc_flag = 4 as is_withdrawn,
+    cast(qc_flag as tinyint) as qc_flag,
+    {%- for t in tests %}
+    cast(flag_{{ t }} as tinyint) as flag_{{ t }},
+    {%- endfor %}
+    cast(flat_minutes as integer) as flat_minutes
+from summed
+where qc_flag >= {{ var('qc_keep_from') }}
+order by day, station_id, parameter, measured_at

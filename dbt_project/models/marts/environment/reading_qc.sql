@@ -37,7 +37,6 @@ with threshold as (
     group by matrix, parameter
 ),
 
-
 reading as (
     select
         reading.station_id,
@@ -251,9 +250,9 @@ flagged as (
     left join threshold on judged.matrix = threshold.matrix and judged.parameter = threshold.parameter
     left join record on judged.station_id = record.station_id and judged.measured_at = record.measured_at
     left join pair
-        on judged.station_id = pair.station_id and judged.measured_at = pair.measured_at and threshold.consistency_max is not null
+        on judged.station_id = pair.station_id and judged.measured_at = pair.measured_at
     left join flow
-        on judged.station_id = flow.station_id and judged.measured_at = flow.measured_at and judged.parameter in ('Flow_in', 'Flow_out')
+        on judged.station_id = flow.station_id and judged.measured_at = flow.measured_at
     left join neighbours
         on
             judged.station_id = neighbours.station_id
@@ -289,9 +288,16 @@ select
     case when qc_flag <> 4 then value_at_gate end as value_valid,
     value_at_gate is not null and qc_flag = 4 as is_withdrawn,
     cast(qc_flag as tinyint) as qc_flag,
-    {%- for t in tests %}
-    cast(flag_{{ t }} as tinyint) as flag_{{ t }},
-    {%- endfor %}
+    cast(flag_status as tinyint) as flag_status,
+    cast(flag_range as tinyint) as flag_range,
+    cast(flag_spike as tinyint) as flag_spike,
+    cast(flag_rate_of_change as tinyint) as flag_rate_of_change,
+    cast(flag_flat_line as tinyint) as flag_flat_line,
+    cast(flag_repeated_record as tinyint) as flag_repeated_record,
+    cast(flag_time_slip as tinyint) as flag_time_slip,
+    cast(flag_stuck_clock as tinyint) as flag_stuck_clock,
+    cast(flag_consistency as tinyint) as flag_consistency,
+    cast(flag_neighbours as tinyint) as flag_neighbours,
     cast(flat_minutes as integer) as flat_minutes
 from summed
 where qc_flag >= {{ var('qc_keep_from') }}

@@ -19,13 +19,9 @@
         affected.unit,
         affected.day + near.days as day,
         coalesce(station.matrix = 'ambient_air', false) as is_air
-    from {{ source('ops', 'affected') }} as affected
+    from {{ affected_reading() }} as affected
     cross join (select cast(unnest(range(-{{ reach }}, {{ reach + 1 }})) as integer) as days) as near
     left join {{ ref('dim_station') }} as station on affected.unit = station.station_id
-    where
-        affected.target = 'reading'
-        and affected.seq > {{ var('affected_from') }}
-        and affected.seq <= {{ var('affected_to') }}
 {%- endmacro %}
 
 {#- Pre-hook of reading_qc. -#}

@@ -140,16 +140,22 @@ flow as (
     window trailing_day as (partition by station_id order by measured_at range between interval 1439 minute preceding and current row)
 ),
 
-neighbour_station as (
-    select here.station_id, there.station_id as neighbour_id
+apart as (
+    select
+        here.station_id,
+        there.station_id as neighbour_id,
+        sqrt(power((here.lat - there.lat) * 111.2, 2) + power((here.lon - there.lon) * 111.2 * cos(radians(here.lat)), 2)) as km
     from {{ ref('dim_station') }} as here
     inner join {{ ref('dim_station') }} as there
-        on
-            here.matrix = 'ambient_air'
-            and there.matrix = 'ambient_air'
-            and here.station_id <> there.station_id
-            and power((here.lat - there.lat) * 111.2, 2) + power((here.lon - there.lon) * 111.2 * cos(radians(here.lat)), 2)
-            <= power({{ var('qc_neighbour_km') }}, 2)
+        on here.matrix = 'ambient_air' and there.matrix = 'ambient_air' and here.station_id <> there.station_id
+),
+
+-- the nearest few: all pairs of a dense network would cost the square of its stations
+neighbour_station as (
+    select station_id, neighbour_id
+    from apart
+    where km <= {{ var('qc_neighbour_km') }}
+    qualify row_number() over (partition by station_id order by km asc, neighbour_id asc) <= {{ var('qc_neighbours_most') }}
 ),
 
 air as (

@@ -25,7 +25,7 @@ _COURSE = {
     "Flow_in": (42, 0.35, 0.05, 0.08, 1),
     "Flow_out": (40, 0.35, 0.05, 0.08, 1),
     "pH": (7.2, 0.02, 0.0, 0.01, 2),
-    "Temp": (29, 0.10, 0.05, 0.02, 1),
+    "Temp": (29, 0.10, 0.05, 0.005, 1),
     "COD": (48, 0.18, 0.05, 0.10, 1),
     "TSS": (32, 0.15, 0.15, 0.12, 1),
     "NH4": (3.2, 0.2, 0.05, 0.12, 2),
@@ -41,7 +41,7 @@ _COURSE = {
     "EC": (96, 0.05, 0.15, 0.05, 0),
     "Turbidity": (21, 0.1, 0.4, 0.2, 1),
     "N-NO3": (0.9, 0.1, 0.2, 0.1, 2),
-    "RH": (78, 0.15, 0.08, 0.03, 1),
+    "RH": (78, 0.15, 0.08, 0.01, 1),
     "WindSpeed": (1.8, 0.4, 0.1, 0.3, 1),
     "WindDir": (140, 0.3, 0.3, 0.3, 0),
     "SolarRad": (380, 1.0, 0.1, 0.15, 1),
@@ -92,8 +92,14 @@ def values(seed: int, station: Station, day: date, slots: int) -> npt.NDArray[np
         if parameter == "WindDir":
             column = np.mod(column, 360)
         out[:, j] = np.round(np.maximum(column, 0) if parameter != "SolarRad" else column, digits)
+    index = {p: j for j, p in enumerate(parameters)}
+    if station.matrix == "wastewater":
+        # what leaves came in, less what evaporates and stays in the sludge
+        out[:, index["Flow_out"]] = np.round(out[:, index["Flow_in"]] * (0.95 + 0.02 * rng.standard_normal(slots)), 1)
     if station.matrix == "ambient_air":
-        index = {p: j for j, p in enumerate(parameters)}
+        # NOx is stated as NO2, a third heavier by molecule than NO
+        total = out[:, index["NO"]] * 46.006 / 30.006 + out[:, index["NO2"]]
+        out[:, index["NOx"]] = np.round(total * (1 + 0.02 * rng.standard_normal(slots)), 1)
         for small, large in (("PM1", "PM2.5"), ("PM2.5", "PM10"), ("PM10", "TSP")):
             out[:, index[large]] = np.round(np.maximum(out[:, index[large]], out[:, index[small]] * 1.15), 1)
     return out

@@ -20,7 +20,7 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
     """What is behind the mean of an environment day (00:00, 24:00], or of its hour that ends at `hour` (1 … 24).
 
     Keys: `span` (from, to; GMT+7), `marts` (the rows of that span by mart), `limit` (the row of dim_limit that judged the day),
-    `recomputed` (readings, valid, mean of the valid ones), `readings` (in order of time, the superseded ones flagged), `files` (name,
+    `recomputed` (readings, valid, mean of the valid ones), `readings` (in order of time, the superseded ones flagged, with `quality` where its flags are no plain pass), `files` (name,
     sha256, whether the bytes kept still have it, and the lines used), `quarantined` (rows of the station's files of that day).
     Raises NothingToTrace where there is nothing.
     """
@@ -38,6 +38,12 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
             ORDER BY measured_at, superseded""",
             [station_id, parameter, start, end],
         )
+        for flags in _quality(con, station_id, parameter, start, end):
+            for reading in readings:
+                if reading["measured_at"] == flags["measured_at"] and not reading["superseded"]:
+                    reading["quality"] = {k: v for k, v in flags.items() if k != "measured_at"}
+                    if flags["is_withdrawn"]:
+                        reading["value_valid"], reading["reason"] = None, "quality"
         marts = _marts(con, station_id, parameter, day, end if hour else None)
         if not readings and not set(marts) - {"aqi_daily", "aqi_hourly"}:
             known = [
@@ -67,6 +73,20 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
                 [day, station_id],
             ),
         }
+
+
+def _quality(con: duckdb.DuckDBPyConnection, station_id: str, parameter: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Flags of quality control that are not plain passes; none where that mart was not built yet."""
+    try:
+        return _rows(
+            con,
+            """
+            SELECT * EXCLUDE (station_id, parameter, day, value_reported, value_valid) FROM lake.marts_environment.reading_qc
+            WHERE station_id = $1 AND parameter = $2 AND measured_at > $3 AND measured_at <= $4""",
+            [station_id, parameter, start, end],
+        )
+    except duckdb.CatalogException:
+        return []
 
 
 def _marts(con: duckdb.DuckDBPyConnection, station_id: str, parameter: str, day: date, hour_end: datetime | None) -> dict[str, dict[str, Any]]:

@@ -288,6 +288,8 @@ def trace(
     for r in found["readings"]:
         file = files[r["delivery_id"]]
         flag = " (superseded)" if r["superseded"] else " (conflict)" if r["conflict"] else ""
+        if quality := r.get("quality"):
+            flag += " " + ", ".join(f"{k.removeprefix('flag_')}={v}" for k, v in quality.items() if k.startswith("flag_") and v in (3, 4))
         cells = (
             r["measured_at"],
             r["value_reported"],

@@ -184,7 +184,8 @@ def superset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Superset]:
         shutil.copy(source, file)
     else:
         stand_in(file)
-    (home / "serving/serving.duckdb").symlink_to(file.name)
+    for link in ("serving.duckdb", "serving-sqllab.duckdb"):
+        (home / "serving" / link).symlink_to(file.name)
     subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=300)
     started = time.monotonic()
     again = subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=60, capture_output=True, text=True)

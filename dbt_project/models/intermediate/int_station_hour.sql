@@ -57,6 +57,12 @@ rejected_hour as (
 
 select
     station_hour.*,
+    -- the last minutes before the build: what is due may still come without being late
+    (cast(1 as bigint) << 60) - (
+        cast(1 as bigint) << (
+            60 - least(60, greatest(0, date_diff('minute', {{ as_of() }} - interval {{ var('late_after_minutes') }} minute, station_hour.hour_end)))
+        )
+    ) as not_due_slots,
     coalesce(station_hour.expected_slots & ~province_hour.received_slots, 0) as receiver_slots,
     coalesce(rejected_hour.rejected_slots, 0) as rejected_slots,
     coalesce(station_hour.expected_slots & ~facility_hour.received_slots, 0) as facility_slots

@@ -6,11 +6,11 @@
 ) }}
 {%- set window = recompute_window() %}
 
--- the slots in which a station owed something and sent nothing
+-- the slots in which a station owed something, sent nothing, and is late with it
 with silent as (
-    select *, expected_slots & ~received_slots as silent_slots
+    select *, expected_slots & ~received_slots & ~not_due_slots as silent_slots
     from {{ ref('int_station_hour') }}
-    where {{ is_recomputed_day('day', window) }} and expected_slots & ~received_slots > 0
+    where {{ is_recomputed_day('day', window) }} and expected_slots & ~received_slots & ~not_due_slots > 0
 ),
 
 minute_of_hour as (

@@ -16,6 +16,7 @@ station_hour as (
     select
         station_id,
         hour_end,
+        not_due_slots,
         receiver_slots,
         rejected_slots,
         facility_slots,
@@ -28,6 +29,7 @@ station_hour as (
 placed as (
     select
         hour.*,
+        station_hour.not_due_slots,
         station_hour.receiver_slots,
         station_hour.rejected_slots,
         station_hour.facility_slots,
@@ -37,17 +39,23 @@ placed as (
     left join station_hour on hour.station_id = station_hour.station_id and hour.hour_end = station_hour.hour_end
 ),
 
+late as (
+    select *, missing_slots & ~not_due_slots as late_slots
+    from placed
+),
+
 -- each missing slot has one cause: the first that holds, from what is ours to what is the channel's own
 explained as (
     select
         *,
-        missing_slots & receiver_slots as receiver,
-        missing_slots & ~receiver_slots & rejected_slots as rejected,
-        missing_slots & ~receiver_slots & ~rejected_slots & facility_slots as facility,
-        missing_slots & ~receiver_slots & ~rejected_slots & ~facility_slots & station_slots as station,
-        missing_slots & ~receiver_slots & ~rejected_slots & ~facility_slots & ~station_slots & station_calibrating_slots as calibration,
-        missing_slots & ~receiver_slots & ~rejected_slots & ~facility_slots & ~station_slots & ~station_calibrating_slots as channel
-    from placed
+        missing_slots & not_due_slots as not_due,
+        late_slots & receiver_slots as receiver,
+        late_slots & ~receiver_slots & rejected_slots as rejected,
+        late_slots & ~receiver_slots & ~rejected_slots & facility_slots as facility,
+        late_slots & ~receiver_slots & ~rejected_slots & ~facility_slots & station_slots as station,
+        late_slots & ~receiver_slots & ~rejected_slots & ~facility_slots & ~station_slots & station_calibrating_slots as calibration,
+        late_slots & ~receiver_slots & ~rejected_slots & ~facility_slots & ~station_slots & ~station_calibrating_slots as channel
+    from late
 ),
 
 day as (
@@ -64,6 +72,7 @@ day as (
         sum(invalid_unreadable) as invalid_unreadable,
         sum(invalid_quality) as invalid_quality,
         sum(bit_count(missing_slots)) as missing,
+        sum(bit_count(not_due)) as missing_not_due,
         sum(bit_count(receiver)) as missing_receiver,
         sum(bit_count(rejected)) as missing_rejected,
         sum(bit_count(facility)) as missing_facility,
@@ -95,6 +104,7 @@ select
     cast(day.invalid_out_of_range as integer) as invalid_out_of_range,
     cast(day.invalid_unreadable as integer) as invalid_unreadable,
     cast(day.missing as integer) as missing,
+    cast(day.missing_not_due as integer) as missing_not_due,
     cast(day.missing_receiver as integer) as missing_receiver,
     cast(day.missing_rejected as integer) as missing_rejected,
     cast(day.missing_facility as integer) as missing_facility,

@@ -33,8 +33,8 @@ episode as (
         min(slot_end - cadence_minutes * interval 1 minute) as started_at,
         max(slot_end) as ended_at,
         count(*) as slots,
-        -- nothing was due since: the station has been silent to the moment of the build
-        max(slot_end + cadence_minutes * interval 1 minute) > {{ as_of() }} as is_open
+        -- nothing that could be late was due since: the station has been silent to the moment of the build
+        max(slot_end + cadence_minutes * interval 1 minute) > {{ as_of() }} - interval {{ var('late_after_minutes') }} minute as is_open
     from grouped
     group by station_id, episode
 )

@@ -54,14 +54,14 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- SQL condition: the day is recomputed for every station, since what one station sent changes how the silence of others is explained. -#}
+{#- SQL condition: the day is recomputed for every station, since what one station sent changes how the silence of others is explained. The day before the first that was still running too: its last slots may not have been late yet. -#}
 {% macro is_recomputed_day(day, window) -%}
     {%- if window.all -%}
         true
     {%- else -%}
-        {{ day }} >= date '{{ window.first_day }}'
+        {{ day }} >= date '{{ window.first_day }}' - 1
         and (
-            {{ day }} >= date '{{ window.open_from }}'
+            {{ day }} >= date '{{ window.open_from }}' - 1
             or {{ day }} in (
                 select affected.day + later.days
                 from {{ affected_reading() }} as affected

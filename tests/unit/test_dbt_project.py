@@ -450,7 +450,7 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
         "availability_daily",
         "interruption",
     )
-    models = ["run", "--select", "int_station_silence", *tables]
+    models = ["run", "--select", "int_station_hour", "int_station_silence", *tables]
     morning = f"SELECT aqi FROM lake.marts_environment.aqi_hourly WHERE station_id = '{G}' AND hour_end = '2026-03-11 02:00'"
     calm = lake.rows(morning)
     newest = "SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"
@@ -480,6 +480,21 @@ def test_a_changed_register_recomputes_every_day(lake: Lake) -> None:
         con.execute("INSERT INTO lake.ops.affected VALUES (10, 'station_channel_register', 'station_channel', '', DATE '2026-03-13')")
     lake.dbt("run", "--select", "reading_hourly", "reading_daily", as_of=LATER, affected=(9, 10))
     assert day(lake, A, "COD", "2026-03-10", "expected, received") == (48, 24)
+
+
+def test_what_was_not_late_at_midnight_is_late_in_the_morning(lake: Lake) -> None:
+    """The last slots of a day, judged five minutes later as not late yet, are explained anew by the next build."""
+    tables = ("availability_daily", "interruption")
+    models = ["run", "--select", "reading_hourly", "int_station_hour", "int_station_silence", *tables]
+    lake.dbt(*models, as_of="2026-03-15 00:05:00")
+    waiting = "SELECT sum(missing_not_due) FROM lake.marts_environment.availability_daily WHERE day = DATE '2026-03-14'"
+    assert lake.rows(waiting)[0][0] > 0
+    lake.dbt(*models, as_of="2026-03-15 09:00:00", affected=(10, 10))
+    incremental = {t: lake.rows(f"SELECT * FROM lake.marts_environment.{t} ORDER BY ALL") for t in tables}
+    assert lake.rows(waiting) == [(0,)]
+    lake.dbt(*models, as_of="2026-03-15 09:00:00")
+    for table in tables:
+        assert incremental[table] == lake.rows(f"SELECT * FROM lake.marts_environment.{table} ORDER BY ALL")
 
 
 def test_no_model_reads_the_clock() -> None:

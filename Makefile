@@ -6,6 +6,7 @@ PYTHON ?= python3
 TNMT_HOME ?= $(CURDIR)/var
 SIZE ?= S
 SERVE ?= 1
+FUZZ ?= 10
 B := .boot/bin
 V := .venv/bin
 export TNMT_HOME
@@ -14,11 +15,11 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-.PHONY: help setup run serve test bench lint clean superset dev peers
+.PHONY: help setup run serve test fuzz bench lint clean superset dev peers
 
 help:
 	@echo "make run     set up, sample province, whole pipeline, Superset and Dagster (SERVE=0: all but stay up)"
-	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff"
+	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff      make fuzz   property tests on new, FUZZ=10 times as many examples"
 	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
 
 .boot/.stamp: requirements/uv.txt
@@ -76,6 +77,9 @@ serve: .venv/.runtime .superset/.stamp
 test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
+
+fuzz: .venv/.dev
+	@FUZZ=$(FUZZ) $(V)/python -m pytest -q $$(grep -rl '@given' tests)
 
 lint: .venv/.dev
 	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && cd dbt_project && ../$(V)/sqlfluff lint -q models

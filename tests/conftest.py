@@ -9,6 +9,7 @@ from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
+import hypothesis
 import pytest
 
 from ingestion.ingest import Ingested
@@ -17,7 +18,11 @@ from orchestration.run import run
 from simulator.manifest import Manifest
 from simulator.sample import generate
 from simulator.size import SIZES
+from tests.examples import examples
 from tnmt.settings import Settings, settings
+
+hypothesis.settings.register_profile("project", examples(100))
+hypothesis.settings.load_profile("project")
 
 END = date(2026, 3, 24)
 AS_OF = datetime(2026, 3, 25, 0, 10)

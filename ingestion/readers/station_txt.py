@@ -141,9 +141,11 @@ def _plain(lines: Lines) -> npt.NDArray[np.bool_]:
 def _parse(lines: Lines) -> pa.Table:
     """Plain lines as text columns."""
     schema = pa.schema([(f, pa.string()) for f in _FIELDS])
+    # the parser drops a mark at the head of its input; here that is the text of a line somewhere in a file
+    head = _BOM if lines.buffer.startswith(_BOM) else b""
     table = (
         csv.read_csv(
-            pa.BufferReader(lines.buffer),
+            pa.BufferReader(head + lines.buffer if head else lines.buffer),
             read_options=csv.ReadOptions(column_names=list(_FIELDS)),
             parse_options=csv.ParseOptions(delimiter="\t", quote_char=False),
             convert_options=csv.ConvertOptions(column_types=schema, strings_can_be_null=False, check_utf8=False),

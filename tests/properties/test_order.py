@@ -6,7 +6,7 @@ import random
 from datetime import datetime, timedelta
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.ingest import contracts_of, register_sources
@@ -14,6 +14,7 @@ from ingestion.landing import land
 from ingestion.load import load, pending, requeue
 from lake.lake import create, open_writer
 from tests.conftest import table_rows
+from tests.examples import examples
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
 
@@ -69,7 +70,7 @@ files = st.lists(
 
 
 @pytest.mark.timeout(1800)
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@examples(12)
 @given(files=files, seed=st.integers(0, 2**16))
 def test_readings_in_any_order(lake: Settings, files, seed: int) -> None:
     rng = random.Random(seed)
@@ -129,7 +130,7 @@ prices = st.lists(
 
 
 @pytest.mark.timeout(1800)
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
+@examples(6)
 @given(files=prices, seed=st.integers(0, 2**16))
 def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:
     """The newest snapshot stands, in whatever order they are gated; an older one that comes late changes nothing."""

@@ -10,9 +10,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.marts_kit import compiled, database, seed_rows
 from tnmt.settings import ROOT
 
@@ -226,19 +227,25 @@ def test_a_running_day_and_a_running_hour_wait(con: duckdb.DuckDBPyConnection, s
     assert max(r["day"] for r in run(con, sql["aqi_daily"], series, days)) == (START + timedelta(3)).date()
 
 
+def test_the_newest_hour_may_be_missing(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """Two of the last three hours are enough (mục 2.2.2), also where the third is the hour itself."""
+    rows = run(con, sql["aqi_hourly"], {"PM10": {1: 50.0, 2: 50.0}, "CO": dict.fromkeys((1, 2, 3, 4), 0.0)})
+    assert [r["aqi_pm10"] for r in sorted(rows, key=lambda r: r["hour_end"])] == [None, 50, 50, None]
+
+
 VALUE = st.one_of(st.integers(0, 60), st.integers(0, 1300), st.decimals(0, 600, places=2)).map(float)
 SERIES = st.fixed_dictionaries({p: st.dictionaries(st.integers(1, 72), VALUE, max_size=72) for p in PARTICLES + GASES})
 DENSE = st.fixed_dictionaries({p: st.lists(VALUE, min_size=72, max_size=72).map(lambda v: dict(enumerate(v, 1))) for p in PARTICLES + GASES})
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(series=SERIES | DENSE, gaps=st.sets(st.integers(1, 72), max_size=20))
 def test_hours_as_the_decree_in_fractions(con: duckdb.DuckDBPyConnection, sql: dict[str, str], series: Series, gaps: set[int]) -> None:
     series = {p: {h: v for h, v in values.items() if h not in gaps} for p, values in series.items()}
     assert_same(run(con, sql["aqi_hourly"], series), hourly(series), "hour_end")
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     series=SERIES | DENSE,
     gaps=st.sets(st.integers(1, 72), max_size=20),

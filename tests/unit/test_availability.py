@@ -9,9 +9,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.marts_kit import compiled, database
 
 DAY = datetime(2024, 2, 29)
@@ -138,7 +139,7 @@ def province(draw: st.DrawFn) -> tuple[dict[Slot, str], set[tuple[str, int]]]:
     return sent, rejected
 
 
-@settings(max_examples=30, deadline=None)
+@examples(30)
 @given(given_=province())
 def test_each_slot_has_the_cause_that_plain_python_finds(
     con: duckdb.DuckDBPyConnection, sql: dict[str, str], given_: tuple[dict[Slot, str], set[tuple[str, int]]]

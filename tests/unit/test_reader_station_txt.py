@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.readers import station_txt
+from tests.examples import examples
 from tests.readers_kit import contract, delivery, duck, rows
 
 FIELDS = ("parameter", "value", "unit", "measured_at", "status")
@@ -52,7 +53,7 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
     return duck(tmp_path_factory.mktemp("extensions"))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(contents=st.lists(FILE, min_size=1, max_size=5))
 def test_every_line_as_plain_python_reads_it(con: duckdb.DuckDBPyConnection, contents: list[bytes]) -> None:
     deliveries = [delivery(content, f"{number}.txt") for number, content in enumerate(contents)]
@@ -67,6 +68,11 @@ def test_every_line_as_plain_python_reads_it(con: duckdb.DuckDBPyConnection, con
         else:
             assert one.delivery_id not in problems
             assert found == expected
+
+
+def test_a_byte_order_mark_within_a_file_is_text(con: duckdb.DuckDBPyConnection) -> None:
+    station_txt.read(con, CONTRACT, [delivery(b"pH\n\xef\xbb\xbf" + PLAIN.encode(), "a.txt")], "cut")
+    assert rows(con, "_line, parameter") == [(1, "pH"), (2, "\ufeffpH")]
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n"])

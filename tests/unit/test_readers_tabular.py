@@ -12,12 +12,13 @@ from typing import Any
 import duckdb
 import pytest
 import xlsxwriter
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from ingestion.model import Problem
 from ingestion.readers import tabular
+from tests.examples import examples
 from tests.readers_kit import contract, delivery, duck, rows
 
 COLUMNS = {"ma": "Mã", "so": "Số"}
@@ -131,7 +132,7 @@ def test_a_bad_file_takes_nothing_from_the_others(con: duckdb.DuckDBPyConnection
 FIELD = st.text(alphabet='ab đ";\n,', max_size=6)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200)
 @given(st.lists(st.lists(FIELD, min_size=1, max_size=4), max_size=12), st.sampled_from([csv.QUOTE_ALL, csv.QUOTE_MINIMAL]), st.integers(1, 64))
 def test_any_table_as_the_csv_module_writes_it(con: duckdb.DuckDBPyConnection, table: list[list[str]], quoting: Any, block: int) -> None:
     out = io.StringIO()

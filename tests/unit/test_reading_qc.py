@@ -8,9 +8,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.marts_kit import SEEDS, compiled, database, seed_rows
 
 AS_OF = datetime(2024, 3, 2)
@@ -68,7 +69,7 @@ series = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps=series)
 def test_flags_of_a_series_are_those_of_the_manual(con: duckdb.DuckDBPyConnection, sql: str, steps: list[tuple[int, str | None]]) -> None:
     at, rows = START, []

@@ -23,8 +23,9 @@ with hour as (
 ),
 
 particle_hour as (
-    -- every hour stands here, also those that nothing was due in: c2 is the hour before, not the row before
-    select station_id, parameter, unnest(generate_series(min(hour_end), max(hour_end), interval 1 hour)) as hour_end
+    -- every hour stands here, also those that nothing was due in: c2 is the hour before, not the row before; and one more, since
+    -- two of the last three hours are enough where the newest is missing
+    select station_id, parameter, unnest(generate_series(min(hour_end), max(hour_end) + interval 1 hour, interval 1 hour)) as hour_end
     from hour
     where parameter in ('PM2.5', 'PM10')
     group by station_id, parameter

@@ -67,7 +67,7 @@ def manifest(settings: Settings) -> Path:
     """dbt's manifest; made by `dbt parse` where no build has left one yet."""
     path = target_dir(settings) / "manifest.json"
     if not path.exists():
-        _run([str(Path(sys.executable).parent / "dbt"), "parse", "--no-use-colors", "--project-dir", str(settings.dbt_project)], settings, None)
+        run_dbt([str(Path(sys.executable).parent / "dbt"), "parse", "--no-use-colors", "--project-dir", str(settings.dbt_project)], settings, None)
     return path
 
 
@@ -120,17 +120,18 @@ def build(
     ]
     if settings.is_sqlite:
         with lock(settings, f"dbt build {build_id}"):
-            log = _run(command, settings, say)
+            log = run_dbt(command, settings, say)
     else:
-        log = _run(command, settings, say)
+        log = run_dbt(command, settings, say)
     reach("build.after")
     record(settings, built, as_of, build_id, now)
     return Built(built.affected_from, built.affected_to, done=True, log=log)
 
 
-def _run(command: list[str], settings: Settings, say: Callable[[str], None] | None) -> str:
+def run_dbt(command: list[str], settings: Settings, say: Callable[[str], None] | None = None, **environment: str) -> str:
+    """Runs a dbt command as a child process and returns its log; raises BuildFailed where it fails."""
     lines: list[str] = []
-    with subprocess.Popen(command, env=dbt_environment(settings), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
+    with subprocess.Popen(command, env=dbt_environment(settings) | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
             lines.append(line)
@@ -140,7 +141,7 @@ def _run(command: list[str], settings: Settings, say: Callable[[str], None] | No
     if child.returncode:
         failed = [line for line in lines if any(word in line for word in ("ERROR", "FAIL ", "Error", "Failure"))]
         raise BuildFailed(
-            f"dbt build ended with {child.returncode}; nothing new is served. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
+            f"dbt {command[1]} ended with {child.returncode}; nothing new is served. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
             f"Whole log: {settings.home / 'logs' / 'dbt.log'}"
         )
     return log

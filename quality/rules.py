@@ -73,6 +73,15 @@ _ROW = {
     "expect_compound_columns_to_be_unique": lambda k: _unique(list(k["column_list"])),
     "expect_column_pair_values_a_to_be_greater_than_b": _pair,
 }
+
+
+def _where(condition: dict[str, Any]) -> str:
+    """GX's row condition `Column(name).is_in([…])`; raises KeyError or ValueError on any other."""
+    if condition.get("operator") != "IN":
+        raise ValueError("only the operator IN is known")
+    return f"{condition['column']['name']} IN ({', '.join(quoted(v) for v in condition['parameter'])})"
+
+
 _BATCH = {"expect_table_row_count_to_be_between", "expect_table_columns_to_match_set"}
 
 
@@ -101,6 +110,11 @@ def rules_of(suite: dict[str, Any]) -> list[Rule]:
             raise SuiteError(f"{where}: meta needs `reason` and `action` (quarantine, block or warn)")
         if kind in _ROW:
             bad = _ROW[kind](kwargs)
+            if condition := kwargs.get("row_condition"):
+                try:
+                    bad = f"({_where(condition)}) AND ({bad})"
+                except (KeyError, TypeError, AttributeError, ValueError) as error:
+                    raise SuiteError(f"{where}: row_condition must be a comparison of a column with operator IN, found {condition}") from error
         elif kind in _BATCH and meta["action"] != "quarantine":
             bad = None
         else:

@@ -20,7 +20,8 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
     """What is behind the mean of an environment day (00:00, 24:00], or of its hour that ends at `hour` (1 … 24).
 
     Keys: `span` (from, to; GMT+7), `marts` (the rows of that span by mart), `limit` (the row of dim_limit that judged the day),
-    `recomputed` (readings, valid, mean of the valid ones), `readings` (in order of time, the superseded ones flagged, with `quality` where its flags are no plain pass), `files` (name,
+    `recomputed` (readings, valid, mean of the valid ones), `readings` (in order of time, the superseded ones flagged, with `quality` where its flags are no plain pass, and of the current ones
+    `value_adjusted`, the value that counts), `decisions` (adjustments and approvals that speak of the span, replaced versions too), `files` (name,
     sha256, whether the bytes kept still have it, and the lines used), `quarantined` (rows of the station's files of that day).
     Raises NothingToTrace where there is nothing.
     """
@@ -42,8 +43,10 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
             for reading in readings:
                 if reading["measured_at"] == flags["measured_at"] and not reading["superseded"]:
                     reading["quality"] = {k: v for k, v in flags.items() if k != "measured_at"}
-                    if flags["is_withdrawn"]:
-                        reading["value_valid"], reading["reason"] = None, "quality"
+        final = {row["measured_at"]: row for row in _final(con, station_id, parameter, start, end)}
+        for reading in readings:
+            if not reading["superseded"]:
+                reading.update(final.get(reading["measured_at"], {"value_adjusted": reading["value_valid"]}))
         marts = _marts(con, station_id, parameter, day, end if hour else None)
         if not readings and not set(marts) - {"aqi_daily", "aqi_hourly"}:
             known = [
@@ -57,14 +60,15 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
         key = marts.get("compliance_daily", {}).get("limit_key")
         limit = _rows(con, "SELECT * FROM lake.marts_core.dim_limit WHERE limit_key = $1", [key]) if key else []
         current = [r for r in readings if not r["superseded"]]
-        valid = [r["value_valid"] for r in current if r["value_valid"] is not None]
+        valid = [r["value_adjusted"] for r in current if r["value_adjusted"] is not None]
         return {
             "span": {"from": start, "to": end},
             "marts": marts,
             "limit": limit[0] if limit else None,
             "recomputed": {"readings": len(current), "valid": len(valid), "mean": float(sum(valid)) / len(valid) if valid else None},
             "readings": readings,
-            "files": _files(con, settings, readings),
+            "decisions": (decisions := _decisions(con, station_id, parameter, start, end)),
+            "files": _files(con, settings, [*readings, *decisions]),
             "quarantined": _rows(
                 con,
                 """
@@ -73,6 +77,38 @@ def trace(settings: Settings, station_id: str, parameter: str, day: date, hour: 
                 [day, station_id],
             ),
         }
+
+
+def _final(con: duckdb.DuckDBPyConnection, station_id: str, parameter: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """What quality control and people made of the current readings; none before the first build."""
+    try:
+        return _rows(
+            con,
+            """
+            SELECT measured_at, value_valid, value_adjusted, reason, adjustment_id, action FROM lake.intermediate.int_reading
+            WHERE station_id = $1 AND parameter = $2 AND measured_at > $3 AND measured_at <= $4""",
+            [station_id, parameter, start, end],
+        )
+    except duckdb.CatalogException:
+        return []
+
+
+def _decisions(con: duckdb.DuckDBPyConnection, station_id: str, parameter: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Adjustments and approvals that speak of the span, in the order in which they were recorded."""
+    columns = "reason_vi, decided_by, document, _received_at AS recorded_at, _delivery_id AS delivery_id, _line AS line"
+    parts = [
+        f"""
+        SELECT '{kind}' AS kind, {key} AS decision_id, parameter, CAST({first} AS TIMESTAMP) AS applies_from, CAST({last} AS TIMESTAMP) AS applies_to,
+            {what} AS decision, {number} AS number, {columns}, {superseded} AS superseded
+        FROM lake.clean.{kind}{suffix}
+        WHERE station_id = $1 AND coalesce(parameter, $2) = $2 AND CAST({first} AS TIMESTAMP) < $4 AND CAST({last} AS TIMESTAMP) > $3"""
+        for kind, key, first, last, what, number in (
+            ("adjustment", "adjustment_id", "applies_from", "applies_to", "action", "number"),
+            ("approval", "approval_id", "first_day", "last_day + 1", "grade", "NULL"),
+        )
+        for suffix, superseded in (("", "FALSE"), ("_history", "TRUE"))
+    ]
+    return _rows(con, " UNION ALL ".join(parts) + " ORDER BY recorded_at, decision_id", [station_id, parameter, start, end])
 
 
 def _quality(con: duckdb.DuckDBPyConnection, station_id: str, parameter: str, start: datetime, end: datetime) -> list[dict[str, Any]]:

@@ -283,17 +283,20 @@ def trace(
         print("limit: " + ", ".join(f"{k}={v}" for k, v in found["limit"].items() if v is not None))
     again = found["recomputed"]
     print(f"from the readings: {again['readings']} readings, {again['valid']} valid, mean {again['mean']}")
-    table = Table("measured_at", "reported", "valid", "status", "reason", "file", "line", "text in the file")
+    table = Table("measured_at", "reported", "valid", "adjusted", "status", "reason", "file", "line", "text in the file")
     files = {f["delivery_id"]: f for f in found["files"]}
     for r in found["readings"]:
         file = files[r["delivery_id"]]
         flag = " (superseded)" if r["superseded"] else " (conflict)" if r["conflict"] else ""
         if quality := r.get("quality"):
             flag += " " + ", ".join(f"{k.removeprefix('flag_')}={v}" for k, v in quality.items() if k.startswith("flag_") and v in (3, 4))
+        if r.get("adjustment_id"):
+            flag += f" {r['action']} by {r['adjustment_id']}"
         cells = (
             r["measured_at"],
             r["value_reported"],
             r["value_valid"],
+            r.get("value_adjusted"),
             r["status"],
             (r["reason"] or "") + flag,
             file["name"],
@@ -302,6 +305,12 @@ def trace(
         )
         table.add_row(*("–" if c is None else str(c) for c in cells))
     out.print(table)
+    for d in found["decisions"]:
+        state = " (replaced)" if d["superseded"] else ""
+        print(
+            f"{d['kind']} {d['decision_id']}{state}: {d['decision']} {'' if d['number'] is None else d['number']} for ({d['applies_from']}, {d['applies_to']}], "
+            f"{d['reason_vi']}; {d['decided_by']}, {d['document'] or 'no paper'}, recorded {d['recorded_at']}"
+        )
     for f in found["files"]:
         bytes_now = {True: "bytes kept have it", False: "BYTES KEPT DIFFER", None: f"bytes {f['stored']}"}[f["sha256_matches"]]
         print(f"{f['name']}: {f['bytes']} bytes, sha256 {f['sha256']} ({bytes_now}), received {f['received_at']}, {f['status']} by run {f['run_id']}")
@@ -432,6 +441,95 @@ def replay(
     except (KeyError, ValueError, OSError) as error:
         _fail(str(error), 2)
     print(f"{sum(manifest.files.values())} files, {sum(manifest.rows.values())} rows in {s.inbox}")
+
+
+Reason = Annotated[str, typer.Option(help="Why; people read it in reports.")]
+By = Annotated[str, typer.Option(help="Post and unit that decides (no personal name).")]
+Document = Annotated[str | None, typer.Option(help="Number of the paper behind it.")]
+Again = Annotated[str | None, typer.Option("--id", help="Number of an earlier decision, to put this one in its place.")]
+
+
+def _decide(source: str, values: dict[str, Any]) -> None:
+    """Leaves the decision in its inbox and takes it in; marts see it at the next `tnmt run`."""
+    from ingestion.decide import DecisionRefused, decide
+    from ingestion.ingest import contracts_of, ingest
+    from lake.lake import LakeError, open_reader
+    from lake.lock import LakeLocked
+
+    s = settings()
+    moment = now()
+    try:
+        path = decide(s, contracts_of(s)[source], values, moment)
+        done = ingest(s, now=moment, run_id=uuid.uuid4().hex[:12], only=[source]).loaded[source]
+    except DecisionRefused as error:
+        _fail(str(error), 2)
+    except LakeLocked as error:
+        _fail(f"{error}; the decision waits in the inbox and is taken in by the next run", 4)
+    except LakeError as error:
+        _fail(str(error))
+    if done.rows_quarantined or done.blocked:
+        with open_reader(s) as con:
+            told = con.execute(
+                "SELECT q.details FROM lake.quarantine.row AS q JOIN lake.ops.landed AS d USING (delivery_id) WHERE d.source = ? AND ends_with(d.name, ?)",
+                [source, path.name],
+            ).fetchall()
+        _fail(f"not taken: {'; '.join(t for (t,) in told) or '; '.join(done.problems)}")
+    print(f"recorded as {path.stem.rpartition('-')[0]}; the marts have it after the next `tnmt run`")
+
+
+@app.command()
+def adjust(
+    station: str,
+    parameter: str,
+    action: Annotated[str, typer.Argument(help="reject, accept, offset, scale, replace or withdraw.")],
+    since: Annotated[datetime, typer.Option("--from", help="Readings after this moment (GMT+7).")],
+    until: Annotated[datetime, typer.Option("--to", help="Up to and with this moment (GMT+7).")],
+    reason: Reason,
+    by: By,
+    number: Annotated[str | None, typer.Option(help="What is added, multiplied by, or put in place.")] = None,
+    document: Document = None,
+    decision: Again = None,
+) -> None:
+    """Record a correction of readings. What the station sent stays as it is; marts use the corrected value."""
+    row = {"station_id": station, "parameter": parameter, "action": action, "applies_from": since, "applies_to": until, "number": number}
+    _decide("adjustment", row | {"reason_vi": reason, "decided_by": by, "document": document, "adjustment_id": decision})
+
+
+@app.command()
+def approve(
+    station: str,
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First environment day.")],
+    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last environment day.")],
+    reason: Reason,
+    by: By,
+    grade: Annotated[str, typer.Option(help="raw, provisional or approved.")] = "approved",
+    parameter: Annotated[str | None, typer.Option(help="One parameter; all of the station unless said.")] = None,
+    document: Document = None,
+    decision: Again = None,
+) -> None:
+    """Record how far the data of a station's days were checked. What comes later sets an approved day back to provisional."""
+    row = {"station_id": station, "parameter": parameter, "first_day": since, "last_day": until, "grade": grade}
+    _decide("approval", row | {"reason_vi": reason, "decided_by": by, "document": document, "approval_id": decision})
+
+
+@app.command()
+def as_known(
+    moment: Annotated[str, typer.Argument(help="The past moment (GMT+7), such as 2026-11-24T23:59.")],
+    out_file: Annotated[Path, typer.Argument(metavar="OUT", help="DuckDB file to write.")],
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First environment day wanted.")],
+) -> None:
+    """Build the environment marts as they were known at a past moment, into a file of their own."""
+    from orchestration.known import build_as_known
+    from orchestration.marts import BuildFailed
+
+    s = settings()
+    try:
+        rows = build_as_known(s, _moment(moment, s), since.date(), out_file)
+    except (BuildFailed, FileExistsError) as error:
+        _fail(str(error))
+    for name, count in rows.items():
+        print(f"{name}: {count:,} rows")
+    print(f"known at {moment}: {out_file}")
 
 
 @app.command()

@@ -6,7 +6,9 @@
 
 {#- {all, first_day, open_from}: whether everything is recomputed, else the first day touched and the first day that was still running. -#}
 {% macro recompute_window() %}
-    {% if not execute or not is_incremental() %}
+    {% if var('known_first_day') %}
+        {{ return({'all': false, 'open_from': var('known_first_day'), 'first_day': var('known_first_day')}) }}
+    {% elif not execute or not is_incremental() %}
         {{ return({'all': true, 'first_day': none, 'open_from': none}) }}
     {% endif %}
     {% set window %}
@@ -15,10 +17,10 @@
         ),
         changed as (
             select
-                min(day) filter (target = 'reading') as first_day,
+                (select min(day) from {{ affected_reading() }}) as first_day,
                 count(*) filter (target in ('station', 'station_channel')) as registers
             from {{ source('ops', 'affected') }}
-            where seq > {{ var('affected_from') }} and seq <= {{ var('affected_to') }}
+            where {{ is_new_publish() }}
         )
         select built.open_from, least(built.open_from, changed.first_day) as first_day, changed.registers
         from built cross join changed
@@ -28,12 +30,32 @@
     {{ return({'all': everything, 'open_from': row[0], 'first_day': none if everything else row[1]}) }}
 {% endmacro %}
 
-{#- Subquery of the (unit, day) of readings that publishes changed since the last build. -#}
+{#- SQL condition: a row of ops.affected is of a publish since the last build. -#}
+{% macro is_new_publish() -%}
+    seq > {{ var('affected_from') }} and seq <= {{ var('affected_to') }}
+{%- endmacro %}
+
+{#-
+    Subquery of the (unit, day) that publishes changed since the last build: of readings, and every day that a decision of an
+    affected station speaks of or spoke of.
+-#}
 {% macro affected_reading() -%}
     (
         select unit, day
         from {{ source('ops', 'affected') }}
-        where target = 'reading' and seq > {{ var('affected_from') }} and seq <= {{ var('affected_to') }}
+        where target = 'reading' and {{ is_new_publish() }}
+        {%- for table, first, last in [
+            ('adjustment', environment_day('applies_from + interval 1 microsecond'), environment_day('applies_to')), ('approval', 'first_day', 'last_day')
+        ] %}
+        union
+        select station_id, cast(unnest(generate_series({{ first }}, least({{ last }}, {{ environment_day(as_of()) }}), interval 1 day)) as date)
+        from (
+            select * from {{ source('clean', table) }}
+            union all by name
+            select * exclude (known_from, known_to) from {{ source('history', table ~ '_history') }}
+        )
+        where station_id in (select unit from {{ source('ops', 'affected') }} where target = '{{ table }}' and {{ is_new_publish() }})
+        {%- endfor %}
     )
 {%- endmacro %}
 

@@ -20,7 +20,7 @@ from tnmt.settings import ROOT
 START = datetime(2024, 2, 28)  # the day after tomorrow is 29 February
 AS_OF = datetime(2024, 3, 3, 0, 30)
 HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE"
-DAYS = "station_id VARCHAR, matrix VARCHAR, parameter VARCHAR, day DATE, mean_valid DOUBLE, is_complete BOOLEAN"
+DAYS = "station_id VARCHAR, matrix VARCHAR, parameter VARCHAR, day DATE, mean_valid DOUBLE, is_complete BOOLEAN, grade VARCHAR"
 STATION = "station_id VARCHAR, station_name VARCHAR, commune_code VARCHAR, commune_name VARCHAR, matrix VARCHAR"
 GASES = ("O3", "NO2", "SO2", "CO")
 PARTICLES = ("PM2.5", "PM10")
@@ -62,7 +62,7 @@ def run(con: duckdb.DuckDBPyConnection, query: str, series: Series, days: dict[t
     touched = {(p, _day(h)) for p, values in series.items() for h in values}
     daily = [("A", "ambient_air", p, (START + timedelta(d)).date(), (days or {}).get((p, d)), (p, d) in (days or {})) for p, d in touched]
     if daily:
-        con.executemany("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?)", daily)
+        con.executemany("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, 'raw')", daily)
     cursor = con.execute(query)
     names = [c[0] for c in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

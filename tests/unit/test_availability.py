@@ -17,7 +17,7 @@ from tests.marts_kit import compiled, database
 
 DAY = datetime(2024, 2, 29)
 AS_OF = DAY + timedelta(hours=3, minutes=2)
-MODELS = ["reading_hourly", "int_station_hour", "availability_daily", "int_station_silence", "interruption"]
+MODELS = ["int_adjustment", "int_reading", "reading_hourly", "int_station_hour", "availability_daily", "int_station_silence", "interruption"]
 # two stations of one facility, and two alone; X also has a channel of one value an hour
 CADENCE = {("X", "pH"): 5, ("X", "COD"): 5, ("X", "Flow"): 60, ("Y", "pH"): 5, ("Z", "pH"): 5, ("W", "pH"): 10}
 FACILITY = {"X": "CS1", "Y": "CS1", "Z": "CS2", "W": None}
@@ -28,7 +28,11 @@ CAUSES = ("not_due", "receiver", "rejected", "facility", "station", "calibration
 READING = (
     "station_id VARCHAR, parameter VARCHAR, measured_at TIMESTAMP, _received_at TIMESTAMP, value_reported DECIMAL(18,6), value_valid DECIMAL(18,6), "
 )
-READING += "status VARCHAR, reason VARCHAR"
+READING += (
+    "status VARCHAR, reason VARCHAR, span_minutes SMALLINT, conflict BOOLEAN, _source VARCHAR, _delivery_id VARCHAR, _line INTEGER, _as_of TIMESTAMP"
+)
+ADJUSTMENT = "adjustment_id VARCHAR, station_id VARCHAR, parameter VARCHAR, applies_from TIMESTAMP, applies_to TIMESTAMP, action VARCHAR, "
+ADJUSTMENT += "number DECIMAL(18,6), reason_vi VARCHAR, _as_of TIMESTAMP, _received_at TIMESTAMP, _delivery_id VARCHAR, _line INTEGER"
 STATION = (
     "station_id VARCHAR, station_name VARCHAR, facility_id VARCHAR, facility_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, "
 )
@@ -40,6 +44,7 @@ REASONS = {
     "out_of_range": "out_of_range",
     "unreadable": "value_missing",
     "quality": None,
+    "rejected": None,
 }
 
 
@@ -55,6 +60,7 @@ def con() -> duckdb.DuckDBPyConnection:
     return database(
         {
             "staging.stg_reading": (READING, []),
+            "staging.stg_adjustment": (ADJUSTMENT, []),
             "staging.stg_station": ("station_id VARCHAR, contact_unit VARCHAR", [(s, f"Liên hệ {s}") for s in FACILITY]),
             "marts_core.dim_station": (STATION, stations),
             "marts_core.dim_parameter": ("matrix VARCHAR, parameter VARCHAR, parameter_name_vi VARCHAR", []),
@@ -75,12 +81,28 @@ Slot = tuple[str, str, int]
 
 def build(con: duckdb.DuckDBPyConnection, sql: dict[str, str], sent: dict[Slot, str], rejected: Iterable[tuple[str, int]]) -> None:
     """Makes all models where these slots were sent (with what became of them), and these stations' files of a minute were rejected."""
-    for table in ("staging.stg_reading", "marts_environment.reading_qc", "quarantine.row", "ops.delivery"):
-        con.execute(f"DELETE FROM lake.{table.replace('.row', '.row')}")
+    for table in ("staging.stg_reading", "staging.stg_adjustment", "marts_environment.reading_qc", "quarantine.row", "ops.delivery"):
+        con.execute(f"DELETE FROM lake.{table}")
     for (station, parameter, minute), fate in sent.items():
         at = DAY + timedelta(minutes=minute)
-        row = (station, parameter, at, at, 1, 1 if fate in ("valid", "quality") else None, "01" if fate == "calibrating" else "00", REASONS[fate])
-        con.execute("INSERT INTO lake.staging.stg_reading VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row = (
+            station,
+            parameter,
+            at,
+            at,
+            1,
+            1 if fate in ("valid", "quality", "rejected") else None,
+            "01" if fate == "calibrating" else "00",
+            REASONS[fate],
+        )
+        con.execute(
+            "INSERT INTO lake.staging.stg_reading BY NAME SELECT * FROM (VALUES (?, ?, ?, ?, ?, ?, ?, ?)) AS r ("
+            "station_id, parameter, measured_at, _received_at, value_reported, value_valid, status, reason)",
+            row,
+        )
+        if fate == "rejected":
+            one = (f"{station}{parameter}{minute}", station, parameter, at - timedelta(minutes=1), at, "reject", None, "x", at, at, "d", 1)
+            con.execute(f"INSERT INTO lake.staging.stg_adjustment VALUES ({', '.join('?' * 12)})", one)
         if fate == "quality":
             con.execute("INSERT INTO lake.marts_environment.reading_qc VALUES (?, ?, ?, ?, TRUE)", [station, parameter, DAY.date(), at])
     for number, (station, minute) in enumerate(rejected):
@@ -120,7 +142,7 @@ def cause_of(slot: Slot, sent: dict[Slot, str], rejected: set[tuple[str, int]]) 
     return "channel"
 
 
-FATE = st.sampled_from(["valid", "valid", "valid", "calibrating", "device_error", "out_of_range", "unreadable", "quality"])
+FATE = st.sampled_from(["valid", "valid", "valid", "calibrating", "device_error", "out_of_range", "unreadable", "quality", "rejected"])
 
 
 @st.composite

@@ -13,7 +13,8 @@ from tests.marts_kit import compiled, database
 
 AS_OF = datetime(2026, 1, 6, 8)
 DAYS = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, parameter VARCHAR, "
-DAYS += "parameter_name_vi VARCHAR, unit VARCHAR, day DATE, expected INTEGER, valid INTEGER, coverage_share DOUBLE, mean_valid DOUBLE, is_complete BOOLEAN"
+DAYS += "parameter_name_vi VARCHAR, unit VARCHAR, day DATE, expected INTEGER, valid INTEGER, coverage_share DOUBLE, mean_valid DOUBLE, is_complete BOOLEAN, "
+DAYS += "grade VARCHAR, grade_vi VARCHAR"
 HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE"
 STATION = (
     "station_id VARCHAR, station_name VARCHAR, facility_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, "
@@ -59,7 +60,24 @@ def days(
     """compliance_daily where these stations have these daily means."""
     matrix = {s[0]: s[3] for s in STATIONS}
     for station, parameter, day, mean in given:
-        row = (station, "", matrix[station], "", *PLACE, parameter, "", UNITS[parameter], day, 288, 288, 1.0, mean, complete and mean is not None)
+        row = (
+            station,
+            "",
+            matrix[station],
+            "",
+            *PLACE,
+            parameter,
+            "",
+            UNITS[parameter],
+            day,
+            288,
+            288,
+            1.0,
+            mean,
+            complete and mean is not None,
+            "raw",
+            "Gốc",
+        )
         con.execute(f"INSERT INTO lake.marts_environment.reading_daily VALUES ({', '.join('?' * len(row))})", row)
     con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
     return found(con, "SELECT * FROM lake.marts_environment.compliance_daily ORDER BY day, station_id, parameter")
@@ -125,7 +143,11 @@ def test_episodes(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
         *(("W", "COD", D + timedelta(i), m) for i, m in enumerate(means)),
         ("W", "pH", D + timedelta(3), 4.0),
         ("W", "pH", D + timedelta(4), 3.0),
+        ("A", "SO2", D, None),
     )
+    con.execute("UPDATE lake.marts_environment.reading_daily SET grade = 'approved' WHERE parameter = 'COD'")
+    con.execute("UPDATE lake.marts_environment.reading_daily SET grade = 'provisional' WHERE parameter = 'COD' AND day = DATE '2026-01-02'")
+    con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
     for hour, mean in enumerate([349.0, 351.0, 700.0, 350.0, 351.0], 1):
         con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, ?, 1.0)", [D, datetime(2026, 1, 1, hour), mean])
     con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, 900, 0.5)", [D, datetime(2026, 1, 1, 6)])
@@ -142,3 +164,27 @@ def test_episodes(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
         ("W", "pH", datetime(2026, 1, 4), 48, 2, 3.0, 2.0, True),
     ]
     assert rows[-1]["limit_at_peak"] == Decimal(6) and rows[0]["peak_at"] == datetime(2026, 1, 1, 3)
+    assert [r["grade"] for r in rows] == ["raw", "raw", "provisional", "approved", "raw"]  # the lowest of its days
+
+
+def test_what_the_next_standard_would_say(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """The strictest limit of QCVN 19:2024 that was entered; QCVN 40:2025, whose table was not, gives no verdict."""
+    least = con.execute("SELECT min(limit_max) FROM lake.marts_core.dim_limit WHERE standard = 'QCVN 19:2024/BTNMT' AND parameter = 'PM'").fetchall()[
+        0
+    ][0]
+    rows = days(con, sql, ("E", "PM", D, 96.0), ("E", "PM", D + timedelta(1), float(least)), ("W", "COD", D, 9.0), ("A", "PM2.5", D, 9.0))
+    air, dust, water, clean = rows  # by day and station
+    assert (dust["status"], dust["next_standard"], dust["next_limit_max"], dust["next_status"]) == (
+        "compliant",
+        "QCVN 19:2024/BTNMT",
+        least,
+        "exceeded",
+    )
+    assert clean["next_status"] == "compliant" and clean["next_limit_confidence"]
+    assert (water["status"], water["next_standard"], water["next_limit_max"], water["next_status"]) == (
+        "compliant",
+        "QCVN 40:2025/BTNMT",
+        None,
+        "not_judged",
+    )
+    assert (air["next_standard"], air["next_status"]) == (None, None)

@@ -230,7 +230,10 @@ class Lake:
         create(self.settings)
         with open_writer(self.settings, "fixture") as con:
             for name, types in CLEAN.items():
-                con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name} ({', '.join(f'{c} {t}' for c, t in types.items())})")
+                columns = ", ".join(f"{c} {t}" for c, t in types.items())
+                con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name} ({columns})")
+                if "conflict" in types:
+                    con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name}_history ({columns}, known_from TIMESTAMP, known_to TIMESTAMP)")
             for name, rows in {"station": stations(), "station_channel": channels(), "reading": readings(), **other_rows()}.items():
                 insert(con, f"clean.{name}", rows, CLEAN[name])
             for name, literals in OPS.items():

@@ -42,7 +42,7 @@ rejected_slot as (
     inner join {{ source('ops', 'delivery') }} as delivery on rejected.delivery_id = delivery.delivery_id
     inner join {{ ref('dim_station') }} as station on contains(delivery.name, station.station_id)
     cross join ago
-    where rejected.target = 'reading'
+    where rejected.target = 'reading' {% if var('known_at') %}and rejected.received_at <= timestamp '{{ var('known_at') }}'{% endif %}
 ),
 
 rejected_hour as (

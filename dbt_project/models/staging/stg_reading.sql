@@ -9,4 +9,9 @@ select
     reason,
     conflict,
     {{ lineage_columns() }}
-from {{ source('clean', 'reading') }}
+from
+    {{ known_versions(
+        'reading',
+        ['station_id', 'parameter', 'measured_at'],
+        ['span_minutes', 'value_reported', 'value_valid', 'status', 'reason'],
+    ) }} as reading

@@ -21,7 +21,7 @@ with gas_hour as (
 ),
 
 ozone_hour as (
-    select station_id, unnest(generate_series(min(hour_end), max(hour_end), interval 1 hour)) as hour_end
+    select station_id, unnest(generate_series(min(hour_end), max(hour_end) + interval 8 hour, interval 1 hour)) as hour_end
     from gas_hour
     where parameter = 'O3'
     group by station_id
@@ -95,13 +95,14 @@ judged as (
         station_day.* exclude (station_id, day),
         {{ aqi_of_all() }} as aqi
     from (
-        select distinct station_id, day
+        select station_id, day, {{ lowest_grade('grade') }} as grade
         from {{ ref('reading_daily') }}
         where
             matrix = 'ambient_air'
             and parameter in ({{ aqi_parameter_list() }})
             -- a day is judged when it is over
             and day + interval 1 day <= {{ as_of() }}
+        group by station_id, day
     ) as due
     left join station_day using (station_id, day)
     where {{ is_recomputed('station_id', 'day', window, 1) }}
@@ -132,7 +133,9 @@ select
     judged.max_1h_so2,
     judged.max_1h_co,
     cast(coalesce(judged.parameters, 0) as integer) as parameters,
-    case when judged.aqi is null then 'Thiếu PM2.5 và PM10: không đủ số liệu hợp lệ trong ngày' end as reason_vi
+    case when judged.aqi is null then 'Thiếu PM2.5 và PM10: không đủ số liệu hợp lệ trong ngày' end as reason_vi,
+    judged.grade,
+    {{ grade_vi('judged.grade') }} as grade_vi
 from judged
 left join {{ ref('dim_station') }} as station on judged.station_id = station.station_id
 left join {{ ref('vn_aqi_band') }} as band on judged.aqi between band.aqi_min and band.aqi_max

@@ -71,6 +71,7 @@ day as (
         sum(invalid_out_of_range) as invalid_out_of_range,
         sum(invalid_unreadable) as invalid_unreadable,
         sum(invalid_quality) as invalid_quality,
+        sum(invalid_rejected) as invalid_rejected,
         sum(bit_count(missing_slots)) as missing,
         sum(bit_count(not_due)) as missing_not_due,
         sum(bit_count(receiver)) as missing_receiver,
@@ -116,7 +117,8 @@ select
     cast(day.received - day.valid as integer) as invalid,
     cast(day.received as double) / nullif(day.expected, 0) as received_share,
     cast(day.valid as double) / nullif(day.expected, 0) as valid_share,
-    cast(day.invalid_quality as integer) as invalid_quality
+    cast(day.invalid_quality as integer) as invalid_quality,
+    cast(day.invalid_rejected as integer) as invalid_rejected
 from day
 left join {{ ref('dim_station') }} as station on day.station_id = station.station_id
 left join {{ ref('dim_parameter') }} as parameter on station.matrix = parameter.matrix and day.parameter = parameter.parameter

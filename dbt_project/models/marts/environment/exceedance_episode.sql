@@ -10,6 +10,7 @@ with judged as (
         effective_min,
         effective_max,
         limit_confidence,
+        grade,
         status = 'exceeded' as is_exceeded
     from {{ ref('compliance_daily') }}
     where status <> 'not_judged'
@@ -24,8 +25,10 @@ with judged as (
         limit_row.limit_min as effective_min,
         limit_row.limit_max as effective_max,
         limit_row.confidence as limit_confidence,
+        day.grade,
         hour.mean_valid > limit_row.limit_max as is_exceeded
     from {{ ref('reading_hourly') }} as hour
+    inner join {{ ref('reading_daily') }} as day on hour.station_id = day.station_id and hour.parameter = day.parameter and hour.day = day.day
     inner join {{ ref('dim_station') }} as station on hour.station_id = station.station_id
     inner join {{ ref('dim_limit') }} as limit_row
         on
@@ -89,7 +92,8 @@ episode as (
         max(case when mean_valid < effective_min then effective_min else effective_max end) filter (is_peak) as limit_at_peak,
         max(excess) filter (is_peak) as peak_factor,
         max(limit_confidence) filter (is_peak) as limit_confidence,
-        bool_or(is_last_judged) as is_open
+        bool_or(is_last_judged) as is_open,
+        {{ lowest_grade('grade') }} as grade
     from ranked
     group by station_id, parameter, compared_mean, episode
 )
@@ -116,7 +120,9 @@ select
     episode.limit_at_peak,
     episode.peak_factor,
     episode.limit_confidence,
-    episode.is_open
+    episode.is_open,
+    episode.grade,
+    {{ grade_vi('episode.grade') }} as grade_vi
 from episode
 inner join {{ ref('dim_station') }} as station on episode.station_id = station.station_id
 left join {{ ref('dim_parameter') }} as parameter on station.matrix = parameter.matrix and episode.parameter = parameter.parameter

@@ -15,6 +15,8 @@ with day as (
         sum(received) as received,
         sum(valid) as valid,
         sum(unexpected) as unexpected,
+        sum(adjusted) as adjusted,
+        max(last_received_at) as last_received_at,
         -- sums are DECIMAL: the same to the bit in any order
         cast(sum(sum_valid) as double) / nullif(sum(count_valid), 0) as mean_valid,
         min(min_valid) as min_valid,
@@ -23,6 +25,57 @@ with day as (
     from {{ ref('reading_hourly') }}
     where {{ is_recomputed('station_id', 'day', window) }}
     group by all
+),
+
+approved as (
+    select
+        day.station_id,
+        day.parameter,
+        day.day,
+        decision.grade,
+        decision.approval_id,
+        decision._received_at as approved_at,
+        day.last_received_at > decision._received_at as is_changed_since
+    from day
+    inner join {{ ref('int_grade') }} as decision
+        on
+            day.station_id = decision.station_id
+            and day.day = decision.day
+            and day.parameter = coalesce(decision.parameter, day.parameter)
+    qualify
+        row_number() over (
+            partition by day.station_id, day.parameter, day.day
+            order by decision._as_of desc, decision._received_at desc, decision._delivery_id desc, decision._line desc
+        ) = 1
+),
+
+adjusted_later as (
+    select distinct approved.station_id, approved.parameter, approved.day
+    from approved
+    inner join {{ ref('stg_adjustment') }} as adjustment
+        on
+            approved.station_id = adjustment.station_id
+            and approved.parameter = adjustment.parameter
+            and approved.day < adjustment.applies_to
+            and approved.day + interval 1 day > adjustment.applies_from
+            and approved.approved_at < adjustment._received_at
+),
+
+-- what came or was decided after the approval was not seen by those who gave it
+graded as (
+    select
+        day.station_id,
+        day.parameter,
+        day.day,
+        approved.approval_id,
+        case
+            when approved.grade = 'approved' and (approved.is_changed_since or adjusted_later.day is not null) then 'provisional'
+            else coalesce(approved.grade, 'raw')
+        end as grade
+    from day
+    left join approved on day.station_id = approved.station_id and day.parameter = approved.parameter and day.day = approved.day
+    left join adjusted_later
+        on day.station_id = adjusted_later.station_id and day.parameter = adjusted_later.parameter and day.day = adjusted_later.day
 )
 
 select
@@ -44,8 +97,13 @@ select
     day.min_valid,
     day.max_valid,
     day.coverage_share,
-    coalesce(day.coverage_share >= {{ var('completeness_share') }}, false) as is_complete
+    coalesce(day.coverage_share >= {{ var('completeness_share') }}, false) as is_complete,
+    cast(day.adjusted as integer) as adjusted,
+    graded.grade,
+    {{ grade_vi('graded.grade') }} as grade_vi,
+    graded.approval_id
 from day
+inner join graded on day.station_id = graded.station_id and day.parameter = graded.parameter and day.day = graded.day
 left join {{ ref('dim_station') }} as station on day.station_id = station.station_id
 left join {{ ref('dim_parameter') }} as parameter on station.matrix = parameter.matrix and day.parameter = parameter.parameter
 order by day.day, day.station_id, day.parameter

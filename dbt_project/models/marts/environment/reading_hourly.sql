@@ -65,31 +65,19 @@ due_hour as (
     having expected_slots > 0
 ),
 
-withdrawn as (
-    select station_id, parameter, measured_at
-    from {{ ref('reading_qc') }}
-    where is_withdrawn and day >= date '{{ window.first_day or '0001-01-01' }}'
-),
-
 reading as (
     select
         reading.station_id, reading.parameter, reading.measured_at, reading._received_at, reading.value_reported,
-        case when withdrawn.measured_at is null then reading.value_valid end as value_valid,
-        case when withdrawn.measured_at is null then reading.reason else 'quality' end as reason,
+        reading.value_adjusted as value_valid, reading.reason, reading.adjustment_id,
         {{ environment_day('reading.measured_at') }} as day,
         due.cadence_minutes, due.due_to
-    from {{ ref('stg_reading') }} as reading
+    from {{ ref('int_reading') }} as reading
     left join due
         on
             reading.station_id = due.station_id
             and reading.parameter = due.parameter
             and reading.measured_at > due.due_from
             and reading.measured_at <= due.due_to
-    left join withdrawn
-        on
-            reading.station_id = withdrawn.station_id
-            and reading.parameter = withdrawn.parameter
-            and reading.measured_at = withdrawn.measured_at
     where
         reading.measured_at <= {{ as_of() }}
         and reading.measured_at > timestamp '{{ window.first_day or '0001-01-01' }} 00:00:00'
@@ -130,6 +118,8 @@ received_hour as (
         coalesce(bit_or(slot_bit) filter (reason = 'status_device_error'), 0) as error_slots,
         coalesce(bit_or(slot_bit) filter (reason = 'out_of_range'), 0) as out_of_range_slots,
         coalesce(bit_or(slot_bit) filter (reason = 'quality'), 0) as quality_slots,
+        coalesce(bit_or(slot_bit) filter (reason = 'rejected'), 0) as rejected_slots,
+        coalesce(bit_or(slot_bit) filter (adjustment_id is not null), 0) as adjusted_slots,
         count(*) as rows_read,
         cast(sum(value_reported) as double) / count(value_reported) as mean_reported,
         sum(value_valid) as sum_valid,
@@ -142,7 +132,7 @@ received_hour as (
     group by all
 ),
 
--- a slot that was received and not valid has one cause: the first that holds of calibration, device, range, quality
+-- a slot that was received and not valid has one cause: the first that holds of rejection by people, calibration, device, range, quality
 due_or_received as (
     select
         station_id,
@@ -156,6 +146,8 @@ due_or_received as (
         received_hour.error_slots,
         received_hour.out_of_range_slots,
         received_hour.quality_slots,
+        received_hour.rejected_slots,
+        received_hour.adjusted_slots,
         received_hour.rows_read,
         received_hour.mean_reported,
         received_hour.sum_valid,
@@ -174,7 +166,8 @@ slot_hour as (
         coalesce(bit_count(expected_slots), 0) as expected,
         coalesce(bit_count(received_slots), 0) as received,
         coalesce(bit_count(valid_slots), 0) as valid,
-        coalesce(received_slots & ~valid_slots, 0) as invalid_slots
+        coalesce(received_slots & ~valid_slots & rejected_slots, 0) as refused_slots,
+        coalesce(received_slots & ~valid_slots & ~rejected_slots, 0) as unexplained_slots
     from due_or_received
 )
 
@@ -186,11 +179,11 @@ select
     cast(expected as integer) as expected,
     cast(received as integer) as received,
     cast(valid as integer) as valid,
-    cast(coalesce(bit_count(invalid_slots & calibrating_slots), 0) as integer) as invalid_calibrating,
-    cast(coalesce(bit_count(invalid_slots & error_slots & ~calibrating_slots), 0) as integer) as invalid_device_error,
-    cast(coalesce(bit_count(invalid_slots & out_of_range_slots & ~calibrating_slots & ~error_slots), 0) as integer) as invalid_out_of_range,
+    cast(coalesce(bit_count(unexplained_slots & calibrating_slots), 0) as integer) as invalid_calibrating,
+    cast(coalesce(bit_count(unexplained_slots & error_slots & ~calibrating_slots), 0) as integer) as invalid_device_error,
+    cast(coalesce(bit_count(unexplained_slots & out_of_range_slots & ~calibrating_slots & ~error_slots), 0) as integer) as invalid_out_of_range,
     cast(
-        coalesce(bit_count(invalid_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots & ~quality_slots), 0) as integer
+        coalesce(bit_count(unexplained_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots & ~quality_slots), 0) as integer
     ) as invalid_unreadable,
     cast(coalesce(rows_read - received, 0) as integer) as unexpected,
     mean_reported,
@@ -206,7 +199,9 @@ select
     coalesce(received_slots, 0) as received_slots,
     coalesce(calibrating_slots, 0) as calibrating_slots,
     cast(
-        coalesce(bit_count(invalid_slots & quality_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots), 0) as integer
-    ) as invalid_quality
+        coalesce(bit_count(unexplained_slots & quality_slots & ~calibrating_slots & ~error_slots & ~out_of_range_slots), 0) as integer
+    ) as invalid_quality,
+    cast(bit_count(refused_slots) as integer) as invalid_rejected,
+    cast(coalesce(bit_count(adjusted_slots), 0) as integer) as adjusted
 from slot_hour
 order by day, station_id, parameter, hour

@@ -1,0 +1,40 @@
+select
+    adjustment_id as decision_id,
+    'adjustment' as kind,
+    'Hiệu chỉnh' as kind_vi,
+    station_id,
+    parameter,
+    applies_from,
+    applies_to,
+    action as decision,
+    case action
+        when 'reject' then 'Loại bỏ'
+        when 'accept' then 'Chấp nhận'
+        when 'offset' then 'Cộng'
+        when 'scale' then 'Nhân'
+        when 'replace' then 'Thay'
+        when 'withdraw' then 'Rút lại'
+    end as decision_vi,
+    number,
+    reason_vi,
+    decided_by,
+    document,
+    _received_at as recorded_at
+from {{ ref('stg_adjustment') }}
+union all
+select
+    approval_id as decision_id,
+    'approval' as kind,
+    'Phê duyệt' as kind_vi,
+    station_id,
+    parameter,
+    cast(first_day as timestamp) as applies_from,
+    cast(last_day as timestamp) + interval 1 day as applies_to,
+    grade as decision,
+    {{ grade_vi('grade') }} as decision_vi,
+    null as number,
+    reason_vi,
+    decided_by,
+    document,
+    _received_at as recorded_at
+from {{ ref('stg_approval') }}

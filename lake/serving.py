@@ -2,6 +2,8 @@
 
 A process that holds the old file open goes on reading the old data even when the path is replaced (measured), so each
 version has its own name and `serving.duckdb` is a symlink: readers open its real path for every connection.
+What changes every few minutes is replaced in a copy of the file in force (`refresh_serving`); `served_table` says from
+which snapshot each table is, so that a cache drops what changed and nothing else.
 SQL Lab has a file of its own, `serving-sqllab.duckdb`, made in the same step: what may run for long, or look at what no
 chart shows, does so there, and of the tables that grow with the telemetry it holds the last days only.
 """
@@ -9,6 +11,7 @@ chart shows, does so there, and of the tables that grow with the telemetry it ho
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,6 +58,8 @@ def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_
     if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
         return Served(path, snapshot_id, len(tables), 0, fresh=False)
     halves = {name: settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb" for name in (LAB, NAME)}
+    for half in halves.values():
+        half.unlink(missing_ok=True)
     con = open_reader(settings, snapshot=snapshot_id)
     try:
         last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in (lab_days or {}).items()}
@@ -62,6 +67,37 @@ def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_
         _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id)
     finally:
         con.close()
+    _put_in_place(settings, halves, snapshot_id)
+    return Served(path, snapshot_id, len(tables), rows, fresh=True)
+
+
+def refresh_serving(settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None) -> Served:
+    """Puts files in force that have `tables` of the newest snapshot, and all else as the files in force have it.
+
+    Raises FileNotFoundError before the first `publish_serving`.
+    """
+    with open_reader(settings) as probe:
+        snapshot_id = latest_snapshot(probe)
+    halves = {}
+    for name in (LAB, NAME):
+        now = current(settings, name)
+        if now is None:
+            raise FileNotFoundError(f"there is no {name}.duckdb to refresh under {settings.serving}; `tnmt run` makes the first")
+        halves[name] = settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb"
+        shutil.copyfile(now, halves[name])
+    con = open_reader(settings, snapshot=snapshot_id)
+    try:
+        last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in (lab_days or {}).items()}
+        rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id)
+        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id)
+    finally:
+        con.close()
+    _put_in_place(settings, halves, snapshot_id)
+    return Served(settings.serving / f"{NAME}-{snapshot_id}.duckdb", snapshot_id, len(tables), rows, fresh=True)
+
+
+def _put_in_place(settings: Settings, halves: Mapping[str, Path], snapshot_id: int) -> None:
+    """Swaps the new files in and removes versions that nobody needs."""
     reach("serving.built")
     for name, half in halves.items():
         half.replace(settings.serving / f"{name}-{snapshot_id}.duckdb")
@@ -69,21 +105,22 @@ def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_
     reach("serving.swapped")
     for name in halves:
         _drop_old(settings, settings.serving / f"{name}-{snapshot_id}.duckdb", name)
-    return Served(path, snapshot_id, len(tables), rows, fresh=True)
 
 
 def _fill(con: duckdb.DuckDBPyConnection, path: Path, name: str, tables: Mapping[str, str], as_of: datetime, snapshot_id: int) -> int:
-    """Makes the database file `path`, attached as `name`, from (table: FROM clause); returns its rows."""
-    path.unlink(missing_ok=True)
+    """Makes these tables (table -> FROM clause) in the database file `path`, attached as `name`; returns their rows."""
     con.execute(f"ATTACH '{path}' AS {name}")
     for schema in sorted({t.split(".")[0] for t in tables}):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.{schema}")
     rows = 0
+    con.execute(f"CREATE TABLE IF NOT EXISTS {name}.main.served_table (name VARCHAR PRIMARY KEY, snapshot_id BIGINT)")
     for table, source in sorted(tables.items()):
-        con.execute(f"CREATE TABLE {name}.{table} AS SELECT * FROM {source}")
+        con.execute(f"CREATE OR REPLACE TABLE {name}.{table} AS SELECT * FROM {source}")
+        con.execute(f"INSERT OR REPLACE INTO {name}.main.served_table VALUES (?, ?)", [table, snapshot_id])
         rows += int(con.execute(f"SELECT count(*) FROM {name}.{table}").fetchall()[0][0])
-    con.execute(f"CREATE TABLE {name}.main.serving_info (as_of TIMESTAMP, snapshot_id BIGINT, tables VARCHAR[])")
-    con.execute(f"INSERT INTO {name}.main.serving_info VALUES (?, ?, ?)", [as_of, snapshot_id, sorted(tables)])
+    con.execute(f"""
+        CREATE OR REPLACE TABLE {name}.main.serving_info AS
+        SELECT TIMESTAMP '{as_of}' AS as_of, {snapshot_id}::BIGINT AS snapshot_id, list(name ORDER BY name) AS tables FROM {name}.main.served_table""")
     con.execute(f"CHECKPOINT {name}")
     return rows
 

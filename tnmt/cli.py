@@ -557,6 +557,46 @@ def serve(port: int = 8088, dagster_port: int = 3000, stay: Annotated[bool, type
 
 
 @app.command()
+def live(
+    every: Annotated[float, typer.Option(min=0.5, help="Seconds between two looks into the inboxes.")] = 5.0,
+    once: Annotated[bool, typer.Option(help="One increment, then end.")] = False,
+) -> None:
+    """Stay, and bring station files from the inbox into the serving file within seconds; Dagster shows each increment."""
+    import signal
+
+    from lake.lake import LakeError
+    from orchestration.live import Increment, Live
+    from orchestration.marts import BuildFailed
+
+    s = settings()
+    stopped: list[int] = []
+
+    def say(what: Increment | str) -> None:
+        if isinstance(what, str):
+            err.print(what, style="red", markup=False, highlight=False)
+        else:
+            print(
+                f"{now():%H:%M:%S} {what.deliveries} deliveries, {what.rows} rows, in the serving file after {what.latency:.1f} s "
+                f"(waited {what.waited}, taken in {what.took_in}, marts {what.built}, served {what.served})",
+                flush=True,
+            )
+
+    try:
+        worker = Live(s)
+        if once:
+            if increment := worker.increment(now()):
+                worker.report(increment)
+                say(increment)
+            return
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, lambda number, frame: stopped.append(number))
+        print(f"live: looks every {every} s into the inboxes of {s.home}", flush=True)
+        worker.stay(now, every, say, lambda: bool(stopped))
+    except (LakeError, BuildFailed) as error:
+        _fail(str(error))
+
+
+@app.command()
 def doctor(as_json: Json = False) -> None:
     """Check everything that the platform needs, and say what to do about what is missing."""
     from orchestration.doctor import examine

@@ -2,10 +2,11 @@
 
 Whatever address a database in Superset names, the connection goes to the serving file of this platform; that of SQL Lab
 to `serving-sqllab.duckdb`, which holds less. The real path is
-taken anew for every connection, so that a serving file that was just put in place is read by the next query, and it is
-part of the cache key of every chart, so that the next query is not answered from the cache of the old one.
+taken anew for every connection, so that a serving file that was just put in place is read by the next query. The version
+of the table is part of the cache key of its charts, so that the next query is not answered from what was there before.
 """
 
+import functools
 import os
 import threading
 from pathlib import Path
@@ -61,17 +62,32 @@ def mutator(uri, params, username, security_manager, source):
     return uri, params
 
 
-def serving_version() -> str:
-    """Changes whenever another serving file is in force."""
+def serving_version(table: str | None = None) -> str:
+    """Changes whenever another serving file is in force; of a table (schema.name) in it, only when that table is another one."""
     try:
         found = SERVING.stat()
     except OSError:
         return "none"
-    return f"{os.path.realpath(SERVING)}:{found.st_ino}:{found.st_mtime_ns}"
+    path = os.path.realpath(SERVING)
+    version = f"{path}:{found.st_ino}:{found.st_mtime_ns}"
+    if table is None:
+        return version
+    snapshot = _snapshots(path, version).get(table)
+    return version if snapshot is None else f"{table}@{snapshot}"
+
+
+@functools.lru_cache(maxsize=4)
+def _snapshots(path: str, version: str) -> dict[str, int]:
+    """Snapshot of each table of the serving file; nothing of a file that does not say."""
+    try:
+        with duckdb.connect(path, read_only=True, config=SETTINGS) as con:
+            return dict(con.execute("SELECT name, snapshot_id FROM served_table").fetchall())
+    except duckdb.Error:
+        return {}
 
 
 def install_cache_key() -> None:
-    """Makes the version of the serving file part of every chart's cache key."""
+    """Makes the version of the served table part of its charts' cache keys: a publish drops what it changed, and nothing else."""
     from superset.connectors.sqla.models import SqlaTable
 
     if getattr(SqlaTable, "keyed_by_serving_file", False):
@@ -79,7 +95,9 @@ def install_cache_key() -> None:
     original = SqlaTable.get_extra_cache_keys
 
     def keys(self, query_obj):
-        return [*original(self, query_obj), serving_version()]
+        # a query of its own may read any table
+        table = None if self.sql else f"{self.schema}.{self.table_name}"
+        return [*original(self, query_obj), serving_version(table)]
 
     SqlaTable.get_extra_cache_keys = keys
     SqlaTable.keyed_by_serving_file = True

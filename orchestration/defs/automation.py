@@ -9,6 +9,7 @@ from ingestion.landing import UNFINISHED
 from lake.maintenance import maintain
 from orchestration.defs.assets import DAYS
 from orchestration.defs.resources import WRITER_POOL, Platform
+from orchestration.live import heartbeat
 
 pipeline = dg.define_asset_job(
     "pipeline",
@@ -36,8 +37,14 @@ def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.Sen
     """Starts the pipeline where an inbox holds a file that no run was started for."""
     s = platform.settings()
     seen = float(context.cursor or 0)
+    live = heartbeat(s) is not None  # small files are the live worker's while there is one
     newest = max(
-        (_newest(str(s.inbox / c.folder)) for c in contracts_of(s).values() if not c.files.in_place and (s.inbox / c.folder).is_dir()), default=0.0
+        (
+            _newest(str(s.inbox / c.folder))
+            for c in contracts_of(s).values()
+            if not c.files.in_place and not (live and c.files.small) and (s.inbox / c.folder).is_dir()
+        ),
+        default=0.0,
     )
     if newest <= seen:
         return dg.SkipReason("no new file in the inboxes")

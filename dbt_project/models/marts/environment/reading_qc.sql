@@ -1,4 +1,5 @@
 {{ config(
+    tags=['live'],
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',

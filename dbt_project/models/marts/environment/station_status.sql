@@ -1,3 +1,5 @@
+{{ config(tags=['live']) }}
+
 with station as (
     select *
     from {{ ref('dim_station') }}

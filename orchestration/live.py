@@ -1,0 +1,191 @@
+"""The resident worker: from a station's file in the inbox to a fresh status in the serving file, without a full build.
+
+One process keeps what a new one pays each time (imports, the parsed dbt project: 15 s). An increment lands, gates and
+publishes the small files, runs the models tagged `live` (tables that the next full build makes again), and replaces those
+tables in a copy of the serving file. Days, backfills and upkeep stay with Dagster, which sees each increment as a
+materialisation. On a SQLite catalog an increment waits while a build holds the lake; the wait is measured and told.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from dbt.cli.main import dbtRunner
+
+from ingestion.contract import ContractError
+from ingestion.ingest import contracts_of, ingest
+from ingestion.landing import UNFINISHED
+from ingestion.merge import TargetMismatch
+from lake.lake import LakeError, exists, lock
+from lake.lock import LakeLocked
+from lake.serving import current, refresh_serving
+from orchestration.marts import BuildFailed, build, dbt_environment, dbt_vars, plan, serve_marts, served_tables, target_dir
+from quality.rules import SuiteError
+from tnmt.settings import Settings
+
+HEARTBEAT = "live.json"
+STALE_SECONDS = 120.0
+"""A heartbeat older than this is that of a worker that is gone."""
+
+
+FAILURES = (BuildFailed, LakeError, LakeLocked, ContractError, SuiteError, TargetMismatch, OSError, duckdb.Error)
+"""What ends an increment and not the worker."""
+
+
+@dataclass(frozen=True)
+class Increment:
+    """What one increment did, and how long each part took (s); `waited` is the wait for another writer."""
+
+    deliveries: int
+    rows: int
+    tables: list[str]
+    oldest_file: float
+    waited: float
+    took_in: float
+    built: float
+    served: float
+    whole_build: bool
+
+    @property
+    def latency(self) -> float:
+        """Seconds from the oldest file's arrival in the inbox to the serving file that shows it."""
+        return time.time() - self.oldest_file
+
+
+def waiting_files(settings: Settings) -> tuple[float, list[str]]:
+    """When the oldest finished small file was put into an inbox (POSIX time; infinity where there is none), and the sources that have some."""
+    oldest, sources = float("inf"), []
+    for contract in contracts_of(settings).values():
+        folder = settings.inbox / contract.folder
+        if not contract.files.small or contract.files.in_place or not folder.is_dir():
+            continue
+        times = [p.stat().st_mtime for p in folder.rglob("*") if p.is_file() and not p.name.lower().endswith(UNFINISHED)]
+        if times:
+            oldest = min(oldest, *times)
+            sources.append(contract.source)
+    return oldest, sources
+
+
+def heartbeat(settings: Settings) -> dict[str, Any] | None:
+    """What the live worker last said of itself, or None where none is running."""
+    path = settings.home / HEARTBEAT
+    try:
+        if time.time() - path.stat().st_mtime > STALE_SECONDS:
+            return None
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+class Live:
+    """The worker of one platform. dbt runs in this process, on the project as it was when the worker started."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Parses the dbt project; raises LakeError where there is no lake, and BuildFailed where the project cannot be parsed."""
+        self.settings = settings
+        self._unserved: float | None = None
+        if not exists(settings):
+            raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
+        os.environ.update(dbt_environment(settings))
+        self._options = ["--project-dir", str(settings.dbt_project), "--target-path", str(target_dir(settings) / "live"), "--quiet"]
+        parsed: Any = dbtRunner().invoke(["parse", *self._options])
+        if not parsed.success:
+            raise BuildFailed(f"the dbt project cannot be parsed: {parsed.exception}")
+        self._manifest = parsed.result
+        nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == "model" and "live" in n.tags]
+        served = served_tables(settings)
+        self.tables = sorted(t for n in nodes if (t := f"{n.schema}.{n.name}") in served)
+        self._lab_days = {t: days for t in self.tables if (days := served[t]) is not None}
+
+    def increment(self, now: datetime) -> Increment | None:
+        """Takes in what waits and refreshes what it changed; None where nothing waits. `now` is the arrival and the as-of time.
+
+        Where no build was made yet, or the models or reference data are others than those of the last build, that build is made first.
+        """
+        oldest, sources = waiting_files(self.settings)
+        if self._unserved is not None:
+            oldest = min(oldest, self._unserved)
+        elif not sources:
+            return None
+        run_id = f"live-{uuid.uuid4().hex[:8]}"
+        started = time.monotonic()
+        with lock(self.settings, "live increment waits"):
+            waited = time.monotonic() - started
+        done = ingest(self.settings, now=now, run_id=run_id, only=sources)
+        self._unserved = oldest  # until the serving file has it, the next look goes on with it
+        took_in = time.monotonic()
+        planned = plan(self.settings, now)
+        whole = planned.affected_from < 0 or current(self.settings) is None
+        if whole:
+            build(self.settings, now, run_id, now)
+            built = time.monotonic()
+            serve_marts(self.settings, now)
+        else:
+            self._run_live(now, planned.affected_from, planned.affected_to)
+            built = time.monotonic()
+            refresh_serving(self.settings, self.tables, now, self._lab_days)
+        served = time.monotonic()
+        self._unserved = None
+        return Increment(
+            deliveries=sum(r.deliveries for r in done.loaded.values()),
+            rows=sum(r.rows_accepted for r in done.loaded.values()),
+            tables=self.tables,
+            oldest_file=oldest,
+            waited=round(waited, 3),
+            took_in=round(took_in - started - waited, 3),
+            built=round(built - took_in, 3),
+            served=round(served - built, 3),
+            whole_build=whole,
+        )
+
+    def _run_live(self, now: datetime, affected_from: int, affected_to: int) -> None:
+        # the relations of five models are looked up, not those of every schema (2 s)
+        lean = ("--no-populate-cache", "--no-write-json")
+        command = ["run", "--select", "tag:live", *lean, *self._options, "--vars", dbt_vars(now, affected_from, affected_to)]
+        with lock(self.settings, "live marts"):
+            done = dbtRunner(manifest=self._manifest).invoke(command)
+        if not done.success:
+            results: Any = done.result
+            failed = [f"{r.node.name}: {r.message}" for r in results.results if r.status not in ("success", "skipped")] if results else []
+            raise BuildFailed(f"the live models failed: {'; '.join(failed) or done.exception}")
+
+    def report(self, increment: Increment) -> None:
+        """Tells Dagster of the tables that the increment made, where this platform has a Dagster home."""
+        home = self.settings.home / "dagster"
+        if not (home / "dagster.yaml").exists():
+            return
+        import dagster as dg
+
+        metadata = {k: v for k, v in asdict(increment).items() if k not in ("tables", "oldest_file")} | {"latency": increment.latency}
+        with dg.DagsterInstance.from_config(str(home)) as instance:
+            for key in (["clean", "reading"], *(t.split(".") for t in increment.tables), ["serving", "serving_file"]):
+                instance.report_runless_asset_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+
+    def stay(self, clock: Callable[[], datetime], seconds: float, say: Callable[[Increment | str], None], stop: Callable[[], bool]) -> None:
+        """Looks every `seconds` until `stop`; an increment that fails is told and tried again at the next look, nothing of it is lost."""
+        while not stop():
+            _write(self.settings.home / HEARTBEAT, {"pid": os.getpid(), "since_clock": clock().isoformat()})
+            try:
+                if increment := self.increment(clock()):
+                    self.report(increment)
+                    say(increment)
+                    continue
+            except FAILURES as error:
+                say(f"{type(error).__name__}: {error}")
+            time.sleep(seconds)
+        (self.settings.home / HEARTBEAT).unlink(missing_ok=True)
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    half = path.with_suffix(".tmp")
+    half.write_text(json.dumps(content), encoding="utf-8")
+    half.replace(path)

@@ -1,0 +1,169 @@
+"""The resident worker: an increment is served within seconds, waits for a build, loses nothing, and a full build makes the same."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+import pytest
+
+from lake.lake import lock, open_reader
+from lake.serving import current
+from orchestration.live import HEARTBEAT, Increment, Live, heartbeat
+from orchestration.run import run
+from orchestration.serve import DAGSTER_YAML
+from simulator.registers import write_channel_register, write_station_register
+from tests.conftest import new_platform
+from tnmt.settings import Settings
+
+DAY = date(2026, 3, 10)
+START = datetime(2026, 3, 10, 8)
+STATIONS = [f"BP_{c * 4}_NUOTHA" for c in "ABC"]
+
+
+def send(s: Settings, at: datetime, value: str, stations: list[str] = STATIONS) -> None:
+    """A file of each station for the slot that ends at `at`."""
+    for station in stations:
+        path = s.inbox / "station_txt" / f"{station}_{at:%Y%m%d%H%M%S}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_suffix(".part").write_text(f"pH\t{value}\t-\t{at:%Y%m%d%H%M%S}\t00\n")
+        path.with_suffix(".part").rename(path)
+
+
+def served(s: Settings, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(current(s)), read_only=True) as con:
+        return con.execute(sql).fetchall()
+
+
+@pytest.fixture(scope="module")
+def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TNMT_HOME", "")
+        s = new_platform(tmp_path_factory.mktemp("live") / "home")
+        common = {"matrix": "Nước thải", "old_commune": "25195", "lon": 106.9, "lat": 11.5, "in_use_from": DAY}
+        write_station_register(
+            s.inbox / "station_register" / "tram_20260310.xlsx", [{"station_id": c, "station_name": f"Trạm {c[3]}", **common} for c in STATIONS]
+        )
+        write_channel_register(
+            s.inbox / "station_channel_register" / "thong_so_20260310.csv",
+            [{"station_id": c, "parameter": "pH", "unit": "-", "minutes": 5, "valid_from": "10/03/2026 07:00"} for c in STATIONS],
+        )
+        (s.home / "dagster").mkdir()
+        (s.home / "dagster/dagster.yaml").write_text(DAGSTER_YAML)
+        send(s, START, "7.0")
+        run(s, now=START, as_of=START, run_id="first")
+        before = dict(os.environ)
+        yield Live(s)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_an_increment_is_served_without_a_full_build_and_dagster_sees_it(live: Live) -> None:
+    s, now = live.settings, START + timedelta(minutes=5)
+    assert live.increment(now) is None  # nothing waits
+    before = dict(served(s, "SELECT name, snapshot_id FROM served_table"))
+    send(s, now, "7.5", STATIONS[:2])
+    done = live.increment(now)
+    assert done is not None and (done.deliveries, done.rows, done.whole_build) == (2, 2, False)
+    assert served(s, "SELECT station_id, last_measured_at, minutes_silent, as_of FROM marts_environment.station_status ORDER BY 1") == [
+        (STATIONS[0], now, 0, now),
+        (STATIONS[1], now, 0, now),
+        (STATIONS[2], START, 5, now),
+    ]
+    after = dict(served(s, "SELECT name, snapshot_id FROM served_table"))
+    assert after.keys() == before.keys()
+    assert (
+        {t for t in after if after[t] != before[t]}
+        == set(live.tables)
+        == {f"marts_environment.{t}" for t in ("station_status", "reading_hourly", "reading_daily", "aqi_hourly")}
+    )
+    assert served(s, "SELECT as_of FROM serving_info") == [(now,)]
+    print(f"latency {done.latency:.2f} s: {done}")
+    assert done.latency < 20
+    live.report(done)
+    with dg.DagsterInstance.from_config(str(s.home / "dagster")) as instance:
+        event = instance.get_latest_materialization_event(dg.AssetKey(["marts_environment", "station_status"]))
+        assert event is not None and event.asset_materialization is not None
+        assert event.asset_materialization.metadata["rows"].value == 2
+
+
+def test_an_increment_waits_for_a_writer_and_says_so(live: Live) -> None:
+    s, now = live.settings, START + timedelta(minutes=10)
+    send(s, now, "7.7")
+    held = threading.Event()
+
+    def hold() -> None:
+        with lock(s, "a long build"):
+            held.set()
+            time.sleep(1.5)
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait()
+    done = live.increment(now)
+    other.join()
+    assert done is not None and 1 < done.waited < 3 and done.rows == 3
+
+
+def test_what_failed_is_made_up_for_at_the_next_look(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files are landed and gone from the inbox when the disk is full for the serving file; the next look serves them."""
+    s, now = live.settings, START + timedelta(minutes=15)
+    send(s, now, "7.8")
+    said: list[Increment | str] = []
+
+    def full_disk(*given: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("orchestration.live.refresh_serving", full_disk)
+        live.stay(lambda: now, 0.01, said.append, lambda: len(said) > 0)
+    assert said == ["OSError: [Errno 28] No space left on device"]
+    assert served(s, "SELECT max(last_measured_at) FROM marts_environment.station_status") == [(now - timedelta(minutes=5),)]
+    live.stay(lambda: now, 0.01, said.append, lambda: len(said) > 1)
+    assert isinstance(said[1], Increment) and said[1].latency > 0
+    assert served(s, "SELECT min(last_measured_at) FROM marts_environment.station_status") == [(now,)]
+
+
+def test_the_heartbeat_is_there_while_it_works(live: Live) -> None:
+    s = live.settings
+    seen: list[object] = []
+    live.stay(lambda: START, 0.01, seen.append, lambda: seen.append(heartbeat(s)) or len(seen) > 1)
+    assert seen[1] is not None and heartbeat(s) is None and not (s.home / HEARTBEAT).exists()
+
+
+def test_a_full_build_makes_the_same_tables(live: Live) -> None:
+    s, now = live.settings, START + timedelta(minutes=20)
+    send(s, now, "7.9")
+    assert live.increment(now)
+
+    def tables() -> dict[str, list[str]]:
+        with open_reader(s) as con:
+            return {t: [repr(r) for r in con.execute(f"SELECT * FROM lake.{t} ORDER BY ALL").fetchall()] for t in live.tables}
+
+    incremental = tables()
+    run(s, now=now, as_of=now, run_id="full", full=True)
+    assert tables() == incremental
+
+
+def test_other_models_are_built_as_a_whole_first(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    s: Settings = live.settings
+    calls: list[str] = []
+    monkeypatch.setattr("orchestration.marts.project_hash", lambda settings: "changed")
+    monkeypatch.setattr("orchestration.live.build", lambda *given, **named: calls.append("build"))
+    monkeypatch.setattr("orchestration.live.serve_marts", lambda *given: calls.append("serve"))
+    now = START + timedelta(minutes=25)
+    send(s, now, "8.0")
+    done = live.increment(now)
+    assert done is not None and done.whole_build and calls == ["build", "serve"]
+
+
+def test_no_lake_no_worker(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="there is no lake"):
+        Live(Settings(home=tmp_path / "nothing"))

@@ -7,6 +7,7 @@ import random
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import shapely
@@ -98,6 +99,8 @@ class Facility:
     lon: float
     lat: float
     capacity: float
+    duties: dict[str, Any]
+    """What decides whether a station must be installed: header of the register -> cell."""
 
 
 @dataclass(frozen=True)
@@ -189,6 +192,7 @@ def build(reference: Path, seed: int, size: Size) -> Province:
                 lon,
                 lat,
                 float(rng.choice((200, 350, 500, 800, 1000, 1500, 2500, 5000, 10_000))),
+                _duties(seed, i, commune.name),
             )
         )
     stations: list[Station] = []
@@ -243,8 +247,44 @@ def build(reference: Path, seed: int, size: Size) -> Province:
                     standard_class=class_,
                 )
             )
+    facilities += _without_station(seed, communes, len(facilities))
     land_use = [r["land_use_code"] for r in read_seed(reference, "land_use_code")]
     return Province(communes, facilities, stations, units, land_use)
+
+
+def _duties(seed: int, index: int, commune: str) -> dict[str, Any]:
+    """A facility's answers to the questions of the obligation classes (QĐ 355/QĐ-STNMT II.1.3)."""
+    rng = random.Random(f"{seed}-duties-{index}")
+
+    def yes(share: float) -> str:
+        return "Có" if rng.random() < share else "Không"
+
+    return {
+        "Lưu vực": rng.choice(("Sông Bé", "Sông Sài Gòn", "Sông Đồng Nai")),
+        "Khu, cụm công nghiệp": yes(0.1),
+        "Đấu nối xử lý tập trung": yes(0.15),
+        "Nguy cơ ô nhiễm": yes(0.5),
+        "Xử lý chất thải": yes(0.06),
+        "Lò đốt chất thải": yes(0.05),
+        "Dùng phế liệu nhập khẩu": yes(0.05),
+        "Thuộc đối tượng ĐTM": yes(0.6),
+        "Khí thải lưu lượng lớn": yes(0.2),
+        "Số lần phạt nước thải": rng.choice((0, 0, 0, 0, 1, 2)),
+        "Số lần phạt khí thải": rng.choice((0, 0, 0, 0, 0, 1, 3)),
+        "Địa chỉ": f"{rng.randint(1, 300)} đường ĐT {rng.choice((741, 755, 757))}, {commune}",
+    }
+
+
+def _without_station(seed: int, communes: list[Commune], known: int) -> list[Facility]:
+    """Facilities that no station reports on yet: one for eight that have some."""
+    rng = random.Random(f"{seed}-without-station")
+    found = []
+    for i in range(known, known + max(2, known // 8)):
+        commune, sector = rng.choice(communes), SECTORS[i % len(SECTORS)]
+        name = f"Công ty {rng.choice(_WORDS)} {rng.choice(_WORDS)} ({sector.lower()} {i + 1})"
+        capacity = float(rng.choice((350, 500, 1000, 2500)))
+        found.append(Facility(f"CS{i + 1:04d}", name, sector, commune, commune.lon, commune.lat, capacity, _duties(seed, i, commune.name)))
+    return found
 
 
 def write_registers(out: Path, province: Province, end: date, size: Size) -> None:
@@ -266,6 +306,7 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
             "Công suất thiết kế (m3/ngày)",
             "Số GPMT",
             "Ngày GPMT",
+            *province.facilities[0].duties,
         ],
         (
             [
@@ -279,6 +320,7 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
                 f.capacity,
                 f"{100 + i}/GPMT-UBND",
                 date(2023, 1 + i % 12, 1 + i % 28),
+                *f.duties.values(),
             ]
             for i, f in enumerate(province.facilities)
         ),

@@ -75,6 +75,7 @@ def readings() -> list[dict[str, Any]]:
     # A COD: 17 of 24 values on the 10th (0.7083), 18 on the 11th (0.75, complete)
     rows += [reading(A, "COD", at, "40.1") for at in stamps("2026-03-10 01:00", "2026-03-10 17:00", 60)]
     rows += [reading(A, "COD", at, "40.3") for at in stamps("2026-03-11 01:00", "2026-03-11 18:00", 60)]
+    rows += [reading(A, "Flow", at, str(100 + at.hour)) for at in stamps("2026-03-10 01:00", "2026-03-11 20:00", 60)]
     # B: a clock that is half an hour off wrote into the slot of 01:00 twice; NO2 is not in the register
     rows += [reading(B, "PM2.5", "2026-03-10 00:30:00", "30"), reading(B, "PM2.5", "2026-03-10 01:00:00", "50")]
     rows += [reading(B, "NO2", at, "20") for at in stamps("2026-03-10 01:00", "2026-03-10 02:00", 60)]
@@ -452,6 +453,7 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
         "exceedance_episode",
         "availability_daily",
         "interruption",
+        "emission_load_daily",
     )
     models = ["run", "--select", "int_station_hour", "int_station_silence", *tables]
     morning = f"SELECT aqi FROM lake.marts_environment.aqi_hourly WHERE station_id = '{G}' AND hour_end = '2026-03-11 02:00'"

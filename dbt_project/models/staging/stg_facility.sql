@@ -9,5 +9,17 @@ select
     design_capacity_m3_day,
     permit_number,
     permit_date,
+    basin,
+    is_industrial_zone,
+    is_connected_to_zone,
+    is_pollution_risk,
+    treats_waste,
+    has_incinerator,
+    imports_scrap,
+    is_subject_to_eia,
+    is_large_emission,
+    wastewater_fines,
+    emission_fines,
+    address,
     {{ lineage_columns() }}
 from {{ source('clean', 'facility') }}

@@ -10,6 +10,18 @@ select
     facility.lat,
     facility.design_capacity_m3_day,
     facility.permit_number,
-    facility.permit_date
+    facility.permit_date,
+    facility.basin,
+    facility.is_industrial_zone,
+    facility.is_connected_to_zone,
+    facility.is_pollution_risk,
+    facility.treats_waste,
+    facility.has_incinerator,
+    facility.imports_scrap,
+    facility.is_subject_to_eia,
+    facility.is_large_emission,
+    facility.wastewater_fines,
+    facility.emission_fines,
+    facility.address
 from {{ ref('stg_facility') }} as facility
 left join {{ ref('int_commune') }} as commune on facility.old_commune_code = commune.old_commune_code

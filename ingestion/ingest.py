@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import hashlib
 import os
@@ -90,21 +91,16 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         there = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL").fetchall()
         if sorted(map(repr, there)) == sorted(repr(tuple(r)) for r in rows):
             continue
-        ensure_targets(con, contracts.values())
+        # a contract that gained a column: its table must have it before marts ask for it, whether or not a delivery comes
+        for contract in contracts.values():
+            with contextlib.suppress(TargetMismatch):  # told where the source is taken in, so that the others go on
+                ensure_target_tables(con, contract)
         arrow = pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in rows])
         con.register("declared", arrow)
         with transaction(con):
             con.execute(f"DELETE FROM lake.ops.{table}")
             con.execute(f"INSERT INTO lake.ops.{table} SELECT {', '.join(names)} FROM declared")
         con.unregister("declared")
-
-
-def ensure_targets(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract]) -> None:
-    """Makes the tables of the contracts where they are missing."""
-    there = {f"{r[0]}.{r[1]}" for r in con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'lake'").fetchall()}
-    for contract in contracts:
-        if f"clean.{contract.target}" not in there or (contract.personal and f"typed_closed.{contract.target}" not in there):
-            ensure_target_tables(con, contract)
 
 
 FAILURES = (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error)

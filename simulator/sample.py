@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
-from simulator import decisions, land, procedures, scans, telemetry
+from simulator import decisions, laboratory, land, procedures, scans, telemetry
 from simulator.manifest import Manifest
 from simulator.province import build, write_registers
 from simulator.size import Size
@@ -22,6 +22,7 @@ def generate(out: Path, reference: Path, seed: int, end: date, size: Size) -> Ma
     write_registers(out, province, end, size)
     telemetry.write(out, province, seed, end, size, manifest)
     decisions.write(out, province, end, size, manifest)
+    laboratory.write(out, province, seed, end, manifest)
     certificates = land.write(out, province, seed, end, size, manifest)
     scans.write(out, certificates, seed, end, size, manifest)
     procedures.write(out, province, seed, end, size, manifest)

@@ -29,6 +29,8 @@ def write(out: Path, province: Province, seed: int, end: date, manifest: Manifes
     """Two monthly workbooks; one result that cannot be read, and one not detected without a limit."""
     rng = random.Random(f"{seed}-laboratory")
     stations = [s for s in province.stations if s.matrix == "surface_water"]
+    if not stations:
+        return
     for month in (2, 1):
         on = datetime.combine(end, datetime.min.time()) - timedelta(days=30 * month - 12) + timedelta(hours=9)
         rows = []

@@ -30,9 +30,7 @@ PARAMETERS += [
 ]
 FLAGS = ("is_industrial_zone", "is_connected_to_zone", "is_pollution_risk", "treats_waste", "has_incinerator", "imports_scrap", "is_subject_to_eia")
 FLAGS += ("is_large_emission",)
-FACILITY = (
-    "facility_id VARCHAR, facility_name VARCHAR, sector_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, basin VARCHAR, address VARCHAR, "
-)
+FACILITY = "facility_id VARCHAR, facility_name VARCHAR, sector_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, basin VARCHAR, office_address VARCHAR, "
 FACILITY += f"design_capacity_m3_day DECIMAL(12,1), wastewater_fines INTEGER, emission_fines INTEGER, {', '.join(f'{f} BOOLEAN' for f in FLAGS)}"
 
 

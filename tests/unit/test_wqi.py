@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quality.rules import load_suite, rules_of
 from tests.examples import examples
 from tests.marts_kit import compiled, database, seed_rows
 from tnmt.settings import ROOT
@@ -191,6 +192,32 @@ def test_the_text_of_a_result(con: duckdb.DuckDBPyConnection, sql: dict[str, str
     assert sorted(found) == sorted(
         [("1,25", None, Decimal("1.25")), ("<0.3", "<", third), ("< 0,3", "<", third), ("KPH", "<", half), ("ND", "<", half), ("7", None, Decimal(7))]
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "good"),
+    [
+        ("7", True),
+        ("1,25", True),
+        ("7,125", True),
+        ("0.005", True),
+        ("12.5", True),
+        ("< 0,3", True),
+        ("KPH", True),
+        ("2.400", False),
+        ("12.400", False),
+        ("vết", False),
+        ("-1", False),
+        ("1,2,3", False),
+        ("<", False),
+    ],
+)
+def test_results_that_the_gate_takes(text: str, good: bool) -> None:
+    """2.400 is 2400 in Vietnamese writing and 2.4 in the laboratory's software: nobody may guess."""
+    suite = load_suite("lab_result", [ROOT / "quality/suites"])
+    assert suite is not None
+    rule = next(r for r in rules_of(suite) if r.reason == "result_unreadable")
+    assert duckdb.execute(f"SELECT coalesce({rule.bad}, FALSE) FROM (SELECT ? AS result_text)", [text]).fetchall() == [(not good,)]
 
 
 VALUE = st.decimals(0, 300, places=3).map(float)

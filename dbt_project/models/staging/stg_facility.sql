@@ -20,6 +20,6 @@ select
     is_large_emission,
     wastewater_fines,
     emission_fines,
-    address,
+    office_address,
     {{ lineage_columns() }}
 from {{ source('clean', 'facility') }}

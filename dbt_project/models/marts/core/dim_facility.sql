@@ -22,6 +22,6 @@ select
     facility.is_large_emission,
     facility.wastewater_fines,
     facility.emission_fines,
-    facility.address
+    facility.office_address
 from {{ ref('stg_facility') }} as facility
 left join {{ ref('int_commune') }} as commune on facility.old_commune_code = commune.old_commune_code

@@ -72,8 +72,8 @@ estimated as (
     select
         *,
         case
-            when hours_paired >= hours_due * {{ var('completeness_share') }}
-                then cast(load_kg as double) / hours_paired * greatest(hours_due, hours_paired)
+            when hours_paired >= hours_due then cast(load_kg as double)
+            when hours_paired >= hours_due * {{ var('completeness_share') }} then cast(load_kg as double) / hours_paired * hours_due
         end as load_kg_estimated,
         case
             when hours_paired >= hours_due then 0

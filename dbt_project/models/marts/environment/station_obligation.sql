@@ -61,7 +61,7 @@ select
     commune_code,
     commune_name,
     basin,
-    address,
+    office_address,
     class_id,
     class_name_vi,
     condition_vi,

@@ -6,14 +6,18 @@
 ) }}
 {%- set window = recompute_window('last_day') %}
 
--- every day belongs to a month, a quarter and a year
-with period_day as (
+with kind as (
+    select unnest(['month', 'quarter', 'year']) as period
+),
+
+-- every day belongs to one of each
+period_day as (
     select
         kind.period,
         cast(date_trunc(kind.period, day.day) as date) as period_start,
         day.*
     from {{ ref('reading_daily') }} as day
-    cross join (select unnest(['month', 'quarter', 'year']) as period) as kind
+    cross join kind
     where day.day >= date_trunc('year', date '{{ window.first_day or '0001-01-01' }}')
 ),
 

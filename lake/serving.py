@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
@@ -71,10 +71,13 @@ def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_
     return Served(path, snapshot_id, len(tables), rows, fresh=True)
 
 
-def refresh_serving(settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None) -> Served:
+def refresh_serving(
+    settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None, first_day: date | None = None
+) -> Served:
     """Puts files in force that have `tables` of the newest snapshot, and all else as the files in force have it.
 
-    Raises FileNotFoundError before the first `publish_serving`.
+    `first_day` says that rows of earlier days (column `day`) are still those of the files in force. Raises FileNotFoundError
+    before the first `publish_serving`.
     """
     with open_reader(settings) as probe:
         snapshot_id = latest_snapshot(probe)
@@ -88,8 +91,8 @@ def refresh_serving(settings: Settings, tables: list[str], as_of: datetime, lab_
     con = open_reader(settings, snapshot=snapshot_id)
     try:
         last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in (lab_days or {}).items()}
-        rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id)
-        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id)
+        rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id, first_day)
+        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day)
     finally:
         con.close()
     _put_in_place(settings, halves, snapshot_id)
@@ -107,22 +110,33 @@ def _put_in_place(settings: Settings, halves: Mapping[str, Path], snapshot_id: i
         _drop_old(settings, settings.serving / f"{name}-{snapshot_id}.duckdb", name)
 
 
-def _fill(con: duckdb.DuckDBPyConnection, path: Path, name: str, tables: Mapping[str, str], as_of: datetime, snapshot_id: int) -> int:
-    """Makes these tables (table -> FROM clause) in the database file `path`, attached as `name`; returns their rows."""
+def _fill(
+    con: duckdb.DuckDBPyConnection, path: Path, name: str, tables: Mapping[str, str], as_of: datetime, snapshot_id: int, first_day: date | None = None
+) -> int:
+    """Makes these tables (table -> FROM clause) in the database file `path`, attached as `name`; returns the rows written."""
     con.execute(f"ATTACH '{path}' AS {name}")
     for schema in sorted({t.split(".")[0] for t in tables}):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.{schema}")
     rows = 0
     con.execute(f"CREATE TABLE IF NOT EXISTS {name}.main.served_table (name VARCHAR PRIMARY KEY, snapshot_id BIGINT)")
     for table, source in sorted(tables.items()):
-        con.execute(f"CREATE OR REPLACE TABLE {name}.{table} AS SELECT * FROM {source}")
+        since = f"day >= DATE '{first_day}'" if first_day and _has_day(con, f"{name}.{table}") else None
+        if since:
+            con.execute(f"DELETE FROM {name}.{table} WHERE {since}")
+            written = con.execute(f"INSERT INTO {name}.{table} SELECT * FROM {source} {'AND' if 'WHERE' in source else 'WHERE'} {since}")
+        else:
+            written = con.execute(f"CREATE OR REPLACE TABLE {name}.{table} AS SELECT * FROM {source}")
+        rows += int(written.fetchall()[0][0])
         con.execute(f"INSERT OR REPLACE INTO {name}.main.served_table VALUES (?, ?)", [table, snapshot_id])
-        rows += int(con.execute(f"SELECT count(*) FROM {name}.{table}").fetchall()[0][0])
     con.execute(f"""
         CREATE OR REPLACE TABLE {name}.main.serving_info AS
         SELECT TIMESTAMP '{as_of}' AS as_of, {snapshot_id}::BIGINT AS snapshot_id, list(name ORDER BY name) AS tables FROM {name}.main.served_table""")
     con.execute(f"CHECKPOINT {name}")
     return rows
+
+
+def _has_day(con: duckdb.DuckDBPyConnection, table: str) -> bool:
+    return any(name == "day" for name, *_ in con.execute(f"DESCRIBE {table}").fetchall())
 
 
 def swap(settings: Settings, path: Path, name: str = NAME) -> None:

@@ -132,7 +132,7 @@ class Live:
         else:
             self._run_live(now, planned.affected_from, planned.affected_to)
             built = time.monotonic()
-            refresh_serving(self.settings, self.tables, now, self._lab_days)
+            refresh_serving(self.settings, self.tables, now, self._lab_days, planned.first_day)
         served = time.monotonic()
         self._unserved = None
         return Increment(

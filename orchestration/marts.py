@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -32,6 +32,8 @@ class Built:
     affected_to: int
     done: bool
     log: str = ""
+    first_day: date | None = None
+    """Marts of earlier days stay as they are; None where any day may change."""
 
 
 def dbt_environment(settings: Settings) -> dict[str, str]:
@@ -86,10 +88,16 @@ def plan(settings: Settings, as_of: datetime, *, full: bool = False) -> Built:
     with open_reader(settings) as con:
         last, last_as_of, last_hash = _last_build(con)
         newest = int(con.execute("SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result").fetchall()[0][0])
+        others, touched = con.execute(
+            "SELECT count(*) FILTER (target <> 'reading'), min(day) FROM lake.ops.affected WHERE seq > ? AND seq <= ?", [last, newest]
+        ).fetchall()[0]
     same_project = last_hash == project_hash(settings)
     if not full and same_project and last == newest and last_as_of == as_of:
         return Built(last, newest, done=False)
-    return Built(-1 if full or not same_project else last, newest, done=True)
+    whole = full or not same_project
+    # the day of the last build was still running then, and the last slots of the day before it may not have been late
+    first_day = None if whole or others or last_as_of is None else min(last_as_of.date() - timedelta(days=2), touched or date.max)
+    return Built(-1 if whole else last, newest, done=True, first_day=first_day)
 
 
 def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime) -> None:

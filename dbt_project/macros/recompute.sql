@@ -4,8 +4,8 @@
     recomputes all. Bounds are constants in the SQL, so that the lake opens only the files of those days.
 -#}
 
-{#- {all, first_day, open_from}: whether everything is recomputed, else the first day touched and the first day that was still running. -#}
-{% macro recompute_window() %}
+{#- {all, first_day, open_from}: whether everything is recomputed, else the first day touched and the first day that was still running. `day` is the model's column of the newest day. -#}
+{% macro recompute_window(day='day') %}
     {% if var('known_first_day') %}
         {{ return({'all': false, 'open_from': var('known_first_day'), 'first_day': var('known_first_day')}) }}
     {% elif not execute or not is_incremental() %}
@@ -13,7 +13,7 @@
     {% endif %}
     {% set window %}
         with built as (
-            select least(max(day), {{ environment_day(as_of()) }}) as open_from from {{ this }}
+            select least(max({{ day }}), {{ environment_day(as_of()) }}) as open_from from {{ this }}
         ),
         changed as (
             select
@@ -104,6 +104,40 @@
 {% macro delete_recomputed(days_after=0) -%}
     {%- if execute and is_incremental() -%}
         delete from {{ this }} where {{ is_recomputed('station_id', 'day', recompute_window(), days_after) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- SQL condition: a day of this (station, period) is recomputed. A period is 'month', 'quarter' or 'year', from its first day `period_start` on. -#}
+{% macro is_recomputed_period(station_id, period, period_start, window, days_after=0) -%}
+    {%- if window.all -%}
+        true
+    {%- else -%}
+        {{ period_start }} >= date_trunc('year', date '{{ window.first_day }}')
+        and (
+            {{ period_start }} >= date_trunc({{ period }}, date '{{ window.open_from }}')
+            or ({{ station_id }}, {{ period }}, {{ period_start }}) in (
+                select affected.unit, kind.period, cast(date_trunc(kind.period, affected.day + later.days) as date)
+                from {{ affected_reading() }} as affected
+                cross join (select unnest(['month', 'quarter', 'year']) as period) as kind
+                cross join (select cast(unnest(range({{ days_after + 2 }})) as integer) as days) as later
+            )
+        )
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Pre-hook: the same for periods. -#}
+{% macro delete_recomputed_periods(days_after=0) -%}
+    {%- if execute and is_incremental() -%}
+        delete from {{ this }} where {{ is_recomputed_period('station_id', 'period', 'period_start', recompute_window('last_day'), days_after) }}
+    {%- endif -%}
+{%- endmacro %}
+
+{#- Aggregate: the first time at which a quantity takes its greatest (or least) value. -#}
+{% macro first_at(at, value, extreme='max') -%}
+    {%- if extreme == 'max' -%}
+        arg_max({{ at }}, ({{ value }}, -epoch_us({{ at }}))) filter ({{ value }} is not null)
+    {%- else -%}
+        arg_min({{ at }}, ({{ value }}, epoch_us({{ at }}))) filter ({{ value }} is not null)
     {%- endif -%}
 {%- endmacro %}
 

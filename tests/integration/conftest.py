@@ -1,4 +1,4 @@
-"""A throw-away PostgreSQL with PostGIS, on 127.0.0.1 and a free port, gone after the session."""
+"""What integration tests share: the platform of real data, and a throw-away PostgreSQL with PostGIS on 127.0.0.1 and a free port."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.support import need
+from tests.integration.real_kit import RealPlatform, take_in
+from tests.support import need, real_data
 
 PASSWORD = "mat-khau-bi-mat"
 
@@ -140,3 +141,9 @@ def postgis(postgres: Server) -> Server:
     need("postgis", bool(found), "the server has no PostGIS (Debian: apt-get install postgresql-15-postgis-3)")
     postgres.execute("CREATE EXTENSION IF NOT EXISTS postgis")
     return postgres
+
+
+@pytest.fixture(scope="session")
+def real_platform(tmp_path_factory: pytest.TempPathFactory) -> RealPlatform:
+    """The platform of real data after all of it was taken in. Add no rows and no marts that another test counts."""
+    return take_in(real_data(), tmp_path_factory.mktemp("real"))

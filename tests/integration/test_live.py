@@ -82,7 +82,7 @@ def test_an_increment_is_served_without_a_full_build_and_dagster_sees_it(live: L
     assert (
         {t for t in after if after[t] != before[t]}
         == set(live.tables)
-        == {f"marts_environment.{t}" for t in ("station_status", "reading_hourly", "reading_daily", "aqi_hourly")}
+        == {f"marts_environment.{t}" for t in ("station_status", "reading_hourly", "reading_8h", "reading_daily", "aqi_hourly")}
     )
     assert served(s, "SELECT as_of FROM serving_info") == [(now,)]
     print(f"latency {done.latency:.2f} s: {done}")
@@ -141,6 +141,7 @@ def test_the_heartbeat_is_there_while_it_works(live: Live) -> None:
 def test_a_full_build_makes_the_same_tables(live: Live) -> None:
     s, now = live.settings, START + timedelta(minutes=20)
     send(s, now, "7.9")
+    send(s, START - timedelta(minutes=30), "7.3")
     assert live.increment(now)
 
     def tables() -> dict[str, list[str]]:
@@ -148,6 +149,8 @@ def test_a_full_build_makes_the_same_tables(live: Live) -> None:
             return {t: [repr(r) for r in con.execute(f"SELECT * FROM lake.{t} ORDER BY ALL").fetchall()] for t in live.tables}
 
     incremental = tables()
+    in_file = {t: [repr(r) for r in served(s, f"SELECT * FROM {t} ORDER BY ALL")] for t in live.tables}
+    assert in_file == incremental  # late files of an earlier day too
     run(s, now=now, as_of=now, run_id="full", full=True)
     assert tables() == incremental
 

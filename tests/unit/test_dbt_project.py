@@ -446,7 +446,9 @@ def test_incremental_equals_full_to_the_bit(lake: Lake) -> None:
     tables = (
         "reading_qc",
         "reading_hourly",
+        "reading_8h",
         "reading_daily",
+        "reading_period",
         "aqi_hourly",
         "aqi_daily",
         "compliance_daily",
@@ -483,7 +485,7 @@ def test_a_changed_register_recomputes_every_day(lake: Lake) -> None:
     with open_writer(lake.settings, "register") as con:
         con.execute(f"UPDATE lake.clean.station_channel SET cadence_minutes = 30 WHERE station_id = '{A}' AND parameter = 'COD'")
         con.execute("INSERT INTO lake.ops.affected VALUES (10, 'station_channel_register', 'station_channel', '', DATE '2026-03-13')")
-    lake.dbt("run", "--select", "reading_hourly", "reading_daily", as_of=LATER, affected=(9, 10))
+    lake.dbt("run", "--select", "reading_hourly", "reading_8h", "reading_daily", as_of=LATER, affected=(9, 10))
     assert day(lake, A, "COD", "2026-03-10", "expected, received") == (48, 24)
 
 

@@ -3,7 +3,7 @@
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',
-    pre_hook="{{ delete_recomputed() }}",
+    pre_hook="{{ delete_recomputed(1) }}",
 ) }}
 {%- set window = recompute_window() %}
 
@@ -22,10 +22,32 @@ with day as (
         cast(sum(sum_valid) as double) / nullif(sum(count_valid), 0) as mean_valid,
         min(min_valid) as min_valid,
         max(max_valid) as max_valid,
-        cast(sum(valid) as double) / nullif(sum(expected), 0) as coverage_share
-    from {{ ref('reading_hourly') }}
-    where {{ is_recomputed('station_id', 'day', window) }}
-    group by all
+        cast(sum(valid) as double) / nullif(sum(expected), 0) as coverage_share,
+        {{ first_at('hour_end', 'min_valid', 'min') }} as min_valid_hour_end,
+        {{ first_at('hour_end', 'max_valid') }} as max_valid_hour_end,
+        count(mean_1h) as hours,
+        max(mean_1h) as max_1h,
+        {{ first_at('hour_end', 'mean_1h') }} as max_1h_hour_end
+    from (
+        -- an hour counts when enough of it is valid
+        select *, case when coverage_share >= {{ var('completeness_share') }} then mean_valid end as mean_1h
+        from {{ ref('reading_hourly') }}
+    ) as hour
+    where {{ is_recomputed('station_id', 'day', window, 1) }}
+    group by station_id, parameter, day
+),
+
+-- eight hours that end in the morning look back at the evening before
+eight as (
+    select
+        station_id,
+        parameter,
+        day,
+        max(mean_8h) as max_8h,
+        {{ first_at('hour_end', 'mean_8h') }} as max_8h_hour_end
+    from {{ ref('reading_8h') }}
+    where is_valid and {{ is_recomputed('station_id', 'day', window, 1) }}
+    group by station_id, parameter, day
 ),
 
 approved as (
@@ -102,9 +124,17 @@ select
     cast(day.adjusted as integer) as adjusted,
     graded.grade,
     {{ grade_vi('graded.grade') }} as grade_vi,
-    graded.approval_id
+    graded.approval_id,
+    day.min_valid_hour_end,
+    day.max_valid_hour_end,
+    cast(day.hours as integer) as hours,
+    day.max_1h,
+    day.max_1h_hour_end,
+    eight.max_8h,
+    eight.max_8h_hour_end
 from day
 inner join graded on day.station_id = graded.station_id and day.parameter = graded.parameter and day.day = graded.day
+left join eight on day.station_id = eight.station_id and day.parameter = eight.parameter and day.day = eight.day
 left join {{ ref('dim_station') }} as station on day.station_id = station.station_id
 left join {{ ref('dim_parameter') }} as parameter on station.matrix = parameter.matrix and day.parameter = parameter.parameter
 order by day.day, day.station_id, day.parameter

@@ -33,6 +33,7 @@ DLT_CAP = 300
 MONTH = [("2026-03-01", 30)]
 HALF_YEAR = [("2025-10-01", 31), ("2025-11-01", 30), ("2025-12-01", 31), ("2026-01-01", 31), ("2026-02-01", 28), *MONTH]
 YEAR = [("2025-04-01", 30), ("2025-05-01", 31), ("2025-06-01", 30), ("2025-07-01", 31), ("2025-08-01", 31), ("2025-09-01", 30), *HALF_YEAR]
+PARTS = ("day", "parse", "dlt", "increment", "live")
 ANSWER = ("rows", "sum", "low", "high", "stations")
 
 
@@ -290,6 +291,22 @@ def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) 
         shutil.rmtree(home)
 
 
+def latency(b: Bench, rounds: int) -> None:
+    """From file to fresh serving file, in the live worker."""
+    b.say(f"{rounds} rounds of files in the live worker")
+    home = b.work / "live"
+    result = b.run(sys.executable, "tests.bench.live", "live", {"increments": rounds}, home)
+    if result["outcome"] != "OK":
+        raise SystemExit(f"bench: our job live {result['outcome']}: {result.get('error', '')}")
+    if not result["equal"]:
+        b.wrong.append("a round of the live worker did not show every station at its time")
+    p95, peers = result["seconds"], {"ours": _short(result), "rounds": result["rounds"]}
+    name = f"file to fresh serving file, {result['stations']} stations, p95 of {rounds} rounds"
+    b.figures.append(Figure(name, round(p95, 1), "s", "< 20", p95 < 20, result["equal"], peers))
+    b.figures.append(Figure("its median", round(result["median"], 1), "s", "-", None, result["equal"]))
+    shutil.rmtree(home)
+
+
 def environment() -> dict[str, str]:
     """Machine and versions."""
     model = platform.machine()
@@ -390,10 +407,10 @@ def main() -> int:
     """Runs the bench; returns the exit code."""
     options = argparse.ArgumentParser(prog="bench", description=__doc__)
     options.add_argument("--size", choices="SML", default="S", help="S under 10 minutes; M and L add a lake of a year")
-    options.add_argument("--only", choices=["day", "parse", "dlt", "increment"], action="append", help="only these figures")
+    options.add_argument("--only", choices=[*PARTS], action="append", help="only these figures")
     options.add_argument("--document", type=Path, help="also write the page to this path")
     chosen = options.parse_args()
-    parts = chosen.only or ["day", "parse", "dlt", "increment"]
+    parts = chosen.only or PARTS
     if not PEERS.exists():
         print("the environment of the peers is missing; run `make peers`", file=sys.stderr)
         return 2
@@ -423,6 +440,9 @@ def main() -> int:
                 b.figures.append(
                     Figure("200 files into a lake of a year (168 M readings)", "not run", "s", "<= 0.5", None, None, {"needs": "SIZE=M"})
                 )
+        if "live" in parts:
+            latency(b, 8 if chosen.size == "S" else 20)
+            b.save()
         b.figures += [
             Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
             Figure("make run, second time", "not run here", "s", "<= 90", None, None),

@@ -163,12 +163,10 @@ class Live:
         home = self.settings.home / "dagster"
         if not (home / "dagster.yaml").exists():
             return
-        import dagster as dg
+        from orchestration.defs.increments import report
 
         metadata = {k: v for k, v in asdict(increment).items() if k not in ("tables", "oldest_file")} | {"latency": increment.latency}
-        with dg.DagsterInstance.from_config(str(home)) as instance:
-            for key in (["clean", "reading"], *(t.split(".") for t in increment.tables), ["serving", "serving_file"]):
-                instance.report_runless_asset_event(dg.AssetMaterialization(asset_key=key, metadata=metadata))
+        report(home, increment.tables, metadata)
 
     def stay(self, clock: Callable[[], datetime], seconds: float, say: Callable[[Increment | str], None], stop: Callable[[], bool]) -> None:
         """Looks every `seconds` until `stop`; an increment that fails is told and tried again at the next look, nothing of it is lost."""

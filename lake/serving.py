@@ -56,19 +56,9 @@ def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_
         snapshot_id = latest_snapshot(probe)
     path = settings.serving / f"{NAME}-{snapshot_id}.duckdb"
     if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
+        _drop_old(settings, snapshot_id)
         return Served(path, snapshot_id, len(tables), 0, fresh=False)
-    halves = {name: settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb" for name in (LAB, NAME)}
-    for half in halves.values():
-        half.unlink(missing_ok=True)
-    con = open_reader(settings, snapshot=snapshot_id)
-    try:
-        last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in (lab_days or {}).items()}
-        rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id)
-        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id)
-    finally:
-        con.close()
-    _put_in_place(settings, halves, snapshot_id)
-    return Served(path, snapshot_id, len(tables), rows, fresh=True)
+    return _make(settings, tables, as_of, lab_days or {}, snapshot_id, _halves(settings, snapshot_id))
 
 
 def refresh_serving(
@@ -81,33 +71,47 @@ def refresh_serving(
     """
     with open_reader(settings) as probe:
         snapshot_id = latest_snapshot(probe)
-    halves = {}
-    for name in (LAB, NAME):
+    halves = _halves(settings, snapshot_id)
+    for name, half in halves.items():
         now = current(settings, name)
         if now is None:
             raise FileNotFoundError(f"there is no {name}.duckdb to refresh under {settings.serving}; `tnmt run` makes the first")
-        halves[name] = settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb"
-        shutil.copyfile(now, halves[name])
+        shutil.copyfile(now, half)
+    return _make(settings, tables, as_of, lab_days or {}, snapshot_id, halves, first_day)
+
+
+def _halves(settings: Settings, snapshot_id: int) -> dict[str, Path]:
+    """Where this process makes the two files, SQL Lab's first, so that the one that charts read is the last to be put in force."""
+    halves = {name: settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb" for name in (LAB, NAME)}
+    for half in halves.values():
+        half.unlink(missing_ok=True)
+    return halves
+
+
+def _make(
+    settings: Settings,
+    tables: list[str],
+    as_of: datetime,
+    lab_days: Mapping[str, int],
+    snapshot_id: int,
+    halves: Mapping[str, Path],
+    first_day: date | None = None,
+) -> Served:
+    """Fills both files with `tables` of the snapshot, swaps them in, and removes versions that nobody needs."""
     con = open_reader(settings, snapshot=snapshot_id)
     try:
-        last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in (lab_days or {}).items()}
+        last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in lab_days.items()}
         rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id, first_day)
         _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day)
     finally:
         con.close()
-    _put_in_place(settings, halves, snapshot_id)
-    return Served(settings.serving / f"{NAME}-{snapshot_id}.duckdb", snapshot_id, len(tables), rows, fresh=True)
-
-
-def _put_in_place(settings: Settings, halves: Mapping[str, Path], snapshot_id: int) -> None:
-    """Swaps the new files in and removes versions that nobody needs."""
     reach("serving.built")
     for name, half in halves.items():
-        half.replace(settings.serving / f"{name}-{snapshot_id}.duckdb")
-        swap(settings, settings.serving / f"{name}-{snapshot_id}.duckdb", name)
+        made = half.replace(settings.serving / f"{name}-{snapshot_id}.duckdb")
+        swap(settings, made, name)
     reach("serving.swapped")
-    for name in halves:
-        _drop_old(settings, settings.serving / f"{name}-{snapshot_id}.duckdb", name)
+    _drop_old(settings, snapshot_id)
+    return Served(settings.serving / f"{NAME}-{snapshot_id}.duckdb", snapshot_id, len(tables), rows, fresh=True)
 
 
 def _fill(
@@ -157,10 +161,11 @@ def _same(path: Path, tables: list[str], as_of: datetime) -> bool:
     return bool(row) and row[0][0] == as_of and list(row[0][1]) == sorted(tables)
 
 
-def _drop_old(settings: Settings, keep: Path, name: str) -> None:
-    """Removes all but the newest versions, and what a killed build left; open connections keep their file until they close."""
-    versions = sorted(settings.serving.glob(f"{name}-[0-9]*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
-    for old in [p for p in versions if p != keep][KEPT_VERSIONS - 1 :]:
-        old.unlink(missing_ok=True)
-    for half in settings.serving.glob(f".{name}-*"):
-        half.unlink(missing_ok=True)
+def _drop_old(settings: Settings, keep: int) -> None:
+    """Removes all but the newest versions, and what killed builds left; open connections keep their file until they close."""
+    for name in (LAB, NAME):
+        versions = sorted(settings.serving.glob(f"{name}-[0-9]*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
+        for old in [p for p in versions if p.name != f"{name}-{keep}.duckdb"][KEPT_VERSIONS - 1 :]:
+            old.unlink(missing_ok=True)
+        for half in settings.serving.glob(f".{name}-*"):
+            half.unlink(missing_ok=True)

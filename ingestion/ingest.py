@@ -108,13 +108,13 @@ FAILURES = (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error)
 
 
 def take_in(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool, most: int | None = None
 ) -> tuple[Landed, Loaded]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
     if "geometry" in contract.columns:
         con.execute("LOAD spatial")
     _pull(con, settings, contract, now)
-    landed, leave_inbox = record(con, settings, contract, now, shared=shared)
+    landed, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
         if contract.depends_on and _register_changed(con, contract):
@@ -136,8 +136,10 @@ def _register_changed(con: duckdb.DuckDBPyConnection, contract: Contract) -> boo
     )
 
 
-def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None) -> Ingested:
-    """Takes in what lies in the inboxes and what was landed before and not gated yet.
+def ingest(
+    settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None, most: int | None = None
+) -> Ingested:
+    """Takes in what lies in the inboxes and what was landed before and not gated yet; of each source the newest `most` files, if said.
 
     A source that fails (its server is down, its contract does not fit the lake) is named in `errors`; the others go on.
     Raises ContractError where a contract cannot be read, and KeyError for a source in `only` of which there is none.
@@ -157,7 +159,9 @@ def ingest(settings: Settings, *, now: datetime, run_id: str, only: Iterable[str
                 continue
             try:
                 say(name, "landing and gate")
-                result.landed[name], result.loaded[name] = take_in(con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared)
+                result.landed[name], result.loaded[name] = take_in(
+                    con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
+                )
             except FAILURES as error:
                 result.errors[name] = f"{type(error).__name__}: {error}"
                 log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)

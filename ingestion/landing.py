@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import heapq
 import io
 import os
 import shutil
@@ -132,14 +133,18 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
 
 
 def record(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False, most: int | None = None
 ) -> tuple[Landed, Callable[[], None]]:
     """The landing without its last step, which is returned: to take the recorded files out of the inbox.
 
     That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove.
+    Where more than `most` files lie there, the newest by the time in their names are taken and the others wait for the next call,
+    so that a logger that drains weeks at once delays no other station.
     """
     folder = inbox_of(settings, contract)
     found = [f for f in _walk(folder) if _mine(contract, shared, f[0])]
+    if most is not None and len(found) > most:
+        found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f[0], now))
     if not found:
         return Landed(0, 0, 0), _nothing
     ids: list[str] = []

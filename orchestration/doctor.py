@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ import duckdb
 
 from ingestion.contract import ContractError
 from ingestion.ingest import contracts_of
+from intake.accounts import path_of, read
+from intake.drop import heartbeat
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
 from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, open_reader
 from lake.serving import current
@@ -111,6 +114,22 @@ def _superset(settings: Settings) -> Check:
     return Check("superset", there, "environment is there" if there else "environment is missing", "run `make superset`")
 
 
+def _intake(settings: Settings) -> Check:
+    known = [a for a in read(settings).values() if a.enabled]
+    beat = heartbeat(settings)
+    if not known:
+        return Check("intake", beat is None, "no account", "make accounts with `tnmt accounts OUT`")
+    if stat.S_IMODE(path_of(settings).stat().st_mode) & 0o077:
+        return Check("intake", False, f"{path_of(settings).name} can be read by others", f"chmod 600 {path_of(settings)}")
+    if beat is None:
+        return Check("intake", True, f"{len(known)} accounts; not running")
+    files = sum(a["files"] for a in beat["accounts"].values())
+    refused = sum((Counter(a["refused"]) for a in beat["accounts"].values()), Counter())
+    return Check(
+        "intake", True, f"{len(known)} accounts; running, {files} files, refused: {', '.join(f'{n} {r}' for r, n in refused.items()) or 'none'}"
+    )
+
+
 def _telemetry(settings: Settings) -> Check:
     loud = [
         n
@@ -129,5 +148,6 @@ CHECKS: dict[str, Callable[[Settings], Check]] = {
     "personal data": _closed,
     "serving file": _serving,
     "superset": _superset,
+    "intake": _intake,
     "telemetry": _telemetry,
 }

@@ -36,6 +36,8 @@ HEARTBEAT = "live.json"
 STALE_SECONDS = 120.0
 """A heartbeat older than this is that of a worker that is gone."""
 
+ROUND = 20_000
+"""Files that one increment takes of a source, the newest: a backlog of weeks comes after what is new, round by round."""
 
 FAILURES = (BuildFailed, LakeError, LakeLocked, ContractError, SuiteError, TargetMismatch, OSError, duckdb.Error)
 """What ends an increment and not the worker."""
@@ -120,7 +122,7 @@ class Live:
         started = time.monotonic()
         with lock(self.settings, "live increment waits"):
             waited = time.monotonic() - started
-        done = ingest(self.settings, now=now, run_id=run_id, only=sources)
+        done = ingest(self.settings, now=now, run_id=run_id, only=sources, most=ROUND)
         self._unserved = oldest  # until the serving file has it, the next look goes on with it
         took_in = time.monotonic()
         planned = plan(self.settings, now)
@@ -148,7 +150,7 @@ class Live:
         )
 
     def _run_live(self, now: datetime, affected_from: int, affected_to: int) -> None:
-        # the relations of five models are looked up, not those of every schema (2 s)
+        # the relations of the few models are looked up, not those of every schema (2 s)
         lean = ("--no-populate-cache", "--no-write-json")
         command = ["run", "--select", "tag:live", *lean, *self._options, "--vars", dbt_vars(now, affected_from, affected_to)]
         with lock(self.settings, "live marts"):

@@ -34,6 +34,36 @@ class Settings(BaseSettings):
     lock_timeout: float = 600.0
     """Seconds that a writer waits for the one that holds the lake."""
 
+    # intake of stations' files (docs/intake.md)
+    intake_host: str = "127.0.0.1"
+    """Address that the servers listen on; one of the network of the stations in production."""
+    intake_ftp_port: int = 2121
+    intake_sftp_port: int = 2222
+    intake_passive_ports: str = "60000-60200"
+    """Ports of FTP data connections, first and last."""
+    intake_public_address: str | None = None
+    """Address that FTP tells stations behind a NAT."""
+    intake_plain_ftp: bool = False
+    """Whether a station may log in without TLS (its password and data can be read on the way)."""
+    intake_certificate: Path | None = None
+    """PEM with key and certificate; a self-signed one is made unless said."""
+    intake_host_key: Path | None = None
+    intake_connections: int = 512
+    intake_sessions: int = 8
+    """Sessions that one account may have open."""
+    intake_idle_seconds: int = 300
+    intake_file_bytes: int = 1 << 20
+    intake_waiting_files: int = 20_000
+    """Files of one account that may wait in the inbox: more than the 60 days x 288 that a logger must keep (TT 10/2021 Điều 39)."""
+
+    @field_validator("intake_passive_ports")
+    @classmethod
+    def _ports(cls, value: str) -> str:
+        first, _, last = value.partition("-")
+        if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) < 65536):
+            raise ValueError("TNMT_INTAKE_PASSIVE_PORTS must be two ports like `60000-60200`")
+        return value
+
     @field_validator("home")
     @classmethod
     def _absolute(cls, value: Path) -> Path:

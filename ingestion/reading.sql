@@ -6,18 +6,18 @@ WITH spelled AS (
 ),
 placed AS (
     SELECT
-        s.station_id, s.name_in_file, s.unit_in_file, k.matrix,
+        s.station_id AS code, coalesce(k.station_id, s.station_id) AS station_id, s.name_in_file, s.unit_in_file, k.matrix,
         coalesce(own.parameter, canonical.parameter, alias.parameter) AS parameter
     FROM spelled AS s
-    LEFT JOIN known_station AS k ON s.station_id = k.station_id
+    LEFT JOIN known_station AS k ON s.station_id = k.code
     -- the station's own spelling first, then the canonical symbol, then the spellings seen in the country
-    LEFT JOIN known_channel AS own ON s.station_id = own.station_id AND nfc_normalize(s.name_in_file) = own.name_in_file
+    LEFT JOIN known_channel AS own ON k.station_id = own.station_id AND nfc_normalize(s.name_in_file) = own.name_in_file
     LEFT JOIN (SELECT DISTINCT matrix, parameter FROM seed_parameter) AS canonical
         ON canonical.matrix = k.matrix AND canonical.parameter = nfc_normalize(s.name_in_file)
     LEFT JOIN seed_parameter_alias AS alias ON alias.name_in_file = nfc_normalize(s.name_in_file)
 )
 SELECT
-    p.station_id, p.name_in_file, p.unit_in_file, p.matrix,
+    p.code, p.station_id, p.name_in_file, p.unit_in_file, p.matrix,
     c.parameter, u.unit, CAST(u.factor AS DECIMAL(16, 10)) AS factor, CAST(u."offset" AS DECIMAL(16, 10)) AS shift,
     r.range_min, r.range_max
 FROM placed AS p
@@ -26,12 +26,14 @@ LEFT JOIN seed_parameter AS c ON c.matrix = p.matrix AND c.parameter = p.paramet
 LEFT JOIN seed_unit_alias AS u
     ON u.unit = c.unit AND u.unit_text = coalesce(nfc_normalize(p.unit_in_file), '') AND u.parameter IN ('', c.parameter)
 LEFT JOIN known_channel AS r ON r.station_id = p.station_id AND r.parameter = c.parameter
-QUALIFY row_number() OVER (PARTITION BY p.station_id, p.name_in_file, p.unit_in_file ORDER BY u.parameter DESC NULLS LAST) = 1;
+QUALIFY row_number() OVER (PARTITION BY p.code, p.name_in_file, p.unit_in_file ORDER BY u.parameter DESC NULLS LAST) = 1;
 
 CREATE OR REPLACE TABLE {into} AS
 WITH scaled AS (
     SELECT
-        t.* EXCLUDE (parameter, unit, value, status),
+        t.* EXCLUDE (station_id, parameter, unit, value, status),
+        -- a station's files may bear a former code: its series stays one
+        coalesce(s.station_id, t.station_id) AS station_id,
         -- what depends on an unknown is not judged: one reason a row, the first
         s.matrix, CASE WHEN s.matrix IS NULL THEN coalesce(t.parameter, '') ELSE s.parameter END AS parameter,
         CASE WHEN s.parameter IS NULL THEN coalesce(t.unit, '') ELSE s.unit END AS unit, s.range_min, s.range_max,
@@ -43,7 +45,7 @@ WITH scaled AS (
         END AS value_reported
     FROM {typed} AS t
     LEFT JOIN spelling AS s
-        ON t.station_id = s.station_id
+        ON t.station_id = s.code
         AND t.parameter IS NOT DISTINCT FROM s.name_in_file
         AND t.unit IS NOT DISTINCT FROM s.unit_in_file
 ),

@@ -33,6 +33,15 @@ GEOMETRY_COLUMNS = {
     "ymax": "DOUBLE",
 }
 
+# a former code is known as long as no station bears it now and only one did
+KNOWN_STATION = """
+    SELECT station_id AS code, station_id, matrix FROM lake.clean.station
+    UNION ALL
+    SELECT former.code, any_value(former.station_id), any_value(former.matrix)
+    FROM (SELECT station_id, matrix, trim(unnest(string_split(former_codes, ';'))) AS code FROM lake.clean.station) AS former
+    WHERE former.code NOT IN (SELECT station_id FROM lake.clean.station)
+    GROUP BY former.code HAVING count(DISTINCT former.station_id) = 1"""
+
 
 def clean_columns(contract: Contract) -> dict[str, str]:
     """Columns of clean.<target> without the lineage, with their types. Personal columns are not among them."""
@@ -68,9 +77,9 @@ def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contrac
     con.execute(
         "CREATE OR REPLACE TEMP VIEW known_station AS "
         + (
-            "SELECT station_id, matrix FROM lake.clean.station"
+            KNOWN_STATION
             if has_table(con, "clean.station")
-            else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
+            else "SELECT NULL::VARCHAR AS code, NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
         )
     )
     con.execute(

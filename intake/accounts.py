@@ -65,8 +65,10 @@ def registered(settings: Settings, today: date) -> dict[str, tuple[str, ...]]:
     with open_reader(settings) as con:
         if not has_table(con, "clean.station"):
             return {}
-        rows = con.execute("SELECT station_id FROM lake.clean.station WHERE in_use_to IS NULL OR in_use_to >= ? ORDER BY 1", [today]).fetchall()
-    return {station: (station,) for (station,) in rows}
+        rows = con.execute(
+            "SELECT station_id, former_codes FROM lake.clean.station WHERE in_use_to IS NULL OR in_use_to >= ? ORDER BY 1", [today]
+        ).fetchall()
+    return {station: (station, *(code.strip() for code in (former or "").split(";") if code.strip())) for station, former in rows}
 
 
 def issue(settings: Settings, stations: Mapping[str, tuple[str, ...]], reset: str | None = None) -> dict[str, str]:

@@ -14,7 +14,7 @@ import shapely
 from pyproj import Transformer
 
 from simulator.files import write_vector, write_xlsx
-from simulator.registers import write_channel_register, write_station_register
+from simulator.registers import write_channel_register, write_period_register, write_station_register
 from simulator.size import Size
 
 MATRICES = {"wastewater": "Nước thải", "emission": "Khí thải", "surface_water": "Nước mặt", "ambient_air": "Không khí xung quanh"}
@@ -343,10 +343,43 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
                 **factors.get(s.matrix, {}),
                 "in_use_from": date(2022, 1, 1),
                 "contact": "Phòng Quan trắc",
+                "permit": f"{100 + s.index}/GPMT-UBND" if s.facility else None,
+                "calibrated_on": end - timedelta(days=20 + s.index % 60),
+                # a few are past their date, so that the list of what wants attention has a story
+                "verified_until": end - timedelta(days=10) if s.index % 7 == 3 else end + timedelta(days=30 + s.index * 5),
             }
             for s in province.stations
         ),
     )
+    older = {"valid_from": "01/01/2022", "valid_to": f"{end - timedelta(days=1):%d/%m/%Y}"}
+    # every third wastewater station discharged more under the permit before; emission permits name the oxygen of the stack
+    periods = [
+        {
+            "station_id": s.code,
+            "standard": s.standard,
+            "standard_class": s.standard_class,
+            "kq": "0.9",
+            "kf": "1.0",
+            "permit": f"{s.index}/GP-STNMT",
+            **older,
+        }
+        for s in province.stations
+        if s.matrix == "wastewater" and s.index % 3 == 1
+    ] + [
+        {
+            "station_id": s.code,
+            "standard": s.standard,
+            "standard_class": s.standard_class,
+            "kp": "1.0",
+            "kv": "1.0",
+            "reference_oxygen": "7",
+            "permit": f"{100 + s.index}/GPMT-UBND",
+            "valid_from": "01/01/2022",
+        }
+        for s in province.stations
+        if s.matrix == "emission" and s.index % 2 == 0
+    ]
+    write_period_register(out / "station_period_register" / f"thoi_ky_{stamp}.csv", periods)
     rows = []
     for s in province.stations:
         for parameter in PARAMETERS[s.matrix]:
@@ -354,7 +387,7 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
             if s.matrix == "emission" and parameter == "Temp":
                 low, high = 0, 600
             name = s.names[parameter] if s.names[parameter] != parameter else None
-            periods = [(60, datetime.combine(start, datetime.min.time()), switch), (5, switch, None)] if size.hourly_days else [(5, switch, None)]
+            spans = [(60, datetime.combine(start, datetime.min.time()), switch), (5, switch, None)] if size.hourly_days else [(5, switch, None)]
             rows += [
                 {
                     "station_id": s.code,
@@ -367,7 +400,7 @@ def write_registers(out: Path, province: Province, end: date, size: Size) -> Non
                     "range_min": low,
                     "range_max": high,
                 }
-                for minutes, since, until in periods
+                for minutes, since, until in spans
             ]
     write_channel_register(out / "station_channel_register" / f"thong_so_{stamp}.csv", rows)
     write_vector(

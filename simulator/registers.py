@@ -26,6 +26,23 @@ STATION = {
     "in_use_from": "Ngày vận hành",
     "in_use_to": "Ngày dừng",
     "contact": "Đầu mối liên hệ",
+    "former_codes": "Mã cũ",
+    "permit": "Giấy phép môi trường",
+    "calibrated_on": "Ngày hiệu chuẩn",
+    "verified_until": "Hạn kiểm định",
+}
+PERIOD = {
+    "station_id": "Mã trạm",
+    "valid_from": "Hiệu lực từ",
+    "valid_to": "Hiệu lực đến",
+    "standard": "Quy chuẩn",
+    "standard_class": "Cột",
+    "kq": "Kq",
+    "kf": "Kf",
+    "kp": "Kp",
+    "kv": "Kv",
+    "reference_oxygen": "O2 tham chiếu (%)",
+    "permit": "Giấy phép môi trường",
 }
 CHANNEL = {
     "station_id": "Mã trạm",
@@ -55,3 +72,8 @@ def write_station_register(path: Path, rows: Iterable[Mapping[str, Any]]) -> Non
 def write_channel_register(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A CSV with the columns of contract `station_channel_register`; a row names those of CHANNEL that it fills."""
     write_csv(path, list(CHANNEL.values()), _cells(CHANNEL, rows))
+
+
+def write_period_register(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A CSV with the columns of contract `station_period_register`; a row names those of PERIOD that it fills."""
+    write_csv(path, list(PERIOD.values()), _cells(PERIOD, rows))

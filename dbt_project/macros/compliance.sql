@@ -4,11 +4,11 @@
 -#}
 
 {#- Product of the factors of a station for a limit; NULL where one that applies is not in the register. -#}
-{% macro limit_factor(station, applies) -%}
+{% macro limit_factor(matrix, station, applies) -%}
     case
         when not {{ applies }} then cast(1 as decimal(8, 4))
-        when {{ station }}.matrix = 'wastewater' then cast({{ station }}.kq * {{ station }}.kf as decimal(8, 4))
-        when {{ station }}.matrix = 'emission' then cast({{ station }}.kp * {{ station }}.kv as decimal(8, 4))
+        when {{ matrix }} = 'wastewater' then cast({{ station }}.kq * {{ station }}.kf as decimal(8, 4))
+        when {{ matrix }} = 'emission' then cast({{ station }}.kp * {{ station }}.kv as decimal(8, 4))
     end
 {%- endmacro %}
 

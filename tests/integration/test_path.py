@@ -11,9 +11,11 @@ import duckdb
 import pytest
 
 from ingestion.ingest import ingest
+from lake.lake import open_reader
 from lake.serving import current
 from orchestration.run import run
 from sharing.trace import NothingToTrace, trace
+from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import AS_OF, Platform
 
 
@@ -168,6 +170,38 @@ def test_a_register_that_comes_late_frees_what_waited_for_it(home) -> None:
     second = ingest(home, now=AS_OF + timedelta(minutes=5), run_id="b", only=["station_register", "station_channel_register", "station_hourly"])
     assert second.loaded["station_hourly"].rows_accepted == first.loaded["station_hourly"].rows_read
     assert second.loaded["station_hourly"].rows_quarantined == 0
+
+
+def test_a_renamed_station_keeps_one_series(home) -> None:
+    """Files under a former code go on the station's series; a code that two stations had, or one has now, is not guessed."""
+    new, old, other, shared = "BP_NEWX_NUOTHA", "BP_OLDX_NUOTHA", "BP_OTHR_NUOTHA", "BP_BOTH_NUOTHA"
+    common = {"station_name": "Trạm", "matrix": "Nước thải", "old_commune": "25195", "lon": 106.9, "lat": 11.5}
+    write_station_register(
+        home.inbox / "station_register" / "tram_20260301.xlsx",
+        [
+            {"station_id": new, "former_codes": f"{old}; {shared};{other}", **common},
+            {"station_id": other, "former_codes": shared, **common},
+        ],
+    )
+    write_channel_register(
+        home.inbox / "station_channel_register" / "thong_so_20260301.csv",
+        [
+            {"station_id": s, "parameter": "COD", "unit": "mg/L", "minutes": 5, "valid_from": "01/01/2026 00:00", "name_in_file": "Cod5"}
+            for s in (new, other)
+        ],
+    )
+    folder = home.inbox / "station_txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    for n, code in enumerate((new, old, other, shared)):
+        at = AS_OF - timedelta(minutes=5 * n)
+        (folder / f"{code}_{at:%Y%m%d%H%M%S}.txt").write_text(f"Cod5\t{n}.5\tmg/L\t{at:%Y%m%d%H%M%S}\t00\n")
+    done = ingest(home, now=AS_OF, run_id="a", only=["station_register", "station_channel_register", "station_txt"])
+    assert not done.errors
+    with open_reader(home) as con:
+        rows = con.execute("SELECT station_id, parameter, CAST(value_valid AS DOUBLE) FROM lake.clean.reading ORDER BY ALL").fetchall()
+        waiting = con.execute("SELECT reasons, details FROM lake.quarantine.row").fetchall()
+    assert rows == [(new, "COD", 0.5), (new, "COD", 1.5), (other, "COD", 2.5)]
+    assert [w[0] for w in waiting] == [["unknown_station"]]
 
 
 @pytest.mark.parametrize("table", ["parcel", "commune_boundary"])

@@ -29,7 +29,7 @@ def test_the_worked_example(home) -> None:
     source = Path(contract).stem
     station = csv_text.splitlines()[1].split(";")[0]
     with open_writer(home, "test") as con:
-        con.execute(f"CREATE TABLE lake.clean.station AS SELECT '{station}' AS station_id, 'ambient_air' AS matrix")
+        con.execute(f"CREATE TABLE lake.clean.station AS SELECT '{station}' AS station_id, 'ambient_air' AS matrix, NULL::VARCHAR AS former_codes")
     for path, text in ((home.home / "contracts" / contract, yaml_text), (home.inbox / source / name, csv_text)):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")

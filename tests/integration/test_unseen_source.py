@@ -38,7 +38,8 @@ WORDS = [
 
 def _register(home) -> None:
     with open_writer(home, "test") as con:
-        con.execute("CREATE TABLE lake.clean.station AS SELECT 'T1' AS station_id, 'ambient_air' AS matrix UNION ALL SELECT 'T2', 'wastewater'")
+        con.execute("CREATE TABLE lake.clean.station (station_id VARCHAR, matrix VARCHAR, former_codes VARCHAR)")
+        con.execute("INSERT INTO lake.clean.station VALUES ('T1', 'ambient_air', NULL), ('T2', 'wastewater', NULL)")
 
 
 @pytest.mark.parametrize("attempt", range(3))

@@ -64,6 +64,7 @@ def con() -> duckdb.DuckDBPyConnection:
             "staging.stg_station": ("station_id VARCHAR, contact_unit VARCHAR", [(s, f"Liên hệ {s}") for s in FACILITY]),
             "marts_core.dim_station": (STATION, stations),
             "marts_core.dim_parameter": ("matrix VARCHAR, parameter VARCHAR, parameter_name_vi VARCHAR", []),
+            "intermediate.int_station_code": ("station_id VARCHAR, code VARCHAR", [(s[0], s[0]) for s in stations]),
             "intermediate.int_channel_period": (
                 "station_id VARCHAR, parameter VARCHAR, cadence_minutes INTEGER, due_from TIMESTAMP, due_to TIMESTAMP",
                 periods,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,7 +16,9 @@ AS_OF = datetime(2026, 1, 6, 8)
 DAYS = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, parameter VARCHAR, "
 DAYS += "parameter_name_vi VARCHAR, unit VARCHAR, day DATE, expected INTEGER, valid INTEGER, coverage_share DOUBLE, mean_valid DOUBLE, is_complete BOOLEAN, "
 DAYS += "grade VARCHAR, grade_vi VARCHAR"
-HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE"
+HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE, count_valid INTEGER"
+PERIOD = "station_id VARCHAR, valid_from DATE, valid_to DATE, standard VARCHAR, standard_class VARCHAR, kq DECIMAL(4,2), kf DECIMAL(4,2), "
+PERIOD += "kp DECIMAL(4,2), kv DECIMAL(4,2), reference_oxygen DECIMAL(4,1), permit VARCHAR"
 STATION = (
     "station_id VARCHAR, station_name VARCHAR, facility_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, "
 )
@@ -32,7 +35,11 @@ UNITS = {"COD": "mg/L", "pH": "-", "PM": "mg/Nm3", "PM2.5": "µg/m3", "SO2": "µ
 
 @pytest.fixture(scope="module")
 def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return compiled(tmp_path_factory.mktemp("compliance"), ["dim_limit", "compliance_daily", "exceedance_episode"], AS_OF.isoformat(sep=" "))
+    return compiled(
+        tmp_path_factory.mktemp("compliance"),
+        ["dim_limit", "int_station_standard", "compliance_daily", "exceedance_episode"],
+        AS_OF.isoformat(sep=" "),
+    )
 
 
 @pytest.fixture
@@ -42,6 +49,7 @@ def con(sql: dict[str, str]) -> duckdb.DuckDBPyConnection:
             "marts_environment.reading_daily": (DAYS, []),
             "marts_environment.reading_hourly": (HOURS, []),
             "marts_core.dim_station": (STATION, STATIONS),
+            "staging.stg_station_period": (PERIOD, []),
             "marts_core.dim_parameter": ("matrix VARCHAR, parameter VARCHAR, parameter_name_vi VARCHAR, unit VARCHAR", []),
         },
         ["qcvn_limit", "qcvn_standard"],
@@ -50,7 +58,11 @@ def con(sql: dict[str, str]) -> duckdb.DuckDBPyConnection:
     con.execute(
         "ALTER TABLE lake.reference.qcvn_limit ALTER limit_max TYPE DECIMAL(18,6); ALTER TABLE lake.reference.qcvn_limit ALTER limit_min TYPE DECIMAL(18,6)"
     )
+    con.execute("ALTER TABLE lake.reference.qcvn_limit ALTER reference_oxygen TYPE DECIMAL(4,1)")
     con.execute(f"CREATE TABLE lake.marts_core.dim_limit AS {sql['dim_limit']}")
+    con.execute("CREATE VIEW lake.staging.stg_station AS SELECT *, NULL::VARCHAR AS permit FROM lake.marts_core.dim_station")
+    con.execute("CREATE SCHEMA lake.intermediate")
+    con.execute(f"CREATE VIEW lake.intermediate.int_station_standard AS {sql['int_station_standard']}")
     return con
 
 
@@ -149,8 +161,8 @@ def test_episodes(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
     con.execute("UPDATE lake.marts_environment.reading_daily SET grade = 'provisional' WHERE parameter = 'COD' AND day = DATE '2026-01-02'")
     con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
     for hour, mean in enumerate([349.0, 351.0, 700.0, 350.0, 351.0], 1):
-        con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, ?, 1.0)", [D, datetime(2026, 1, 1, hour), mean])
-    con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, 900, 0.5)", [D, datetime(2026, 1, 1, 6)])
+        con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, ?, 1.0, 12)", [D, datetime(2026, 1, 1, hour), mean])
+    con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, 900, 0.5, 6)", [D, datetime(2026, 1, 1, 6)])
     rows = found(con, f"SELECT * FROM ({sql['exceedance_episode']}) ORDER BY station_id, parameter, started_at")
     seen = [
         (r["station_id"], r["parameter"], r["started_at"], r["hours"], r["periods"], r["peak"], round(r["peak_factor"], 4), r["is_open"])
@@ -167,13 +179,27 @@ def test_episodes(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
     assert [r["grade"] for r in rows] == ["raw", "raw", "provisional", "approved", "raw"]  # the lowest of its days
 
 
+def oxygen(con: duckdb.DuckDBPyConnection, *hours: tuple[int, float, float | None, int], day: date = D) -> None:
+    """Hours of station E of a day: (hour, dust, oxygen or None, values)."""
+    for hour, dust, o2, count in hours:
+        end = datetime.combine(day, datetime.min.time()) + timedelta(hours=hour)
+        for parameter, mean in (("PM", dust), ("O2", o2)):
+            if mean is not None:
+                con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('E', ?, ?, ?, ?, 1, ?)", [parameter, day, end, mean, count])
+
+
 def test_what_the_next_standard_would_say(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
     """The strictest limit of QCVN 19:2024 that was entered; QCVN 40:2025, whose table was not, gives no verdict."""
     least = con.execute("SELECT min(limit_max) FROM lake.marts_core.dim_limit WHERE standard = 'QCVN 19:2024/BTNMT' AND parameter = 'PM'").fetchall()[
         0
     ][0]
-    rows = days(con, sql, ("E", "PM", D, 96.0), ("E", "PM", D + timedelta(1), float(least)), ("W", "COD", D, 9.0), ("A", "PM2.5", D, 9.0))
-    air, dust, water, clean = rows  # by day and station
+    # its limits are stated at 15 % oxygen; on the third day nobody measured it
+    oxygen(con, (1, 96.0, 15.0, 288))
+    oxygen(con, (1, float(least), 15.0, 288), day=D + timedelta(1))
+    dusts = [("E", "PM", D + timedelta(n), mean) for n, mean in enumerate([96.0, float(least), 1.0])]
+    rows = days(con, sql, *dusts, ("W", "COD", D, 9.0), ("A", "PM2.5", D, 9.0))
+    air, dust, water, clean, unknown = rows  # by day and station
+    assert (unknown["status"], unknown["next_status"]) == ("compliant", "not_judged")
     assert (dust["status"], dust["next_standard"], dust["next_limit_max"], dust["next_status"]) == (
         "compliant",
         "QCVN 19:2024/BTNMT",
@@ -188,3 +214,61 @@ def test_what_the_next_standard_would_say(con: duckdb.DuckDBPyConnection, sql: d
         "not_judged",
     )
     assert (air["next_standard"], air["next_status"]) == (None, None)
+
+
+def period(con: duckdb.DuckDBPyConnection, station: str, first: date, last: date | None, **what: Any) -> None:
+    row = {"standard": None, "standard_class": None, "kq": None, "kf": None, "kp": None, "kv": None, "reference_oxygen": None, "permit": None, **what}
+    con.execute(f"INSERT INTO lake.staging.stg_station_period VALUES ({', '.join('?' * (3 + len(row)))})", [station, first, last, *row.values()])
+
+
+def test_standards_and_factors_are_those_of_the_day(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """A permit of before, one that began inside it, and days that no period holds, which the register of stations judges."""
+    wastewater = {"standard": "QCVN 40:2011/BTNMT", "standard_class": "B", "kq": Decimal(1), "kf": Decimal(1)}
+    period(con, "W", date(2026, 1, 1), date(2026, 1, 4), **wastewater)
+    period(con, "W", date(2026, 1, 3), date(2026, 1, 3), **wastewater | {"kq": Decimal("0.6")})
+    rows = days(con, sql, *(("W", "COD", date(2025, 12, 31) + timedelta(n), 100.0) for n in range(6)))
+    assert [(r["day"].day, r["standard_class"], r["effective_max"]) for r in rows] == [
+        (31, "A", Decimal("74.25")),
+        (1, "B", Decimal(150)),
+        (2, "B", Decimal(150)),
+        (3, "B", Decimal(90)),
+        (4, "A", Decimal("74.25")),
+        (5, "A", Decimal("74.25")),
+    ]
+
+
+def test_periods_cover_every_day_once(con: duckdb.DuckDBPyConnection) -> None:
+    period(con, "W", date(2026, 1, 1), None, standard="X")
+    period(con, "V", date(2020, 1, 1), date(2026, 2, 1), standard="X")
+    period(con, "V", date(2026, 1, 1), date(2026, 1, 1), standard="Y")
+    spans = con.execute("SELECT station_id, valid_from, valid_to FROM lake.intermediate.int_station_standard ORDER BY ALL").fetchall()
+    for station in STATIONS:
+        mine = [s[1:] for s in spans if s[0] == station[0]]
+        assert mine[0][0] == date(1, 1, 1)
+        assert mine[-1][1] == date(9999, 12, 31)
+        assert all(after[0] == before[1] + timedelta(1) for before, after in itertools.pairwise(mine))
+    assert len([s for s in spans if s[0] == "V"]) == 4
+
+
+def test_emission_at_reference_oxygen(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """100 mg/Nm3 at 13 % is 100 x (20.9 - 7) / (20.9 - 13) = 175.9 at 7 %; hours weigh as many values as they have."""
+    period(con, "E", D, None, standard="QCVN 19:2009/BTNMT", standard_class="B", kp=Decimal(1), kv=Decimal(1), reference_oxygen=Decimal(7))
+    oxygen(con, (1, 100.0, 13.0, 216), (2, 50.0, 7.0, 72))
+    (row,) = days(con, sql, ("E", "PM", D, 87.5))
+    assert row["mean_compared"] == pytest.approx((216 * 100 * 13.9 / 7.9 + 72 * 50) / 288, abs=1e-6)
+    assert (row["mean_valid"], row["reference_oxygen"], row["status"]) == (87.5, Decimal(7), "compliant")
+    assert row["limit_share"] == pytest.approx(row["mean_compared"] / 200)
+    con.execute("DELETE FROM lake.marts_environment.reading_daily")
+    con.execute("UPDATE lake.marts_environment.reading_hourly SET mean_valid = 150 WHERE parameter = 'PM' AND mean_valid = 100")
+    (row,) = days(con, sql, ("E", "PM", D, 110.0))
+    assert row["status"] == "exceeded"  # although 110 < 200
+
+
+@pytest.mark.parametrize(("o2", "why"), [(None, "no_oxygen"), (20.5, "no_oxygen"), (7.0, None)])
+def test_without_oxygen_emission_is_not_judged(con: duckdb.DuckDBPyConnection, sql: dict[str, str], o2: float | None, why: str | None) -> None:
+    """Three of ten values without a usable oxygen are more than completeness allows; at 20 % and more the stack holds air."""
+    period(con, "E", D, None, standard="QCVN 19:2009/BTNMT", standard_class="B", kp=Decimal(1), kv=Decimal(1), reference_oxygen=Decimal(7))
+    oxygen(con, (1, 100.0, 7.0, 202), (2, 100.0, o2, 86))
+    (row,) = days(con, sql, ("E", "PM", D, 100.0))
+    assert row["not_judged"] == why
+    assert (row["not_judged_vi"] is None) == (why is None)

@@ -36,11 +36,11 @@ ago as (
 -- a file with rows in quarantine stands for the slots that end in the five minutes before the time in its name
 rejected_slot as (
     select distinct
-        station.station_id,
+        named.station_id,
         time_bucket(interval 1 minute, delivery.as_of + interval 59 second) - ago.minutes * interval 1 minute as slot_end
     from {{ source('quarantine', 'row') }} as rejected
     inner join {{ source('ops', 'delivery') }} as delivery on rejected.delivery_id = delivery.delivery_id
-    inner join {{ ref('dim_station') }} as station on contains(delivery.name, station.station_id)
+    inner join {{ ref('int_station_code') }} as named on contains(delivery.name, named.code)
     cross join ago
     where rejected.target = 'reading' {% if var('known_at') %}and rejected.received_at <= timestamp '{{ var('known_at') }}'{% endif %}
 ),

@@ -16,5 +16,9 @@ select
     in_use_from,
     in_use_to,
     contact_unit,
+    former_codes,
+    permit,
+    calibrated_on,
+    verified_until,
     {{ lineage_columns() }}
 from {{ source('clean', 'station') }}

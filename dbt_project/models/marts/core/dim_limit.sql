@@ -25,6 +25,7 @@ with limit_row as (
         qcvn.limit_min,
         qcvn.limit_max,
         qcvn.factor_applies,
+        qcvn.reference_oxygen,
         -- a limit that changed inside its standard has dates of its own
         coalesce(qcvn.valid_from, standard.valid_from) as valid_from,
         coalesce(qcvn.valid_to, standard.valid_to) as valid_to,

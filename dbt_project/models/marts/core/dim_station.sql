@@ -18,7 +18,12 @@ select
     station.kp,
     station.kv,
     station.in_use_from,
-    station.in_use_to
+    station.in_use_to,
+    station.contact_unit,
+    station.former_codes,
+    station.permit,
+    station.calibrated_on,
+    station.verified_until
 from {{ ref('stg_station') }} as station
 left join {{ ref('stg_facility') }} as facility on station.facility_id = facility.facility_id
 left join {{ ref('int_commune') }} as commune on station.old_commune_code = commune.old_commune_code

@@ -20,31 +20,60 @@ next_limit as (
         limit_row.matrix,
         limit_row.parameter,
         {{ comparable_unit('limit_row.unit') }} as unit,
-        min((limit_row.limit_max, limit_row.confidence)) as strictest
+        min((limit_row.limit_max, limit_row.confidence, limit_row.reference_oxygen)) as strictest
     from {{ ref('qcvn_standard') }} as standard
     inner join {{ ref('dim_limit') }} as limit_row on standard.replaced_by = limit_row.standard
     where limit_row.limit_max is not null and limit_row.statistic not in ('1h', '8h', 'year')
     group by all
 ),
 
+-- a concentration per share of flue gas: the hours in which oxygen was measured too, each weighing as many values as it has;
+-- times (air - reference) it is the mean at that reference oxygen
+undiluted as (
+    select
+        hour.station_id,
+        hour.parameter,
+        hour.day,
+        sum(hour.count_valid) as paired,
+        cast(
+            sum(cast(hour.mean_valid / ({{ var('oxygen_of_air') }} - oxygen.mean_valid) as decimal(18, 9)) * hour.count_valid) as double
+        ) / sum(hour.count_valid) as mean_valid
+    from {{ ref('reading_hourly') }} as hour
+    inner join {{ ref('reading_hourly') }} as oxygen
+        on hour.station_id = oxygen.station_id and hour.day = oxygen.day and hour.hour_end = oxygen.hour_end and oxygen.parameter = 'O2'
+    inner join {{ ref('dim_station') }} as station on hour.station_id = station.station_id
+    where
+        station.matrix = 'emission'
+        and hour.parameter <> 'O2'
+        and hour.count_valid > 0
+        and oxygen.mean_valid < {{ var('oxygen_most') }}
+        and {{ is_recomputed('hour.station_id', 'hour.day', window) }}
+    group by hour.station_id, hour.parameter, hour.day
+),
+
 limited as (
     select
         day.*,
-        station.standard,
-        station.standard_class,
+        period.standard,
+        period.standard_class,
+        undiluted.mean_valid as mean_undiluted,
+        coalesce(undiluted.paired, 0) as paired,
+        case when limit_row.unit = 'mg/Nm3' then coalesce(period.reference_oxygen, limit_row.reference_oxygen) end as reference_oxygen,
         limit_row.limit_key,
         limit_row.limit_min,
         limit_row.limit_max,
         limit_row.unit as limit_unit,
         limit_row.confidence as limit_confidence,
-        {{ limit_factor('station', 'limit_row.factor_applies') }} as factor
+        {{ limit_factor('day.matrix', 'period', 'limit_row.factor_applies') }} as factor
     from day
-    left join {{ ref('dim_station') }} as station on day.station_id = station.station_id
+    left join undiluted on day.station_id = undiluted.station_id and day.parameter = undiluted.parameter and day.day = undiluted.day
+    left join {{ ref('int_station_standard') }} as period
+        on day.station_id = period.station_id and day.day between period.valid_from and period.valid_to
     left join {{ ref('dim_limit') }} as limit_row
         on
-            station.standard = limit_row.standard
-            and station.matrix = limit_row.matrix
-            and station.standard_class is not distinct from limit_row.class
+            period.standard = limit_row.standard
+            and day.matrix = limit_row.matrix
+            and period.standard_class is not distinct from limit_row.class
             and day.parameter = limit_row.parameter
             and limit_row.compared_mean = '24h'
             and day.day between coalesce(limit_row.valid_from, date '0001-01-01') and coalesce(limit_row.valid_to, date '9999-12-31')
@@ -53,6 +82,7 @@ limited as (
 effective as (
     select
         *,
+        case when reference_oxygen is null then mean_valid else mean_undiluted * ({{ var('oxygen_of_air') }} - reference_oxygen) end as mean_compared,
         limit_min as effective_min,
         cast(limit_max * factor as decimal(18, 6)) as effective_max,
         case
@@ -61,6 +91,7 @@ effective as (
             when {{ comparable_unit('limit_unit') }} <> {{ comparable_unit('unit') }} then 'other_unit'
             when day + interval 1 day > {{ as_of() }} then 'running'
             when not is_complete then 'incomplete'
+            when reference_oxygen is not null and paired < {{ var('completeness_share') }} * valid then 'no_oxygen'
         end as not_judged
     from limited
 ),
@@ -70,7 +101,7 @@ judged as (
         *,
         case
             when not_judged is not null then 'not_judged'
-            when mean_valid > effective_max or mean_valid < effective_min then 'exceeded'
+            when mean_compared > effective_max or mean_compared < effective_min then 'exceeded'
             else 'compliant'
         end as status
     from effective
@@ -99,7 +130,7 @@ select
     judged.factor,
     judged.effective_min,
     judged.effective_max,
-    judged.mean_valid / judged.effective_max as limit_share,
+    judged.mean_compared / judged.effective_max as limit_share,
     judged.status,
     case judged.status when 'compliant' then 'Đạt' when 'exceeded' then 'Vượt giới hạn' else 'Không đánh giá' end as status_vi,
     judged.not_judged,
@@ -109,6 +140,7 @@ select
         when 'other_unit' then 'Đơn vị của giới hạn khác đơn vị của thông số'
         when 'running' then 'Ngày chưa hết'
         when 'incomplete' then 'Không đủ số liệu hợp lệ'
+        when 'no_oxygen' then 'Không đủ số liệu O2 để quy về O2 tham chiếu'
     end as not_judged_vi,
     judged.grade,
     judged.grade_vi,
@@ -118,9 +150,13 @@ select
     case
         when standard_row.replaced_by is null then null
         when judged.not_judged in ('running', 'incomplete') or next_limit.strictest is null then 'not_judged'
-        when judged.mean_valid > next_limit.strictest[1] then 'exceeded'
+        when next_limit.strictest[3] is null then case when judged.mean_valid > next_limit.strictest[1] then 'exceeded' else 'compliant' end
+        when judged.paired < {{ var('completeness_share') }} * judged.valid then 'not_judged'
+        when judged.mean_undiluted * ({{ var('oxygen_of_air') }} - next_limit.strictest[3]) > next_limit.strictest[1] then 'exceeded'
         else 'compliant'
-    end as next_status
+    end as next_status,
+    judged.reference_oxygen,
+    judged.mean_compared
 from judged
 left join {{ ref('qcvn_standard') }} as standard_row on judged.standard = standard_row.standard
 left join next_limit

@@ -6,7 +6,7 @@ with judged as (
         '24h' as compared_mean,
         cast(day as timestamp) as period_from,
         cast(day as timestamp) + interval 1 day as period_to,
-        mean_valid,
+        mean_compared as mean_valid,
         effective_min,
         effective_max,
         limit_confidence,
@@ -30,9 +30,11 @@ with judged as (
     from {{ ref('reading_hourly') }} as hour
     inner join {{ ref('reading_daily') }} as day on hour.station_id = day.station_id and hour.parameter = day.parameter and hour.day = day.day
     inner join {{ ref('dim_station') }} as station on hour.station_id = station.station_id
+    inner join {{ ref('int_station_standard') }} as standard
+        on hour.station_id = standard.station_id and hour.day between standard.valid_from and standard.valid_to
     inner join {{ ref('dim_limit') }} as limit_row
         on
-            station.standard = limit_row.standard
+            standard.standard = limit_row.standard
             and station.matrix = limit_row.matrix
             and hour.parameter = limit_row.parameter
             and limit_row.compared_mean = '1h'

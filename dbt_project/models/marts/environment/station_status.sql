@@ -28,6 +28,27 @@ recent as (
     group by station_id, parameter
 ),
 
+message as (
+    select
+        station_id,
+        measured_at,
+        bool_or(status = '02') as has_error,
+        bool_or(status = '01') as is_calibrating
+    from {{ ref('stg_reading') }}
+    where measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
+    group by station_id, measured_at
+),
+
+-- the last message that said otherwise; empty where all of two days said the same
+otherwise as (
+    select
+        station_id,
+        max(measured_at) filter (not has_error) as last_without_error,
+        max(measured_at) filter (not is_calibrating) as last_not_calibrating
+    from message
+    group by station_id
+),
+
 last_seen as (
     select station_id, max(last_measured_at) as last_measured_at, max(last_received_at) as last_received_at
     from (
@@ -64,11 +85,14 @@ silence as (
         coalesce(expected.parameters_expected, 0) as parameters_expected,
         coalesce(device.parameters_reporting, 0) as parameters_reporting,
         coalesce(device.has_error, false) as has_error,
-        coalesce(device.is_calibrating, false) as is_calibrating
+        coalesce(device.is_calibrating, false) as is_calibrating,
+        otherwise.last_without_error,
+        otherwise.last_not_calibrating
     from station
     left join expected on station.station_id = expected.station_id
     left join last_seen on station.station_id = last_seen.station_id
     left join device on station.station_id = device.station_id
+    left join otherwise on station.station_id = otherwise.station_id
 ),
 
 judged as (
@@ -107,5 +131,14 @@ select
     end as status_vi,
     cast(parameters_expected as integer) as parameters_expected,
     cast(parameters_reporting as integer) as parameters_reporting,
-    {{ as_of() }} as as_of
+    {{ as_of() }} as as_of,
+    case status
+        when 'late' then last_measured_at
+        when 'offline' then last_measured_at
+        when 'error' then last_without_error
+        when 'calibrating' then last_not_calibrating
+    end as since,
+    contact_unit,
+    verified_until,
+    coalesce(verified_until < {{ environment_day(as_of()) }}, false) as is_verification_expired
 from judged

@@ -64,9 +64,10 @@ class _Jail(AbstractedFS):
 
     def open(self, filename: str, mode: str) -> Upload:
         try:
-            return self.cmd_channel.drop.begin(self.cmd_channel.account, self._relative(filename))
+            upload: Upload = self.cmd_channel.drop.begin(self.cmd_channel.account, self._relative(filename))
         except Refused as refused:
             raise FilesystemError(str(refused)) from None
+        return upload
 
     def rename(self, src: str, dst: str) -> None:
         try:

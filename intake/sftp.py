@@ -100,10 +100,12 @@ class _Station(asyncssh.SFTPServer):
     def _refuse(self, *_: Any) -> Any:
         raise _NO
 
-    open56 = read = remove = rmdir = readlink = symlink = link = lock = unlock = statvfs = fstatvfs = _refuse
-
     def scandir(self, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
         return super().scandir(path)
+
+
+for _name in ("open56", "read", "remove", "rmdir", "readlink", "symlink", "link", "lock", "unlock", "statvfs", "fstatvfs"):
+    setattr(_Station, _name, _Station._refuse)
 
 
 class _Connection(asyncssh.SSHServer):

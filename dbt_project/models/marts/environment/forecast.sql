@@ -43,7 +43,7 @@ stepped as (
     where is_ets or persistence is not null
 ),
 
-today as (
+running as (
     select
         station_id,
         parameter,
@@ -62,17 +62,17 @@ today as (
 running_day as (
     select
         stepped.* exclude (value, lower_bound, upper_bound),
-        coalesce(today.mean_valid * today.elapsed, 0) + stepped.value * case when today.mean_valid is null then 1 else 1 - today.elapsed end as value,
-        coalesce(today.mean_valid * today.elapsed, 0)
-        + stepped.lower_bound * case when today.mean_valid is null then 1 else 1 - today.elapsed end as lower_bound,
-        coalesce(today.mean_valid * today.elapsed, 0)
-        + stepped.upper_bound * case when today.mean_valid is null then 1 else 1 - today.elapsed end as upper_bound
+        coalesce(running.mean_valid * running.elapsed, 0) + stepped.value * case when running.mean_valid is null then 1 else 1 - running.elapsed end as value,
+        coalesce(running.mean_valid * running.elapsed, 0)
+        + stepped.lower_bound * case when running.mean_valid is null then 1 else 1 - running.elapsed end as lower_bound,
+        coalesce(running.mean_valid * running.elapsed, 0)
+        + stepped.upper_bound * case when running.mean_valid is null then 1 else 1 - running.elapsed end as upper_bound
     from stepped
-    left join today on stepped.station_id = today.station_id and stepped.parameter = today.parameter
+    left join running on stepped.station_id = running.station_id and stepped.parameter = running.parameter
     where stepped.kind = 'day' and stepped.target_at = cast({{ environment_day(as_of()) }} as timestamp)
 ),
 
--- the same of PM2.5, from the hours that are over and those that are forecast
+-- the same of PM2.5, from the hours that are over and those that are forecast; without bounds for one of them, without bounds
 running_hours as (
     select
         station_id,
@@ -83,8 +83,8 @@ running_hours as (
         max(skill) as skill,
         max(reason) as reason,
         cast(sum(cast(value as decimal(18, 6))) as double) / count(*) as value,
-        cast(sum(cast(lower_bound as decimal(18, 6))) as double) / count(*) as lower_bound,
-        cast(sum(cast(upper_bound as decimal(18, 6))) as double) / count(*) as upper_bound
+        case when count(lower_bound) = count(*) then cast(sum(cast(lower_bound as decimal(18, 6))) as double) / count(*) end as lower_bound,
+        case when count(upper_bound) = count(*) then cast(sum(cast(upper_bound as decimal(18, 6))) as double) / count(*) end as upper_bound
     from (
         select station_id, parameter, target_at, value, lower_bound, upper_bound, is_ets, skill, reason
         from stepped
@@ -115,15 +115,15 @@ shown as (
 warned as (
     select
         shown.*,
-        today.effective_min,
-        today.effective_max,
-        today.limit_confidence,
+        running.effective_min,
+        running.effective_max,
+        running.limit_confidence,
         case
-            when shown.value > today.effective_max or shown.value < today.effective_min then 'will_exceed'
-            when shown.upper_bound > today.effective_max or shown.lower_bound < today.effective_min then 'may_exceed'
+            when shown.value > running.effective_max or shown.value < running.effective_min then 'will_exceed'
+            when shown.upper_bound > running.effective_max or shown.lower_bound < running.effective_min then 'may_exceed'
         end as warning
     from shown
-    left join today on shown.station_id = today.station_id and shown.parameter = today.parameter and shown.kind = 'day'
+    left join running on shown.station_id = running.station_id and shown.parameter = running.parameter and shown.kind = 'day'
 )
 
 select

@@ -33,7 +33,7 @@ DLT_CAP = 300
 MONTH = [("2026-03-01", 30)]
 HALF_YEAR = [("2025-10-01", 31), ("2025-11-01", 30), ("2025-12-01", 31), ("2026-01-01", 31), ("2026-02-01", 28), *MONTH]
 YEAR = [("2025-04-01", 30), ("2025-05-01", 31), ("2025-06-01", 30), ("2025-07-01", 31), ("2025-08-01", 31), ("2025-09-01", 30), *HALF_YEAR]
-PARTS = ("day", "parse", "dlt", "increment", "live")
+PARTS = ("day", "parse", "dlt", "increment", "live", "marts")
 ANSWER = ("rows", "sum", "low", "high", "stations")
 
 
@@ -307,6 +307,56 @@ def latency(b: Bench, rounds: int) -> None:
     shutil.rmtree(home)
 
 
+def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
+    """A day more through the environment marts, in lakes of several ages; then all of it anew, which must give the same rows."""
+    first: float | None = None
+    for name, days in lakes.items():
+        home = b.work / f"marts-{days}"
+
+        def job(what: str, **arguments: Any) -> dict[str, Any]:
+            result = b.run(sys.executable, "tests.bench.marts", what, arguments, home, cap=3600)  # noqa: B023  # called in this turn
+            if result["outcome"] != "OK":
+                raise SystemExit(f"bench: our job {what} {result['outcome']}: {result.get('error', '')}")
+            return result
+
+        b.say(f"marts: filling a lake of {name}")
+        rows = job("fill", days=days)["rows"]
+        job("build")
+        runs = []
+        for n in range(1, repeats + 1):
+            job("add_day", days=n)
+            b.say(f"marts: a day more in a lake of {name} ({n} of {repeats})")
+            runs.append(job("build", days=n))
+        tests = job("check", days=repeats)
+        incremental = job("digest")
+        b.say(f"marts: all of {name} anew")
+        whole = job("build", days=repeats, full=True)
+        equal = b.compare(
+            f"marts of {name}, incremental and anew", incremental, {k: v for k, v in job("digest").items() if k not in ("load", "peak_mib")}
+        )
+        wall = _middle(runs)
+        b.figures += [
+            Figure(
+                f"a day more through the environment marts, lake of {name} ({rows / 1e6:.1f} M readings)",
+                round(wall, 1),
+                "s",
+                "<= 30",
+                wall <= 30,
+                equal,
+                {"ours": [_short(r) for r in runs], "its tests": _short(tests)},
+            ),
+            Figure(f"all environment marts of {name} anew", round(whole["seconds"], 1), "s", "-", None, equal, {"ours": _short(whole)}),
+            Figure("its peak memory", round(whole["peak_mib"]), "MiB", "<= 8192", whole["peak_mib"] <= 8192, equal),
+        ]
+        if days >= 365:
+            year = whole["seconds"] * 365 / (days + repeats)
+            b.figures.append(Figure("that, a year of it", round(year), "s", "<= 600", year <= 600, equal))
+        if first is not None:
+            b.figures.append(Figure(f"growth of a day more to {name}", round(wall / first, 2), "x", "<= 1.2", wall <= first * 1.2, equal))
+        first = first or wall
+        shutil.rmtree(home)
+
+
 def environment() -> dict[str, str]:
     """Machine and versions."""
     model = platform.machine()
@@ -442,6 +492,9 @@ def main() -> int:
                 )
         if "live" in parts:
             latency(b, 8 if chosen.size == "S" else 20)
+            b.save()
+        if "marts" in parts:
+            marts(b, {"S": {"a month": 30}, "M": {"a month": 30, "a year": 365}, "L": {"a month": 30, "two years": 730}}[chosen.size], 2)
             b.save()
         b.figures += [
             Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),

@@ -10,6 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+MEMORY_GB = 4
+"""What DuckDB and Spark may take on series; pandas, Polars and the libraries of quality control know no limit."""
+
 
 def peak_mib() -> float:
     """Greatest resident memory of this process, and of its largest child, in MiB."""

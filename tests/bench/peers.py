@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,10 @@ from typing import Any
 from tests.bench.measure import Clock, files_below, main
 
 NAMES = ("parameter", "value", "unit", "measured_at", "status")
+RULES = ("range", "spike", "rate_of_change", "flat_line")
+BOUNDS = ("suspect_min", "suspect_max", "fail_min", "fail_max")
+NEVER = 10**9
+"""Minutes; for a bound that is not set."""
 
 
 def read_csv(folder: str, threads: int) -> dict[str, Any]:
@@ -143,10 +148,114 @@ def dlt(folder: str, work: str, threads: int, arrow: bool) -> dict[str, Any]:
     }
 
 
+def _columns(path: str, numbers: tuple[str, ...], others: tuple[str, ...]) -> Any:
+    """Columns of a Parquet file as a pandas frame, its DECIMAL as double: as objects of Python they would cost each peer dearly."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=[*others, *numbers])
+    for name in numbers:
+        table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.float64()))
+    return table.to_pandas()
+
+
+def _series(folder: str) -> Iterator[tuple[Any, dict[str, dict[str, float | None]]]]:
+    """The readings of each station and parameter in order of time, and the bounds of each rule; a bound that is not set is None."""
+    import pandas as pd
+
+    frame = _columns(f"{folder}/staging.stg_reading.parquet", ("value_reported", "value_valid"), ("station_id", "parameter", "measured_at"))
+    matrix = pd.read_parquet(f"{folder}/marts_core.dim_station.parquet", columns=["station_id", "matrix"]).set_index("station_id")["matrix"]
+    bounds = _columns(f"{folder}/reference.qc_threshold.parquet", BOUNDS, ("matrix", "parameter", "test"))
+    rules: dict[tuple[str, str], dict[str, dict[str, float | None]]] = {}
+    for row in bounds.itertuples(index=False):
+        rules.setdefault((row.matrix, row.parameter), {})[row.test] = {b: None if pd.isna(v := getattr(row, b)) else v for b in BOUNDS}
+    for (station, parameter), readings in frame.groupby(["station_id", "parameter"], sort=False):
+        yield readings, rules.get((matrix[station], parameter), {})
+
+
+def _flags(frames: list[Any], out: str) -> int:
+    """Writes `<out>/flags.parquet`, not timed; returns its rows."""
+    import pandas as pd
+
+    os.makedirs(out, exist_ok=True)
+    whole = pd.concat(frames)
+    whole.to_parquet(f"{out}/flags.parquet")
+    return len(whole)
+
+
+def ioos_qc(folder: str, out: str, threads: int) -> dict[str, Any]:
+    """ioos_qc: the four QARTOD tests of each series in a loop. One thread. A test without a bound in our table is not run: 2."""
+    import numpy as np
+    from ioos_qc.qartod import flat_line_test, gross_range_test, rate_of_change_test, spike_test
+
+    clock = Clock()
+    frames = []
+    for readings, rules in _series(folder):
+        at, reported, valid = (readings[c].to_numpy() for c in ("measured_at", "value_reported", "value_valid"))
+        flags = {rule: np.full(len(readings), 2, dtype="uint8") for rule in RULES}
+        if r := rules.get("range"):
+            flags["range"] = gross_range_test(reported, _span(r["fail_min"], r["fail_max"]), _span(*_inner(r)))
+        if r := rules.get("spike"):
+            flags["spike"] = spike_test(valid, r["suspect_max"], r["fail_max"])
+        if r := rules.get("rate_of_change"):
+            hourly = r["suspect_max"], r["fail_max"]
+            flags["rate_of_change"] = rate_of_change_test(valid, at, *(None if b is None else b / 3600 for b in hourly))
+        if r := rules.get("flat_line"):
+            suspect, fail = ((r[b] or NEVER) * 60 for b in ("suspect_max", "fail_max"))
+            flags["flat_line"] = flat_line_test(valid, at, suspect, fail, tolerance=1e-9)  # below, not at, the tolerance
+        frames.append(readings[["station_id", "parameter", "measured_at"]].assign(**{k: np.asarray(v) for k, v in flags.items()}))
+    used = clock.stop()
+    return {**used, "rows": _flags(frames, out)}
+
+
+def saqc(folder: str, out: str, threads: int) -> dict[str, Any]:
+    """SaQC: its own functions on each series in a loop, and `flagGeneric` where it has none. One thread.
+
+    A column a rule, so that no rule masks what another flagged. UNFLAGGED becomes 1, DOUBTFUL 3, BAD 4: SaQC tells neither
+    a missing value nor a rule that could not be evaluated from one that passed.
+    """
+    import pandas as pd
+    from saqc import BAD, DOUBTFUL, FILTER_NONE, SaQC
+
+    clock = Clock()
+    frames = []
+    for readings, rules in _series(folder):
+        columns = {rule: readings["value_reported" if rule == "range" else "value_valid"].to_numpy() for rule in RULES}
+        qc = SaQC(pd.DataFrame(columns, index=pd.DatetimeIndex(readings["measured_at"])))
+        for name, flag in (("suspect", DOUBTFUL), ("fail", BAD)):
+            common = {"flag": flag, "dfilter": FILTER_NONE}
+            low, high = (rules.get("range", {}).get(f"{name}_{end}") for end in ("min", "max"))
+            if (low, high) != (None, None):
+                qc = qc.flagRange("range", min=low, max=high, **common)
+            if bound := rules.get("spike", {}).get(f"{name}_max"):
+                qc = qc.flagOffset("spike", window="11min", thresh=bound, tolerance=bound, **common)
+            if bound := rules.get("rate_of_change", {}).get(f"{name}_max"):
+                qc = qc.flagGeneric("rate_of_change", func=_rises_above(bound), **common)
+            if bound := rules.get("flat_line", {}).get(f"{name}_max"):
+                qc = qc.flagConstants("flat_line", window=f"{int(bound) * 60 + 1}s", **common)  # a window is open at its start
+        found = {rule: qc.flags[rule].map({DOUBTFUL: 3, BAD: 4}).fillna(1).astype("uint8").to_numpy() for rule in RULES}
+        frames.append(readings[["station_id", "parameter", "measured_at"]].assign(**found))
+    used = clock.stop()
+    return {**used, "rows": _flags(frames, out)}
+
+
+def _rises_above(bound: float) -> Any:
+    return lambda x: x.diff().abs() / x.index.to_series().diff().dt.total_seconds() > bound / 3600
+
+
+def _span(low: float | None, high: float | None) -> tuple[float, float]:
+    return (-math.inf if low is None else low, math.inf if high is None else high)
+
+
+def _inner(r: dict[str, float | None]) -> tuple[float | None, float | None]:
+    """Bounds of suspicion; those of failure where none is set, as ioos_qc wants the one within the other."""
+    return tuple(r[f"suspect_{end}"] if r[f"suspect_{end}"] is not None else r[f"fail_{end}"] for end in ("min", "max"))  # type: ignore[return-value]
+
+
 def _answer(row: tuple[Any, ...]) -> dict[str, Any]:
     rows, total, low, high, stations = row
     return {"rows": rows, "sum": total, "low": str(low), "high": str(high), "stations": stations}
 
 
 if __name__ == "__main__":
-    main({"read_csv": read_csv, "polars": polars, "pandas": pandas, "dlt": dlt})
+    main({"read_csv": read_csv, "polars": polars, "pandas": pandas, "dlt": dlt, "ioos_qc": ioos_qc, "saqc": saqc})

@@ -1,0 +1,99 @@
+"""Our side of the figures on series: the models' own SQL, as dbt compiles it, on the Parquet files that the peers read.
+
+`prepare` writes them: the simulator's sample through ingest and dbt, then the inputs of the models as `<schema>.<model>.parquet` and
+their SQL as `<model>.sql`. The other jobs know DuckDB alone, so that their memory is that of the calculation.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from tests.bench.measure import MEMORY_GB, Clock, main
+
+END = date(2026, 3, 31)
+AS_OF = datetime(2026, 4, 1)
+AGGREGATES = ("reading_hourly", "reading_8h", "reading_daily")
+REGISTERS = ("marts_core.dim_station", "intermediate.int_channel_period", "intermediate.int_grade", "staging.stg_adjustment")
+
+
+def database(folder: Path) -> duckdb.DuckDBPyConnection:
+    """An in-memory `lake` whose tables are the Parquet files `<schema>.<table>.parquet` of a folder."""
+    threads = int(os.environ["TNMT_THREADS"])
+    con = duckdb.connect(config={"threads": threads, "memory_limit": f"{MEMORY_GB}GB", "preserve_insertion_order": "false"})
+    con.execute("ATTACH ':memory:' AS lake; CREATE SCHEMA lake.marts_environment")
+    for path in sorted(folder.glob("*.parquet")):
+        schema, table = path.stem.split(".")
+        con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{schema}; CREATE VIEW lake.{schema}.{table} AS FROM read_parquet('{path}')")
+    return con
+
+
+def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> dict[str, Any]:
+    """Writes `<folder>/qc` and `<folder>/aggregates`; the second holds every station `copies` times. Returns rows and series of each."""
+    from ingestion.ingest import ingest
+    from lake.lake import create, open_reader
+    from simulator import telemetry
+    from simulator.manifest import Manifest
+    from simulator.province import build, write_registers
+    from simulator.size import Size
+    from tests.marts_kit import dbt
+    from tnmt.settings import settings
+
+    s = settings()
+    create(s)
+    size = Size("bench", **stations, hourly_days=0, file_days=days, parcels=0, scans=0, dossiers=0)
+    province = build(s.reference, 1, size)
+    write_registers(s.inbox, province, END, size)
+    telemetry.write(s.inbox, province, 1, END, size, Manifest(1, END.isoformat(), size.name))
+    sources = ["station_register", "station_channel_register", "station_txt"]
+    done = ingest(s, now=datetime(2026, 4, 1, 0, 10), run_id="bench", only=sources)
+    assert not done.errors, done.errors
+    arguments = ("--select", "+reading_daily", "--exclude-resource-type", "test", "unit_test")
+    built = dbt(s, s.home / "build", "build", *arguments, as_of=AS_OF.isoformat(sep=" "), qc_keep_from=1)
+    sql = {r.node.name: r.node.compiled_code for r in built.result.results if r.node.resource_type == "model"}
+    out = Path(folder)
+    answer: dict[str, Any] = {}
+    with open_reader(s) as con:
+        for part, models, tables in (
+            ("qc", ["reading_qc"], ["staging.stg_reading", "marts_core.dim_station", "reference.qc_threshold"]),
+            ("aggregates", AGGREGATES, ["intermediate.int_reading", *REGISTERS, "marts_core.dim_parameter"]),
+        ):
+            (out / part).mkdir(parents=True)
+            for model in models:
+                (out / part / f"{model}.sql").write_text(sql[model], encoding="utf-8")
+            for table in tables:
+                has_station = con.execute(f"DESCRIBE lake.{table}").fetchall()[0][0] == "station_id"
+                source = f"SELECT * FROM lake.{table}"
+                if part == "aggregates" and has_station:
+                    source = f"SELECT t.* REPLACE (t.station_id || '-' || n AS station_id) FROM lake.{table} AS t, range({copies}) AS copy(n)"
+                order = " ORDER BY station_id, parameter, measured_at" if table.endswith("_reading") else ""
+                con.execute(f"COPY ({source}{order}) TO '{out / part / table}.parquet'")
+            reading = next(t for t in tables if t.endswith("_reading"))
+            rows, series = con.execute(f"SELECT count(*), count(DISTINCT (station_id, parameter)) FROM '{out / part / reading}.parquet'").fetchall()[0]
+            answer[part] = {"rows": rows, "series": series}
+    return answer
+
+
+def run_models(folder: str, models: list[str], out: str) -> dict[str, Any]:
+    """The SQL of each model, in order, into tables in memory; then, not timed, `<out>/<model>.parquet`."""
+    home = Path(folder)
+    sql = {m: (home / f"{m}.sql").read_text(encoding="utf-8") for m in models}
+    con = database(home)
+    clock = Clock()
+    for model in models:
+        con.execute(f"CREATE TABLE lake.marts_environment.{model} AS {sql[model]}")
+    used = clock.stop()
+    Path(out).mkdir(parents=True, exist_ok=True)
+    rows = 0
+    for model in models:
+        rows += con.execute(f"SELECT count(*) FROM lake.marts_environment.{model}").fetchall()[0][0]
+        con.execute(f"COPY lake.marts_environment.{model} TO '{out}/{model}.parquet'")
+    return {**used, "rows": rows}
+
+
+if __name__ == "__main__":
+    main({"prepare": prepare, "run_models": run_models})

@@ -20,6 +20,35 @@ AS_OF = datetime(2026, 4, 1)
 AGGREGATES = ("reading_hourly", "reading_8h", "reading_daily")
 REGISTERS = ("marts_core.dim_station", "intermediate.int_channel_period", "intermediate.int_grade", "staging.stg_adjustment")
 
+DAMAGED = """
+    UNION ALL BY NAME
+    SELECT * EXCLUDE (place, stuck) REPLACE (
+        station_id || '-D' AS station_id,
+        CASE
+            WHEN place % 389 = 5 THEN NULL WHEN stuck IS NOT NULL THEN stuck WHEN place % 211 = 7 THEN value_reported * 12 WHEN place % 503 = 11 THEN -value_reported - 5
+            ELSE value_reported
+        END AS value_reported,
+        CASE
+            WHEN value_valid IS NULL OR place % 389 = 5 OR place % 97 = 3 THEN NULL WHEN stuck IS NOT NULL THEN stuck
+            WHEN place % 211 = 7 THEN value_valid * 12 WHEN place % 503 = 11 THEN -value_valid - 5
+            ELSE value_valid
+        END AS value_valid,
+        CASE WHEN place % 97 = 3 THEN '01' ELSE status END AS status
+    )
+    FROM (
+        SELECT *, CASE WHEN place BETWEEN 600 AND 870 OR place BETWEEN 1150 AND 1310 OR place BETWEEN 1480 AND 1560 THEN first_value(value_valid) OVER later END AS stuck
+        FROM (
+            SELECT *, row_number() OVER (PARTITION BY station_id, parameter ORDER BY measured_at) AS place
+            FROM lake.staging.stg_reading
+            WHERE station_id IN (SELECT station_id FROM lake.staging.stg_station QUALIFY row_number() OVER (ORDER BY station_id) % 4 = 0)
+        ) AS placed
+        WINDOW later AS (PARTITION BY station_id, parameter, place >= 600, place >= 1150, place >= 1480 ORDER BY measured_at)
+    ) AS damaged
+    WHERE place NOT BETWEEN 1200 AND 1260 AND NOT (place BETWEEN 1500 AND 1540 AND place % 2 = 0)
+"""
+"""A quarter of the stations once more, with what the sample has too little of: spikes, values below zero, values withdrawn or missing, a
+sensor that is stuck for 22 hours, one that is stuck on both sides of a hole of five, and one that is stuck while every other reading is lost."""
+
 
 def database(folder: Path) -> duckdb.DuckDBPyConnection:
     """An in-memory `lake` whose tables are the Parquet files `<schema>.<table>.parquet` of a folder."""
@@ -68,6 +97,10 @@ def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> di
             for table in tables:
                 has_station = con.execute(f"DESCRIBE lake.{table}").fetchall()[0][0] == "station_id"
                 source = f"SELECT * FROM lake.{table}"
+                if table == "staging.stg_reading":
+                    source += DAMAGED
+                if table == "marts_core.dim_station" and part == "qc":
+                    source += " UNION ALL BY NAME SELECT * REPLACE (station_id || '-D' AS station_id) FROM lake.marts_core.dim_station"
                 if part == "aggregates" and has_station:
                     source = f"SELECT t.* REPLACE (t.station_id || '-' || n AS station_id) FROM lake.{table} AS t, range({copies}) AS copy(n)"
                 order = " ORDER BY station_id, parameter, measured_at" if table.endswith("_reading") else ""

@@ -128,5 +128,36 @@ def run_models(folder: str, models: list[str], out: str) -> dict[str, Any]:
     return {**used, "rows": rows}
 
 
+SAME = {
+    "reading_hourly": (("station_id", "parameter", "hour_end"), ("expected", "valid"), ("mean_valid", "min_valid", "max_valid")),
+    "reading_8h": (("station_id", "parameter", "hour_end"), ("hours", "is_valid"), ("mean_8h",)),
+    "reading_daily": (("station_id", "parameter", "day"), ("expected", "valid", "hours", "is_complete"), ("mean_valid", "min_valid", "max_valid", "max_1h", "max_8h")),
+}
+"""Of each model: its key, what must be equal, and what must be within `TOLERANCE`."""
+TOLERANCE = 1e-9
+"""Of a figure, absolute up to 1 and relative above: doubles of a flow of 65,000 hold no more."""
+
+
+def same(ours: str, theirs: str) -> dict[str, Any]:
+    """Rows of each model that differ between two folders of Parquet files, by column, and the greatest deviation of a figure."""
+    con = duckdb.connect()
+    different: dict[str, int] = {}
+    greatest = 0.0
+    for model, (key, equal, near) in SAME.items():
+        kept = ", ".join(["day::DATE AS day" if k == "day" else k for k in key] + [*equal, *(f"{c}::DOUBLE AS {c}" for c in near)])
+        deviation = {c: f"abs(o.{c} - p.{c}) / greatest(1, abs(o.{c}))" for c in near}
+        tests = {f"{model}: rows": f"o.{key[0]} IS NULL OR p.{key[0]} IS NULL"}
+        tests |= {f"{model}.{c}": f"o.{c} IS DISTINCT FROM p.{c}" for c in equal}
+        tests |= {f"{model}.{c}": f"(o.{c} IS NULL) <> (p.{c} IS NULL) OR {deviation[c]} > {TOLERANCE}" for c in near}
+        counts = ", ".join(f"count(*) FILTER ({t})" for t in tests.values())
+        found = con.execute(f"""
+            SELECT {", ".join(f"max({d})" for d in deviation.values())}, {counts}
+            FROM (SELECT {kept} FROM '{ours}/{model}.parquet') AS o FULL JOIN (SELECT {kept} FROM '{theirs}/{model}.parquet') AS p
+                ON {" AND ".join(f"o.{k} = p.{k}" for k in key)}""").fetchall()[0]
+        greatest = max(greatest, *(d or 0.0 for d in found[: len(near)]))
+        different |= {name: n for name, n in zip(tests, found[len(near) :]) if n}
+    return {"different": different, "deviation": greatest}
+
+
 if __name__ == "__main__":
-    main({"prepare": prepare, "run_models": run_models})
+    main({"prepare": prepare, "run_models": run_models, "same": same})

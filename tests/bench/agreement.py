@@ -276,6 +276,24 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def page(rows: list[dict[str, Any]]) -> str:
+    """The page docs/qc/peers.md."""
+    return f"""# Flags of two libraries on the same readings
+
+`make bench` (`--only qc`) runs the mart `reading_qc`, `ioos_qc` and SaQC on the same series and compares flag by flag. The series are the readings of the
+simulator's province of size S, a function of seed and day, and a quarter of its stations once more with planted damage (`DAMAGED` in `tests/bench/series.py`), as
+the sample alone has few spikes and stuck sensors. Every difference must fall into one of the classes below, whose conditions are SQL over
+the readings (`tests/bench/agreement.py`); one that falls into none makes the bench fail. Of several classes that hold the first counts.
+
+{table(rows)}
+
+How the libraries are called: `range` on the reported value, the others on what the gate took, NaN elsewhere; bounds are those of [thresholds.md](thresholds.md); a test
+without bounds is not run. ioos_qc: `gross_range_test`, `spike_test` (method `average`), `rate_of_change_test`, `flat_line_test`. SaQC: `flagRange`, `flagOffset`, `flagConstants`,
+and `flagGeneric` for the rate, for which it has no function; DOUBTFUL is our 3, BAD our 4, and 1, 2 and 9 are one, since SaQC tells them not apart.
+`ioos_qc` also has `time_gap_test`; gaps are no flag of a reading here but slots of `availability_daily`, so it is not compared. The other six flags of the mart have no counterpart in `ioos_qc`.
+"""
+
+
 def agree(folder: str, ours: str, theirs: str, peer: str) -> dict[str, Any]:
     """The job: `folder` holds the input, `ours` and `theirs` are Parquet files."""
     con = database(Path(folder))

@@ -92,7 +92,15 @@ CLASSES = (
         "reason = 'out_of_range' AND value_reported BETWEEN range_min AND range_max",
         "the gate already refused the value by the range that the register gives this channel; the libraries know the table of thresholds alone",
     ),
-    Class("no value", "spike", IOOS, (2,), (9,), MISSING, "a value that is missing or that the gate refused is `not evaluated` (2) here; ioos_qc calls it missing (9)"),
+    Class(
+        "no value",
+        "spike",
+        IOOS,
+        (2,),
+        (9,),
+        MISSING,
+        "a value that is missing or that the gate refused is `not evaluated` (2) here; ioos_qc calls it missing (9)",
+    ),
     Class("no value", "rate_of_change", IOOS, (2,), (9,), MISSING, "as for spike"),
     Class("no value", "flat_line", IOOS, (2,), (9,), MISSING, "as for spike"),
     Class(

@@ -369,8 +369,11 @@ def polars_aggregates(folder: str, out: str, threads: int) -> dict[str, Any]:
     whole = (
         hourly.group_by(day)
         .agg(
-            pl.col("expected", "valid", "sum", "count").sum(), pl.col("min_valid").min(), pl.col("max_valid").max(),
-            hours=mean_1h.count().cast(pl.Int64), max_1h=mean_1h.max(),
+            pl.col("expected", "valid", "sum", "count").sum(),
+            pl.col("min_valid").min(),
+            pl.col("max_valid").max(),
+            hours=mean_1h.count().cast(pl.Int64),
+            max_1h=mean_1h.max(),
         )  # fmt: skip
         .join(eight.filter("is_valid").group_by(day).agg(max_8h=pl.col("mean_8h").max()), on=day, how="left")
         .with_columns(
@@ -509,4 +512,16 @@ def _answer(row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main({"read_csv": read_csv, "polars": polars, "pandas": pandas, "dlt": dlt, "ioos_qc": ioos_qc, "saqc": saqc, "pandas_aggregates": pandas_aggregates, "polars_aggregates": polars_aggregates, "spark_aggregates": spark_aggregates})
+    main(
+        {
+            "read_csv": read_csv,
+            "polars": polars,
+            "pandas": pandas,
+            "dlt": dlt,
+            "ioos_qc": ioos_qc,
+            "saqc": saqc,
+            "pandas_aggregates": pandas_aggregates,
+            "polars_aggregates": polars_aggregates,
+            "spark_aggregates": spark_aggregates,
+        }
+    )

@@ -106,7 +106,9 @@ def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> di
                 order = " ORDER BY station_id, parameter, measured_at" if table.endswith("_reading") else ""
                 con.execute(f"COPY ({source}{order}) TO '{out / part / table}.parquet'")
             reading = next(t for t in tables if t.endswith("_reading"))
-            rows, series = con.execute(f"SELECT count(*), count(DISTINCT (station_id, parameter)) FROM '{out / part / reading}.parquet'").fetchall()[0]
+            rows, series = con.execute(f"SELECT count(*), count(DISTINCT (station_id, parameter)) FROM '{out / part / reading}.parquet'").fetchall()[
+                0
+            ]
             answer[part] = {"rows": rows, "series": series}
     return answer
 
@@ -131,7 +133,11 @@ def run_models(folder: str, models: list[str], out: str) -> dict[str, Any]:
 SAME = {
     "reading_hourly": (("station_id", "parameter", "hour_end"), ("expected", "valid"), ("mean_valid", "min_valid", "max_valid")),
     "reading_8h": (("station_id", "parameter", "hour_end"), ("hours", "is_valid"), ("mean_8h",)),
-    "reading_daily": (("station_id", "parameter", "day"), ("expected", "valid", "hours", "is_complete"), ("mean_valid", "min_valid", "max_valid", "max_1h", "max_8h")),
+    "reading_daily": (
+        ("station_id", "parameter", "day"),
+        ("expected", "valid", "hours", "is_complete"),
+        ("mean_valid", "min_valid", "max_valid", "max_1h", "max_8h"),
+    ),
 }
 """Of each model: its key, what must be equal, and what must be within `TOLERANCE`."""
 TOLERANCE = 1e-9

@@ -22,7 +22,9 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from tests.bench import day
+from simulator.size import SIZES
+from tests.bench import agreement, day
+from tests.bench.measure import MEMORY_GB
 
 ROOT = Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".peers" / "bin" / "python"
@@ -33,7 +35,11 @@ DLT_CAP = 300
 MONTH = [("2026-03-01", 30)]
 HALF_YEAR = [("2025-10-01", 31), ("2025-11-01", 30), ("2025-12-01", 31), ("2026-01-01", 31), ("2026-02-01", 28), *MONTH]
 YEAR = [("2025-04-01", 30), ("2025-05-01", 31), ("2025-06-01", 30), ("2025-07-01", 31), ("2025-08-01", 31), ("2025-09-01", 30), *HALF_YEAR]
-PARTS = ("day", "parse", "dlt", "increment", "live", "marts")
+PARTS = ("day", "parse", "dlt", "increment", "live", "qc", "aggregates", "marts")
+AGGREGATES = ["reading_hourly", "reading_8h", "reading_daily"]
+SERIES_DAYS = 6
+COPIES = 2
+"""How often each station of the sample stands in the input of the aggregates."""
 ANSWER = ("rows", "sum", "low", "high", "stations")
 
 
@@ -58,6 +64,8 @@ class Bench:
         self.figures: list[Figure] = []
         self.wrong: list[str] = []
         self.inputs = work / "inputs"
+        self.series: dict[str, dict[str, int]] = {}
+        self.agreement: list[dict[str, Any]] = []
 
     def run(self, python: Path | str, module: str, job: str, arguments: dict[str, Any], home: Path | None = None, cap: float = 900) -> dict[str, Any]:
         """The job's result with `outcome` OK, ABORTED or TIMEOUT."""
@@ -74,9 +82,9 @@ class Bench:
             return {"outcome": "ABORTED", "error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
         return {"outcome": "OK", "load": round(load, 1), **json.loads(line[7:])}
 
-    def ours(self, job: str, home: Path, **arguments: Any) -> dict[str, Any]:
+    def ours(self, job: str, home: Path, module: str = "jobs", **arguments: Any) -> dict[str, Any]:
         """A job of ours; its failure ends the bench."""
-        result = self.run(sys.executable, "tests.bench.jobs", job, arguments, home)
+        result = self.run(sys.executable, f"tests.bench.{module}", job, arguments, home)
         if result["outcome"] != "OK":
             raise SystemExit(f"bench: our job {job} {result['outcome']}: {result.get('error', '')}")
         return result
@@ -117,6 +125,7 @@ def _short(result: dict[str, Any]) -> dict[str, Any]:
         "load",
         "error",
         "with_open_seconds",
+        "starting",
         "opening",
         "names",
         "cutting",
@@ -357,6 +366,92 @@ def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
         shutil.rmtree(home)
 
 
+def write_series(b: Bench, size: str) -> None:
+    """Readings of the simulator's province as Parquet, for the two figures after it."""
+    province = SIZES["S" if size == "S" else "sample"]
+    stations = {k: getattr(province, k) for k in ("wastewater", "emission", "surface_water", "ambient_air")}
+    b.say(f"{SERIES_DAYS} days of {province.stations} stations through ingest and dbt, to Parquet")
+    b.series = b.ours("prepare", b.work / "series", "series", folder=str(b.inputs), stations=stations, days=SERIES_DAYS, copies=COPIES)
+    shutil.rmtree(b.work / "series")
+
+
+def quality(b: Bench, repeats: int, slow_repeats: int) -> None:
+    """Flags of readings against ioos_qc and SaQC, reading by reading; then how long each takes."""
+    name = f"quality control of {b.series['qc']['rows'] / 1e6:.2f} M readings in {b.series['qc']['series']:,} series"
+    folder, out = b.inputs / "qc", b.work / "qc"
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "ioos_qc": [], "saqc": []}
+    for i in range(repeats):
+        b.say(f"quality control of readings ({i + 1} of {repeats})")
+        runs["ours"].append(b.ours("run_models", b.work, "series", folder=str(folder), models=["reading_qc"], out=str(out / "ours")))
+        for peer, times in (("ioos_qc", repeats), ("saqc", slow_repeats)):
+            if i < times:
+                runs[peer].append(b.peer(peer, folder=str(folder), out=str(out / peer)))
+    mine = _middle(runs["ours"])
+    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [_short(r) for r in runs["ours"]]}))
+    for peer, goal in (("ioos_qc", 5), ("saqc", 1)):
+        title = f"{agreement.NAMES[peer]}, series by series / ours"
+        if (ratio := _ratio(b, title, runs[peer], mine, goal)) is None:
+            continue
+        flags = b.ours(
+            "agree",
+            b.work,
+            "agreement",
+            folder=str(folder),
+            ours=str(out / "ours/reading_qc.parquet"),
+            theirs=str(out / peer / "flags.parquet"),
+            peer=peer,
+        )
+        b.agreement += flags["classes"]
+        unexplained = {r["rule"]: r["readings"] for r in flags["classes"] if r["class"] == "unexplained" and r["readings"]}
+        if unexplained:
+            b.wrong.append(f"flags of {peer} differ without explanation: {unexplained}")
+        ratio.answers_equal = not unexplained
+        differing = sum(r["readings"] for r in flags["classes"] if r["class"] not in ("equal", "unexplained"))
+        whole = sum(r["readings"] for r in flags["classes"])
+        b.figures.append(
+            Figure(
+                f"flags that differ from {agreement.NAMES[peer]}'s, each explained",
+                round(100 * differing / whole, 2),
+                "%",
+                "-",
+                None,
+                not unexplained,
+            )
+        )
+    (b.work.parent / "qc-peers.md").write_text(agreement.page(b.agreement), encoding="utf-8")
+
+
+def aggregates(b: Bench, repeats: int, slow_repeats: int) -> None:
+    """Hourly, eight-hour and daily figures against pandas, Polars and Spark."""
+    name = f"hourly, 8-hour and daily figures of {b.series['aggregates']['rows'] / 1e6:.2f} M readings"
+    folder, out = b.inputs / "aggregates", b.work / "aggregates"
+    titles = {"pandas": "pandas", "polars": "Polars", "spark": f"Spark local[{THREADS}], session started"}
+    runs: dict[str, list[dict[str, Any]]] = {p: [] for p in ("ours", *titles)}
+    for i in range(repeats):
+        b.say(f"hourly, eight-hour and daily figures ({i + 1} of {repeats})")
+        runs["ours"].append(b.ours("run_models", b.work, "series", folder=str(folder), models=AGGREGATES, out=str(out / "ours")))
+        for peer in titles:
+            if i < (repeats if peer == "polars" else slow_repeats):
+                runs[peer].append(b.peer(f"{peer}_aggregates", folder=str(folder), out=str(out / peer)))
+    mine = _middle(runs["ours"])
+    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [_short(r) for r in runs["ours"]]}))
+    for peer, title in titles.items():
+        if (ratio := _ratio(b, f"{title} / ours", runs[peer], mine, 1)) is None:
+            continue
+        found = b.ours("same", b.work, "series", ours=str(out / "ours"), theirs=str(out / peer))
+        ratio.answers_equal = b.compare(f"aggregates of {title}", {"different": {}}, {"different": found["different"]})
+
+
+def _ratio(b: Bench, title: str, runs: list[dict[str, Any]], mine: float, goal: float) -> Figure | None:
+    """Adds how many times longer a peer takes; returns the figure, or None where the peer did not come to an end."""
+    peers = {title.removesuffix(" / ours"): [_short(r) for r in runs]}
+    failed = next((r["outcome"] for r in runs if r["outcome"] != "OK"), None)
+    times = None if failed else _middle(runs) / mine
+    figure = Figure(title, failed or round(times or 0.0, 2), "x", f">= {goal:g}", None if times is None else times >= goal, None, peers)
+    b.figures.append(figure)
+    return None if failed else figure
+
+
 def environment() -> dict[str, str]:
     """Machine and versions."""
     model = platform.machine()
@@ -370,7 +465,7 @@ def environment() -> dict[str, str]:
         [
             str(PEERS),
             "-c",
-            "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow')), sep=', ')",
+            "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow', 'ioos-qc', 'saqc', 'pyspark')), sep=', ')",
         ],
         capture_output=True,
         text=True,
@@ -438,12 +533,20 @@ def document(size: str, figures: list[Figure], about: dict[str, str], load: str,
             table(figures),
             "",
             "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
-            "in the page cache). Our figures and the floor are medians of 3; a peer, and our run beside dlt, runs once. Answers are compared before a figure counts: rows, sums, "
+            "in the page cache). Our figures, the floor, ioos_qc and Polars on series are medians of 3; another peer, and our run beside dlt, runs once (on series of size M three times). Answers are compared before a figure counts: rows, sums, "
             "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
             "A figure `a / b` is how many times longer a takes.",
             "",
             "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
             "neither ledger of files, nor quarantine, nor versions of a key.",
+            "",
+            f"Quality control and aggregates: the simulator's province (size S: 20 stations; M and L: 213) of {SERIES_DAYS} days at 5 minutes goes through ingest and dbt, untimed; the inputs of the "
+            "models are then written as Parquet. Ours is the SQL of the models as dbt compiles it for a full build, in DuckDB in memory on these files; the lake, dbt's start and its tests are not in it. "
+            "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its ten flags (every reading kept), sorted; the libraries make "
+            "four of them. Ours of aggregates is `reading_hourly`, `reading_8h` and `reading_daily` with the causes of what is missing, grades and names; the peers make counts, means, minima, maxima and completeness. "
+            f"The aggregates' input holds each station {COPIES} times. DuckDB and Spark may take {MEMORY_GB} GB; pandas, Polars and the libraries know no limit; pandas, ioos_qc and SaQC use one thread. "
+            "Spark's session is started before its clock (column `starting` of results.json) and computes once, cold, as a batch does; its memory is that of Python and the JVM. "
+            "Answers: flags reading by reading, each difference in an explained class ([qc/peers.md](qc/peers.md)); of aggregates, equal rows and counts, figures within 1e-9 (relative above 1).",
             "",
             "| figure | who | outcome | wall s | processor s | peak MiB | load before |",
             "|---|---|---|---|---|---|---|",
@@ -494,8 +597,20 @@ def main() -> int:
             latency(b, 8 if chosen.size == "S" else 20)
             b.save()
         if "marts" in parts:
-            marts(b, {"S": {"a month": 30}, "M": {"a month": 30, "a year": 365}, "L": {"a month": 30, "two years": 730}}[chosen.size], 2)
+            if chosen.size == "S":
+                b.figures.append(Figure("a day more through the environment marts", "not run", "s", "<= 30", None, None, {"needs": "SIZE=M"}))
+            else:
+                marts(b, {"a month": 30, **({"a year": 365} if chosen.size == "M" else {"two years": 730})}, 2)
             b.save()
+        if {"qc", "aggregates"} & set(parts):
+            write_series(b, chosen.size)
+            slow = 1 if chosen.size == "S" else 3
+            if "qc" in parts:
+                quality(b, 3, slow)
+                b.save()
+            if "aggregates" in parts:
+                aggregates(b, 3, slow)
+                b.save()
         b.figures += [
             Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
             Figure("make run, second time", "not run here", "s", "<= 90", None, None),
@@ -511,6 +626,8 @@ def main() -> int:
     if chosen.document:
         chosen.document.write_text(page, encoding="utf-8")
     print(f"\n{table(b.figures)}\n\n{about['machine']}; load {words}; {seconds / 60:.1f} min; {out / 'results.json'}")
+    if b.agreement:
+        print(f"\n{agreement.table(b.agreement)}")
     for text in b.wrong:
         print(f"ANSWERS DIFFER: {text}", file=sys.stderr)
     return 1 if b.wrong else 0

@@ -10,16 +10,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+MEMORY_GB = 4
+"""What DuckDB and Spark may take on series; pandas, Polars and the libraries of quality control know no limit."""
 
-def peak_mib() -> float:
-    """Greatest resident memory of this process, and of its largest child, in MiB."""
-    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+def peak_mib(pid: int | None = None) -> float:
+    """Greatest resident memory of this process, and of its largest child that has ended, in MiB; or that of a running process, 0 where Linux does not tell."""
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 if pid is None else 0.0
     try:
-        with open("/proc/self/status") as file:  # getrusage keeps what the parent had before exec
+        with open(f"/proc/{pid or 'self'}/status") as file:  # getrusage keeps what the parent had before exec
             own = next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
     except OSError:
         pass
-    return own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    return own if pid else own + resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
 
 
 def files_below(folder: str) -> list[tuple[str, str]]:

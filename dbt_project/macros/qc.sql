@@ -38,10 +38,10 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- QARTOD flag of a quantity against its bounds: 4 fail, 3 suspect, 1 pass; 2 where nothing could be judged. -#}
+{#- QARTOD flag of a quantity against its bounds: 4 fail, 3 suspect, 1 pass; 0 where nothing could be judged (2 in the mart). -#}
 {% macro qc_flag_above(quantity, suspect, fail) -%}
     case
-        when {{ quantity }} is null or ({{ suspect }} is null and {{ fail }} is null) then 2
+        when {{ quantity }} is null or ({{ suspect }} is null and {{ fail }} is null) then 0
         when {{ quantity }} > {{ fail }} then 4
         when {{ quantity }} > {{ suspect }} then 3
         else 1

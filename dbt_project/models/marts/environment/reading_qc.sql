@@ -11,7 +11,7 @@
 {%- set tests = [
     'status', 'range', 'spike', 'rate_of_change', 'flat_line', 'repeated_record', 'time_slip', 'stuck_clock', 'consistency', 'neighbours'
 ] %}
-{%- set flags = 'flag_' ~ tests | join(',\n                flag_') %}
+{%- set flags = 'flag_' ~ tests | join(',\n            flag_') %}
 {%- set gap = var('qc_gap_minutes') ~ ' * interval 1 minute' %}
 
 with threshold as (
@@ -22,8 +22,8 @@ with threshold as (
         max(case when test = 'range' then fail_max end) as range_fail_max,
         max(case when test = 'range' then suspect_min end) as range_suspect_min,
         max(case when test = 'range' then suspect_max end) as range_suspect_max,
-        max(case when test = 'spike' then suspect_max end) as spike_suspect,
-        max(case when test = 'spike' then fail_max end) as spike_fail,
+        2 * max(case when test = 'spike' then suspect_max end) as spike_suspect_twice,
+        2 * max(case when test = 'spike' then fail_max end) as spike_fail_twice,
         max(case when test = 'rate_of_change' then suspect_max end) as rate_suspect,
         max(case when test = 'rate_of_change' then fail_max end) as rate_fail,
         max(case when test = 'flat_line' then suspect_min end) as flat_natural,
@@ -38,20 +38,27 @@ with threshold as (
     group by matrix, parameter
 ),
 
+-- 0 is "not evaluated" until the end, so that the worst flag of a reading is simply the greatest
 reading as (
     select
         reading.station_id,
         station.matrix,
         reading.parameter,
         reading.measured_at,
-        {{ environment_day('reading.measured_at') }} as day,
-        reading.span_minutes,
         reading.value_reported,
         reading.value_valid,
-        reading.status,
-        reading.reason,
-        reading.conflict,
-        reading._received_at
+        cast(
+            case
+                when reading.value_reported is null then 9
+                when reading.status = '00' then 1
+                when reading.status in ('01', '02') then 4
+                else 3
+            end as tinyint
+        ) as flag_status,
+        cast(case when reading.conflict then 3 when reading.conflict is null then 0 else 1 end as tinyint) as flag_stuck_clock,
+        coalesce(reading.reason = 'out_of_range', false) as is_out_of_range,
+        date_diff('second', cast(cast(reading.measured_at as date) as timestamp), reading.measured_at) % (reading.span_minutes * 60) <> 0 as is_off_grid,
+        date_diff('second', reading._received_at, reading.measured_at) as seconds_ahead
     from {{ ref('stg_reading') }} as reading
     left join {{ ref('dim_station') }} as station on reading.station_id = station.station_id
     where
@@ -60,9 +67,11 @@ reading as (
 ),
 
 near as (
-    select *
+    select
+        *,
+        {{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window) }} as is_judged
     from reading
-    where {{ is_judged_anew('station_id', 'matrix', 'day', window, margin=1) }}
+    where {{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window, margin=1) }}
 ),
 
 -- values that the gate took stand beside each other; those it refused are no neighbours
@@ -77,7 +86,7 @@ series as (
     window in_time as (partition by station_id, parameter, value_valid is null order by measured_at)
 ),
 
-linked as (
+gap as (
     select
         *,
         coalesce(previous_at >= measured_at - {{ gap }}, false) as has_previous,
@@ -85,25 +94,45 @@ linked as (
     from series
 ),
 
+-- minutes, DECIMAL and comparisons without division are the same to the bit in any order; the sums of values of 18 digits need more
+linked as (
+    select
+        * exclude (previous_value, previous_at, next_value, next_at, has_previous, has_next),
+        -- twice the distance from the middle of both neighbours
+        case when has_previous and has_next then abs(2 * cast(value_valid as decimal(20, 6)) - previous_value - next_value) end as distance,
+        case when has_previous then abs(cast(value_valid as decimal(20, 6)) - previous_value) * 3600 end as change,
+        case when has_previous then cast(date_diff('second', previous_at, measured_at) as integer) end as seconds_since,
+        coalesce(has_previous and previous_value = value_valid, false) as is_same,
+        coalesce(has_next and next_value = value_valid, false) as stays_same
+    from gap
+),
+
+-- the few that stand still are put in order once more, not all
 flat as (
     select
         *,
-        max(case when has_previous and previous_value = value_valid then null else measured_at end) over (
-            partition by station_id, parameter, value_valid is null
+        max(case when not is_same then measured_at end) over (
+            partition by station_id, parameter
             order by measured_at
             rows between unbounded preceding and current row
         ) as unchanged_since
     from linked
-),
-
--- from here on only what is judged; minutes, DECIMAL and comparisons without division are the same to the bit in any order
-judged as (
+    where is_same or stays_same
+    union all
     select
         *,
-        case when value_valid is not null then date_diff('minute', unchanged_since, measured_at) end as flat_minutes,
-        case when has_previous then date_diff('second', previous_at, measured_at) end as seconds_since
+        case when value_valid is not null then measured_at end as unchanged_since
+    from linked
+    where not (is_same or stays_same)
+),
+
+-- from here on only what is judged; an incremental build sees one day before it, so longer is not told apart
+judged as (
+    select
+        * exclude (unchanged_since, is_same, stays_same, is_judged),
+        case when unchanged_since is not null then cast(least(date_diff('minute', unchanged_since, measured_at), 1440) as integer) end as flat_minutes
     from flat
-    where {{ is_judged_anew('station_id', 'matrix', 'day', window) }}
+    where is_judged
 ),
 
 record as (
@@ -183,72 +212,60 @@ flagged as (
     select
         judged.station_id,
         judged.parameter,
-        judged.day,
         judged.measured_at,
         judged.value_reported,
         judged.value_valid as value_at_gate,
         judged.flat_minutes,
-        case
-            when judged.value_reported is null then 9
-            when judged.status = '00' then 1
-            when judged.status in ('01', '02') then 4
-            else 3
-        end as flag_status,
+        judged.flag_status,
         case
             when judged.value_reported is null then 9
             when
-                judged.reason = 'out_of_range'
+                judged.is_out_of_range
                 or judged.value_reported < threshold.range_fail_min
                 or judged.value_reported > threshold.range_fail_max
                 then 4
             when judged.value_reported < threshold.range_suspect_min or judged.value_reported > threshold.range_suspect_max then 3
-            when threshold.range_fail_min is null and threshold.range_fail_max is null then 2
+            when threshold.range_fail_min is null and threshold.range_fail_max is null then 0
             else 1
         end as flag_range,
+        {{ qc_flag_above('judged.distance', 'threshold.spike_suspect_twice', 'threshold.spike_fail_twice') }} as flag_spike,
         {{ qc_flag_above(
-            'case when judged.has_previous and judged.has_next then abs(2 * judged.value_valid - judged.previous_value - judged.next_value) end',
-            '2 * threshold.spike_suspect',
-            '2 * threshold.spike_fail') }} as flag_spike,
-        {{ qc_flag_above(
-            'abs(judged.value_valid - judged.previous_value) * 3600',
-            'threshold.rate_suspect * judged.seconds_since',
-            'threshold.rate_fail * judged.seconds_since') }} as flag_rate_of_change,
+            'judged.change', 'threshold.rate_suspect * judged.seconds_since', 'threshold.rate_fail * judged.seconds_since') }} as flag_rate_of_change,
         case
-            when judged.flat_minutes is null or judged.value_valid <= threshold.flat_natural then 2
-            when threshold.flat_suspect is null and threshold.flat_fail is null then 2
+            when judged.flat_minutes is null or judged.value_valid <= threshold.flat_natural then 0
+            when threshold.flat_suspect is null and threshold.flat_fail is null then 0
             when judged.flat_minutes >= threshold.flat_fail then 4
             when judged.flat_minutes >= threshold.flat_suspect then 3
             else 1
         end as flag_flat_line,
         case
-            when record.repeated_minutes is null or judged.value_valid is null or threshold.repeated_suspect is null then 2
+            when record.repeated_minutes is null or judged.value_valid is null or threshold.repeated_suspect is null then 0
             when record.repeated_minutes >= threshold.repeated_suspect then 3
             else 1
         end as flag_repeated_record,
         case
             -- a stamp off the grid of its own span, or ahead of its arrival
-            when date_diff('second', cast(cast(judged.measured_at as date) as timestamp), judged.measured_at) % (judged.span_minutes * 60) <> 0 then 3
-            when date_diff('second', judged._received_at, judged.measured_at) > threshold.slip_suspect * 60 then 3
-            when judged.span_minutes is null and judged._received_at is null then 2
+            when judged.is_off_grid or judged.seconds_ahead > threshold.slip_suspect * 60 then 3
+            when judged.is_off_grid is null and judged.seconds_ahead is null then 0
             else 1
         end as flag_time_slip,
-        case when judged.conflict then 3 when judged.conflict is null then 2 else 1 end as flag_stuck_clock,
+        judged.flag_stuck_clock,
         case
-            when judged.value_valid is null or threshold.consistency_max is null then 2
+            when judged.value_valid is null or threshold.consistency_max is null then 0
             when judged.parameter in ('PM2.5', 'PM10')
                 then case
-                    when pair.pm25 is null or pair.pm10 is null then 2
+                    when pair.pm25 is null or pair.pm10 is null then 0
                     when pair.pm25 > pair.pm10 * threshold.consistency_max then 3
                     else 1
                 end
             when judged.parameter in ('NO', 'NO2', 'NOx')
                 then case
-                    when pair.no is null or pair.no2 is null or pair.nox is null then 2
+                    when pair.no is null or pair.no2 is null or pair.nox is null then 0
                     when pair.nox < (pair.no + pair.no2) * threshold.consistency_min then 3
                     when pair.nox > (pair.no * 1.533 + pair.no2) * threshold.consistency_max then 3
                     else 1
                 end
-            when flow.flow_in is null then 2
+            when flow.flow_in is null then 0
             when flow.flow_out > flow.flow_in * threshold.consistency_max then 3
             else 1
         end as flag_consistency,
@@ -270,42 +287,25 @@ flagged as (
 summed as (
     select
         *,
-        case
-            when value_reported is null then 9
-            when 4 in (
-                {{ flags }}
-            ) then 4
-            when 3 in (
-                {{ flags }}
-            ) then 3
-            when 1 in (
-                {{ flags }}
-            ) then 1
-            else 2
-        end as qc_flag
+        greatest(
+            {{ flags }}
+        ) as qc_flag
     from flagged
 )
 
 select
     station_id,
     parameter,
-    day,
+    {{ environment_day('measured_at') }} as day,
     measured_at,
     value_reported,
     case when qc_flag <> 4 then value_at_gate end as value_valid,
     value_at_gate is not null and qc_flag = 4 as is_withdrawn,
-    cast(qc_flag as tinyint) as qc_flag,
-    cast(flag_status as tinyint) as flag_status,
-    cast(flag_range as tinyint) as flag_range,
-    cast(flag_spike as tinyint) as flag_spike,
-    cast(flag_rate_of_change as tinyint) as flag_rate_of_change,
-    cast(flag_flat_line as tinyint) as flag_flat_line,
-    cast(flag_repeated_record as tinyint) as flag_repeated_record,
-    cast(flag_time_slip as tinyint) as flag_time_slip,
-    cast(flag_stuck_clock as tinyint) as flag_stuck_clock,
-    cast(flag_consistency as tinyint) as flag_consistency,
-    cast(flag_neighbours as tinyint) as flag_neighbours,
-    cast(flat_minutes as integer) as flat_minutes
+    cast(case qc_flag when 0 then 2 else qc_flag end as tinyint) as qc_flag,
+    {%- for test in tests %}
+        cast(case flag_{{ test }} when 0 then 2 else flag_{{ test }} end as tinyint) as flag_{{ test }},
+    {%- endfor %}
+    flat_minutes
 from summed
-where qc_flag >= {{ var('qc_keep_from') }}
+where qc_flag >= {{ var('qc_keep_from') }} or {{ var('qc_keep_from') }} <= 2
 order by day, station_id, parameter, measured_at

@@ -106,27 +106,37 @@ def load_assets() -> dict[str, dict[str, Any]]:
 
 
 def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """A dashboard file in our short form (sections of rows of [chart, width, height]) to Superset's own form."""
+    """A dashboard file in our short form (sections of rows of [chart, width, height], each on the page or in a tab) to Superset's own form."""
     numbers = {name: i for i, name in enumerate(sorted(charts), 1)}
-    grid: list[str] = []
     position: dict[str, Any] = {
         "DASHBOARD_VERSION_KEY": "v2",
         "ROOT_ID": {"type": "ROOT", "id": "ROOT_ID", "children": ["GRID_ID"]},
         "HEADER_ID": {"type": "HEADER", "id": "HEADER_ID", "meta": {"text": short["title"]}},
-        "GRID_ID": {"type": "GRID", "id": "GRID_ID", "children": grid, "parents": ["ROOT_ID"]},
+        "GRID_ID": {"type": "GRID", "id": "GRID_ID", "children": [], "parents": ["ROOT_ID"]},
     }
 
-    def put(kind: str, key: str, meta: dict[str, Any], row: str | None = None) -> None:
-        parents = ["ROOT_ID", "GRID_ID", *([row] if row else [])]
-        position[key] = {"type": kind, "id": key, "children": [], "parents": parents, "meta": meta}
-        (position[row]["children"] if row else grid).append(key)
+    def put(kind: str, key: str, meta: dict[str, Any], parent: str = "GRID_ID") -> None:
+        position[key] = {"type": kind, "id": key, "children": [], "parents": [*position[parent]["parents"], parent], "meta": meta}
+        position[parent]["children"].append(key)
+
+    def place(tab: str | None) -> str:
+        """Key of what holds a section: the page, or its tab (all tabs stand in one row)."""
+        if tab is None:
+            return "GRID_ID"
+        if "TABS" not in position:
+            put("TABS", "TABS", {})
+        key = f"TAB-{tab}"
+        if key not in position:
+            put("TAB", key, {"text": tab}, "TABS")
+        return key
 
     for s, section in enumerate(short["sections"]):
+        parent = place(section.get("tab"))
         if section.get("header"):
-            put("HEADER", f"HEADER-{s}", {"text": section["header"], "headerSize": "MEDIUM_HEADER", "background": "BACKGROUND_TRANSPARENT"})
+            put("HEADER", f"HEADER-{s}", {"text": section["header"], "headerSize": "MEDIUM_HEADER", "background": "BACKGROUND_TRANSPARENT"}, parent)
         for r, cells in enumerate(section["rows"]):
             row = f"ROW-{s}-{r}"
-            put("ROW", row, {"background": "BACKGROUND_TRANSPARENT"})
+            put("ROW", row, {"background": "BACKGROUND_TRANSPARENT"}, parent)
             for c, cell in enumerate(cells):
                 name, width, height = cell["chart"] if "chart" in cell else cell["text"]
                 size = {"width": width, "height": height}

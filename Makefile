@@ -15,12 +15,13 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-.PHONY: help setup run serve test fuzz bench lint clean superset dev peers
+.PHONY: help setup run serve test fuzz bench lint clean superset dev peers scale-out
 
 help:
 	@echo "make run     set up, sample province, whole pipeline, Superset and Dagster (SERVE=0: all but stay up)"
 	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff      make fuzz   property tests on new, FUZZ=10 times as many examples"
 	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
+	@echo "make scale-out   Spark and Sedona beside the platform, for what one machine does not hold"
 
 .boot/.stamp: requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed and $(PYTHON) was not found: install it, or name it with PYTHON=…"; exit 1; }
@@ -59,10 +60,24 @@ help:
 	@$(B)/uv pip sync -q --require-hashes -p .peers/bin/python requirements/peers.txt
 	@touch $@
 
+# packages that the platform's environment does not see, and jars; nothing is fetched after this
+.spark/.stamp: requirements/scale-out.txt infra/spark/pom.xml infra/spark/jars.sha256 | .venv/.runtime
+	@for tool in java mvn; do command -v $$tool >/dev/null || { echo "Spark needs Java 17 and Maven, and $$tool was not found (Debian: apt-get install openjdk-17-jre-headless maven)"; exit 1; }; done
+	@echo "· Spark: packages"
+	@rm -rf .spark/packages .spark/jars && mkdir -p .spark
+	@$(B)/uv pip install -q --compile-bytecode --no-deps --require-hashes --build-constraints requirements/scale-out.txt \
+		-p $(V)/python --target .spark/packages -r requirements/scale-out.txt
+	@echo "· Spark: jars"
+	@mvn -B -q -f infra/spark/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.spark/jars"
+	@$(V)/python -m lake.spark
+	@touch $@
+
 setup: .venv/.runtime
 superset: .superset/.stamp
 dev: .venv/.dev
 peers: .peers/.stamp
+scale-out: .spark/.stamp
+	@$(V)/python -m lake.spark
 
 run: .venv/.runtime .superset/.stamp
 	@mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"
@@ -76,6 +91,7 @@ serve: .venv/.runtime .superset/.stamp
 
 test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
+	@$(MAKE) --no-print-directory scale-out || echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
 
 fuzz: .venv/.dev
@@ -92,4 +108,4 @@ clean:
 	@if [ -d "$(TNMT_HOME)" ]; then \
 		[ -e "$(TNMT_HOME)/.made-by-make-run" ] || { echo "$(TNMT_HOME) was not made by make run: not removed"; exit 1; }; \
 		rm -rf "$(TNMT_HOME)"; fi
-	@rm -rf .venv .boot .superset .peers dbt_project/target dbt_project/logs .pytest_cache .ruff_cache .mypy_cache
+	@rm -rf .venv .boot .superset .peers .spark dbt_project/target dbt_project/logs .pytest_cache .ruff_cache .mypy_cache

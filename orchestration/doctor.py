@@ -20,6 +20,7 @@ from intake.drop import heartbeat
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
 from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, open_reader
 from lake.serving import current
+from lake.spark import LAYER, problems
 from quality.rules import SuiteError, load_suite, rules_of
 from tnmt.settings import ROOT, Settings
 
@@ -130,6 +131,13 @@ def _intake(settings: Settings) -> Check:
     )
 
 
+def _spark(settings: Settings) -> Check:
+    found = problems()
+    if not LAYER.exists():
+        return Check("spark", True, f"not set up, and only needed past one machine; missing: {', '.join(sorted({p.split(':')[0] for p in found}))}")
+    return Check("spark", not found, "; ".join(found) or "Java, packages and jars are there", "see the message; docs/scale-out.md")
+
+
 def _telemetry(settings: Settings) -> Check:
     loud = [
         n
@@ -149,5 +157,6 @@ CHECKS: dict[str, Callable[[Settings], Check]] = {
     "serving file": _serving,
     "superset": _superset,
     "intake": _intake,
+    "spark": _spark,
     "telemetry": _telemetry,
 }

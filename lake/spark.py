@@ -1,0 +1,278 @@
+"""The lake in Apache Spark: a session with Sedona, and tables of a pinned snapshot as DataFrames. For what one machine does not hold.
+
+Spark is a layer beside the platform's environment (`make scale-out`): packages and jars in `.spark/`. Nothing here imports it before a
+session is asked for, and nothing else may (tests/unit/test_spark_plan.py): Great Expectations imports pyspark wherever it finds one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lake.lake import LakeError
+from lake.spark_plan import DataFile, Plan, Predicate, Reason, Refused, plan
+from tnmt.settings import ROOT, Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import Column as SparkColumn
+    from pyspark.sql import DataFrame, SparkSession
+
+LAYER = ROOT / ".spark"
+HASHES = ROOT / "infra" / "spark" / "jars.sha256"
+JAVA = (17, 21)
+"""Versions of Java that Spark 4.0 runs on."""
+
+READS = {
+    "spark.sql.parquet.fieldId.read.enabled": "true",  # names change, ids do not
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",  # every time of the lake is GMT+7 without zone
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",  # DuckDB counts days before 1582 in the same calendar as after
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.files.ignoreMissingFiles": "false",
+    "spark.sql.files.ignoreCorruptFiles": "false",
+}
+"""Without these a table would be read, and read wrongly."""
+
+BROADCAST_DELETES = 2_000_000
+"""Deleted positions that every executor can hold (about 100 bytes each); above that they are joined by a shuffle."""
+
+SNAPSHOT_ID_FIELD = 2147483539
+"""Field id of the column in which DuckLake keeps the snapshot of each row of a merged file."""
+
+
+class SparkMissing(LakeError):
+    """Java, the packages or the jars are not as `make scale-out` leaves them; the text says what, and what to do."""
+
+
+def java() -> str | None:
+    """The `java` that Spark will start: of JAVA_HOME where it is set, else of PATH."""
+    home = os.environ.get("JAVA_HOME")
+    return shutil.which("java", path=str(Path(home) / "bin") if home else None)
+
+
+def problems(layer: Path = LAYER, hashes: Path = HASHES) -> list[str]:
+    """What keeps Spark from starting: for each thing what was expected, what was found, what to do. Reads every jar (0.1 s)."""
+    found = []
+    where = java()
+    wanted = " or ".join(map(str, JAVA))
+    if where is None:
+        found.append(f"Java: expected {wanted}, found none (JAVA_HOME, PATH); install it (Debian: apt-get install openjdk-17-jre-headless)")
+    else:
+        told = subprocess.run([where, "-version"], capture_output=True, text=True, check=False).stderr
+        version = re.search(r'version "(\d+)', told)
+        if version is None or int(version[1]) not in JAVA:
+            found.append(f"Java: expected {wanted}, found {version[1] if version else told.strip()[:60]} at {where}; install it or name it with JAVA_HOME")
+    if not (layer / "packages" / "pyspark").is_dir():
+        found.append(f"packages: expected pyspark in {layer / 'packages'}, found none; run `make scale-out`")
+    return found + _jar_problems(layer / "jars", hashes)
+
+
+def _jar_problems(folder: Path, hashes: Path) -> list[str]:
+    expected = {name: digest for digest, name in (line.split() for line in hashes.read_text().splitlines())}
+    there = {p.name: p for p in folder.glob("*.jar")}
+    found = [
+        f"jars: expected {name} in {folder} with SHA-256 {digest}, found no such file; remove `.spark/` and run `make scale-out`"
+        for name, digest in expected.items()
+        if name not in there
+    ]
+    for name, path in sorted(there.items()):
+        if name not in expected:  # every jar of the folder is on the class path
+            found.append(f"jars: expected no {name} in {folder}, found one; remove it")
+        elif (digest := hashlib.file_digest(path.open("rb"), "sha256").hexdigest()) != expected[name]:
+            found.append(f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; remove `.spark/` and run `make scale-out`")
+    return found
+
+
+def require(layer: Path = LAYER, hashes: Path = HASHES) -> None:
+    """Raises SparkMissing with every problem, one a line."""
+    if found := problems(layer, hashes):
+        raise SparkMissing("Spark cannot start:\n" + "\n".join(f"  {p}" for p in found))
+
+
+def _packages() -> None:
+    """Puts the layer behind the platform's own packages: of what both hold, the platform's is taken."""
+    if (folder := str(LAYER / "packages")) not in sys.path:
+        sys.path.append(folder)
+        importlib.invalidate_caches()
+
+
+def session(settings: Settings, *, master: str | None = None, conf: Mapping[str, str] | None = None) -> SparkSession:
+    """Spark with Sedona as the reads need it, on `local[TNMT_THREADS]` unless `master` is named; `conf` are settings of Spark that win over ours.
+
+    One a process, about 20 s to start. Raises SparkMissing.
+    """
+    require()
+    _packages()
+    scratch = settings.home / "tmp" / "spark"
+    scratch.mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    from pyspark.sql import SparkSession
+
+    jars = f"{LAYER / 'jars'}/*"
+    values = {
+        # all jars on one class path in front of Spark's own: Parquet needs the JTS that Sedona's jar holds
+        "spark.driver.extraClassPath": jars,
+        "spark.executor.extraClassPath": jars,
+        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.driver.memory": re.sub(r"\s*i?b$", "", settings.memory_limit.lower()),
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.serializer": "org.apache.spark.serializer.KryoSerializer",
+        "spark.kryo.registrator": "org.apache.sedona.core.serde.SedonaKryoRegistrator",
+        "spark.sql.extensions": "org.apache.sedona.sql.SedonaSqlExtensions",
+        "spark.sql.shuffle.partitions": str(2 * settings.threads),
+        "spark.sql.warehouse.dir": str(scratch / "warehouse"),
+        "spark.local.dir": str(scratch),
+        **READS,
+        **(conf or {}),
+    }
+    builder = SparkSession.builder.master(master or f"local[{settings.threads}]").appName("tnmt")
+    for key, value in values.items():
+        builder = builder.config(key, value)
+    spark = builder.getOrCreate()
+    from sedona.spark import SedonaContext
+
+    return SedonaContext.create(spark)
+
+
+def read(
+    spark: SparkSession,
+    settings: Settings,
+    table: str,
+    *,
+    snapshot: int | None = None,
+    columns: Sequence[str] | None = None,
+    where: Sequence[Predicate] = (),
+) -> DataFrame:
+    """The table `schema.table` as it was at `snapshot` (the newest unless named): the rows that DuckDB reads there, or Refused.
+
+    `where` keeps the rows for which every predicate `(column, one of = < <= > >=, value)` holds. Geometry comes as Sedona's.
+    """
+    return frame(spark, plan(settings, table, snapshot=snapshot, columns=columns, where=where))
+
+
+def frame(spark: SparkSession, planned: Plan) -> DataFrame:
+    """The DataFrame of a plan."""
+    from pyspark.errors import AnalysisException
+    from pyspark.sql import functions as F
+
+    if wrong := [k for k, v in READS.items() if str(spark.conf.get(k)).lower() != v.lower()]:
+        raise SparkMissing(f"this session would misread the lake ({', '.join(wrong)}): make it with lake.spark.session")
+    alike: dict[tuple[bool, bool, tuple[str, ...]], list[DataFile]] = defaultdict(list)
+    for file in planned.files:
+        alike[file.deletes is not None, file.later, file.lacks].append(file)
+    try:
+        parts = [_part(spark, planned, files) for files in alike.values()]
+    except AnalysisException as error:
+        if error.getCondition() != "PATH_NOT_FOUND":
+            raise
+        raise Refused(
+            Reason.FILE_MISSING, f"{planned.table} at snapshot {planned.snapshot}: a file of the plan is gone ({str(error).splitlines()[0]}); plan again"
+        ) from None
+    if parts:
+        df = parts[0]
+        for part in parts[1:]:
+            df = df.unionAll(part)
+    else:
+        df = spark.range(0).select(*[F.lit(None).cast(c.spark_type).alias(c.name) for c in planned.columns])
+    kinds = {c.name: c.type for c in planned.columns}
+    for name, op, value in planned.where:
+        df = df.where(_compared(name, op, value, kinds[name]))
+    return df.select(*[F.expr(f"ST_GeomFromWKB({_quoted(n)})").alias(n) if kinds[n] == "geometry" else _column(n) for n in planned.wanted])
+
+
+def _part(spark: SparkSession, planned: Plan, files: Sequence[DataFile]) -> DataFrame:
+    """Files that are read alike: all with deletes or none, all with rows of later snapshots or none, lacking the same columns."""
+    from pyspark.sql import functions as F
+    from pyspark.sql.types import LongType, StructField, StructType, _parse_datatype_string
+
+    first = files[0]
+    later, position, name = "_tnmt_later", "_tnmt_position", "_tnmt_file"
+    held = [c for c in planned.columns if c.name not in first.lacks]
+    fields = [StructField(c.name, _parse_datatype_string(c.spark_type), True, {"parquet.field.id": c.id}) for c in held]
+    if first.later:
+        fields.append(StructField(later, LongType(), True, {"parquet.field.id": SNAPSHOT_ID_FIELD}))
+    df = spark.read.schema(StructType(fields)).parquet(*[_uri(f.path) for f in files])
+    if first.deletes:
+        df = df.select("*", F.col("_metadata.file_name").alias(name), F.col("_metadata.row_index").alias(position))
+        df = df.join(_deleted(spark, planned.snapshot, files, name, position), [name, position], "left_anti")
+    if first.later:
+        df = df.where(_made_by(later, planned.snapshot))
+    return df.select(*[F.lit(c.default).cast(c.spark_type).alias(c.name) if c.name in first.lacks else _column(c.name) for c in planned.columns])
+
+
+def _deleted(spark: SparkSession, snapshot: int, files: Sequence[DataFile], name: str, position: str) -> DataFrame:
+    """Name of the data file and position of every row deleted up to the snapshot."""
+    import pyarrow as pa
+    from pyspark.sql import functions as F
+
+    # which data file a delete file is of stands in the catalog; the path inside it is of the place where it was written
+    pairs = [(_name(f.deletes.path), _name(f.path)) for f in files if f.deletes]
+    owners = spark.createDataFrame(pa.table({"_tnmt_delete_file": [p[0] for p in pairs], name: [p[1] for p in pairs]}))
+    found = None
+    for later in (False, True):
+        paths = [_uri(f.deletes.path) for f in files if f.deletes and f.deletes.later is later]
+        if not paths:
+            continue
+        fields = f"pos BIGINT{', _ducklake_internal_snapshot_id BIGINT' if later else ''}"
+        deletes = spark.read.schema(fields).parquet(*paths)
+        if later:
+            deletes = deletes.where(_made_by("_ducklake_internal_snapshot_id", snapshot))
+        deletes = deletes.select(F.col("_metadata.file_name").alias("_tnmt_delete_file"), F.col("pos").alias(position))
+        found = deletes if found is None else found.unionAll(deletes)
+    assert found is not None
+    found = found.join(F.broadcast(owners), "_tnmt_delete_file").select(name, position)
+    return F.broadcast(found) if sum(f.deletes.rows for f in files if f.deletes) <= BROADCAST_DELETES else found
+
+
+def _made_by(column: str, snapshot: int) -> SparkColumn:
+    """Whether a row was there at the snapshot; a file that does not say so stops the query."""
+    from pyspark.sql import functions as F
+
+    return F.coalesce(F.col(column), F.raise_error(F.lit("a merged file has no snapshot id for a row")).cast("bigint")) <= F.lit(snapshot)
+
+
+def _compared(name: str, op: str, value: Any, kind: str) -> SparkColumn:
+    from pyspark.sql import functions as F
+
+    column, literal = _column(name), F.lit(value.isoformat(sep=" ")).cast("timestamp_ntz") if kind == "timestamp" else F.lit(value)
+    return {"=": column == literal, "<": column < literal, "<=": column <= literal, ">": column > literal, ">=": column >= literal}[op]
+
+
+def _column(name: str) -> SparkColumn:
+    from pyspark.sql import functions as F
+
+    return F.col(_quoted(name))
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def _name(path: str) -> str:
+    return path.rsplit("/", 1)[-1]
+
+
+def _uri(path: str) -> str:
+    return path.replace("s3://", "s3a://", 1) if "://" in path else f"file://{path}"
+
+
+if __name__ == "__main__":
+    try:
+        require()
+    except SparkMissing as error:
+        sys.exit(str(error))

@@ -71,7 +71,9 @@ def problems(layer: Path = LAYER, hashes: Path = HASHES) -> list[str]:
         told = subprocess.run([where, "-version"], capture_output=True, text=True, check=False).stderr
         version = re.search(r'version "(\d+)', told)
         if version is None or int(version[1]) not in JAVA:
-            found.append(f"Java: expected {wanted}, found {version[1] if version else told.strip()[:60]} at {where}; install it or name it with JAVA_HOME")
+            found.append(
+                f"Java: expected {wanted}, found {version[1] if version else told.strip()[:60]} at {where}; install it or name it with JAVA_HOME"
+            )
     if not (layer / "packages" / "pyspark").is_dir():
         found.append(f"packages: expected pyspark in {layer / 'packages'}, found none; run `make scale-out`")
     return found + _jar_problems(layer / "jars", hashes)
@@ -89,7 +91,9 @@ def _jar_problems(folder: Path, hashes: Path) -> list[str]:
         if name not in expected:  # every jar of the folder is on the class path
             found.append(f"jars: expected no {name} in {folder}, found one; remove it")
         elif (digest := hashlib.file_digest(path.open("rb"), "sha256").hexdigest()) != expected[name]:
-            found.append(f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; remove `.spark/` and run `make scale-out`")
+            found.append(
+                f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; remove `.spark/` and run `make scale-out`"
+            )
     return found
 
 
@@ -181,7 +185,8 @@ def frame(spark: SparkSession, planned: Plan) -> DataFrame:
         if error.getCondition() != "PATH_NOT_FOUND":
             raise
         raise Refused(
-            Reason.FILE_MISSING, f"{planned.table} at snapshot {planned.snapshot}: a file of the plan is gone ({str(error).splitlines()[0]}); plan again"
+            Reason.FILE_MISSING,
+            f"{planned.table} at snapshot {planned.snapshot}: a file of the plan is gone ({str(error).splitlines()[0]}); plan again",
         ) from None
     if parts:
         df = parts[0]

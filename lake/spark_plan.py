@@ -44,6 +44,7 @@ class Refused(LakeError):
     """The table cannot be read rightly by Spark; `reason` names why, the text says what to do."""
 
     def __init__(self, reason: Reason, text: str) -> None:
+        """`text` says what is refused and what to do."""
         super().__init__(f"{text} [{reason}]")
         self.reason = reason
 
@@ -64,7 +65,7 @@ SPARK_TYPES = {
     "blob": "binary",
     "date": "date",
     "timestamp": "timestamp_ntz",
-    "timestamptz": "timestamp",
+    "timestamptz": "timestamp_ltz",  # "timestamp" would be the one without zone, by the session's setting
     "geometry": "binary",
 }
 """Spark's type for DuckLake's; `decimal(p,s)` is the same in both. What is not here (nested, uuid, time, hugeint …) is refused:
@@ -163,12 +164,14 @@ class Planner:
     """One table at one snapshot over an open connection, in five questions to the catalog however many files there are."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection, table: str, snapshot: int | None) -> None:
+        """Finds `schema.table` at the snapshot, the newest where none is named."""
         self.con = con
         self.table = table
         self.snapshot = self._snapshot(snapshot)
         self.id, self.folder, self.schema_folder, self.root = self._find()
 
     def plan(self, columns: Sequence[str] | None, where: Sequence[Predicate]) -> Plan:
+        """See the function `plan`."""
         known = self._columns()
         wanted = tuple(columns) if columns is not None else tuple(known)
         needed = tuple(dict.fromkeys((*wanted, *(p[0] for p in where))))
@@ -180,7 +183,8 @@ class Planner:
         for c in picked:
             if c.type not in SPARK_TYPES and not c.type.startswith("decimal("):
                 raise Refused(
-                    Reason.COLUMN_TYPE, f"{self.table}.{c.name} is of type {c.type}, which Spark would not read as DuckDB does; name the columns to read without it"
+                    Reason.COLUMN_TYPE,
+                    f"{self.table}.{c.name} is of type {c.type}, which Spark would not read as DuckDB does; name the columns to read without it",
                 )
         self._nothing_inlined()
         files, total = self._files(picked, where)
@@ -200,7 +204,10 @@ class Planner:
         if asked < 0 or asked > newest:
             raise Refused(Reason.SNAPSHOT_UNKNOWN, f"the lake has no snapshot {asked}; the newest is {newest}")
         if not kept:
-            raise Refused(Reason.SNAPSHOT_EXPIRED, f"snapshot {asked} has expired and its files may be gone; read a snapshot that is kept, and pin what must stay")
+            raise Refused(
+                Reason.SNAPSHOT_EXPIRED,
+                f"snapshot {asked} has expired and its files may be gone; read a snapshot that is kept, and pin what must stay",
+            )
         return asked
 
     def _find(self) -> tuple[int, tuple[str, bool], tuple[str, bool], str]:
@@ -289,7 +296,7 @@ class Planner:
             values,
         )
         files, names = [], set()
-        for file_id, path, relative, count, partial, kind, key, mapping, *deleted, present, infinite, out in rows:
+        for _id, path, relative, count, partial, kind, key, mapping, *deleted, present, infinite, out in rows:
             if out:
                 continue
             file = self._path(path, relative)
@@ -299,11 +306,13 @@ class Planner:
                 raise Refused(Reason.ENCRYPTED_FILE, f"{file} is encrypted, and Spark has no key of DuckLake's; read the table with DuckDB")
             if mapping is not None:
                 raise Refused(
-                    Reason.ADDED_FILE, f"{file} was written elsewhere and added by its column names, without field ids; `tnmt maintain` may rewrite it, else copy its rows"
+                    Reason.ADDED_FILE,
+                    f"{file} was written elsewhere and added by its column names, without field ids; `tnmt maintain` may rewrite it, else copy its rows",
                 )
             if infinite:
                 raise Refused(
-                    Reason.INFINITE_TIME, f"{file} holds 'infinity' in a column of dates or times, which Spark has not; name the columns to read without it"
+                    Reason.INFINITE_TIME,
+                    f"{file} holds 'infinity' in a column of dates or times, which Spark has not; name the columns to read without it",
                 )
             delete = DeleteFile(self._path(deleted[0], deleted[1]), _int(deleted[2]), _int(deleted[3]) > self.snapshot) if deleted[0] else None
             lacks = tuple(name for i, name in defaults.items() if i not in (present or ()))
@@ -327,7 +336,9 @@ def _excludes(column: Column, op: str, value: Any) -> tuple[str, int]:
         raise ValueError(f"{column.name} is of type {column.type}, which predicates do not compare; filter the rows instead")
     sql_type, fits = _LITERALS[kind]
     if type(value) not in fits or (isinstance(value, datetime) and value.tzinfo is not None):
-        raise ValueError(f"{column.name} is of type {column.type}: it compares with {' or '.join(t.__name__ for t in fits)} without zone, not with {value!r}")
+        raise ValueError(
+            f"{column.name} is of type {column.type}: it compares with {' or '.join(t.__name__ for t in fits)} without zone, not with {value!r}"
+        )
     if kind == "decimal":
         sql_type = column.type
     hi = f"TRY_CAST(max_value AS {sql_type})"
@@ -338,5 +349,3 @@ def _excludes(column: Column, op: str, value: Any) -> tuple[str, int]:
         hi = f"CASE WHEN strlen(max_value) < {_LONG_TEXT} THEN max_value END"
     condition = _EXCLUDES[op].format(lo=f"TRY_CAST(min_value AS {sql_type})", hi=hi)
     return f"(column_id = {column.id} AND coalesce({condition}, false))", condition.count("?")
-
-

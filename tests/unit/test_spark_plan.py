@@ -163,7 +163,9 @@ def test_no_file_with_a_matching_row_is_pruned(lake: Settings) -> None:
                 )
             for c, op, value in predicates:
                 kind = "DOUBLE" if c == "f" else VALUES[c][0]
-                matching = {r[0] for r in con.execute(f"SELECT DISTINCT filename FROM lake.clean.pruned WHERE {c} {op} CAST(? AS {kind})", [value]).fetchall()}
+                matching = {
+                    r[0] for r in con.execute(f"SELECT DISTINCT filename FROM lake.clean.pruned WHERE {c} {op} CAST(? AS {kind})", [value]).fetchall()
+                }
                 planned = Planner(con, "clean.pruned", None).plan(None, [(c, op, value)])
                 assert matching <= _paths(planned), (c, op, value)
                 seen.append((len(planned.files), planned.total))
@@ -218,14 +220,23 @@ def _added(s: Settings) -> str:
 
 
 def _other_deletes(s: Settings) -> str:
-    _write(s, "CREATE TABLE lake.clean.vectors (id INTEGER)", "INSERT INTO lake.clean.vectors FROM range(9)", "DELETE FROM lake.clean.vectors WHERE id = 1")
-    _catalog(s, "UPDATE ducklake_delete_file SET format = 'puffin' WHERE table_id = (SELECT table_id FROM ducklake_table WHERE table_name = 'vectors')")
+    _write(
+        s,
+        "CREATE TABLE lake.clean.vectors (id INTEGER)",
+        "INSERT INTO lake.clean.vectors FROM range(9)",
+        "DELETE FROM lake.clean.vectors WHERE id = 1",
+    )
+    _catalog(
+        s, "UPDATE ducklake_delete_file SET format = 'puffin' WHERE table_id = (SELECT table_id FROM ducklake_table WHERE table_name = 'vectors')"
+    )
     return "clean.vectors"
 
 
 def _same_name(s: Settings) -> str:
     _write(s, "CREATE TABLE lake.clean.twins (id INTEGER)", "INSERT INTO lake.clean.twins VALUES (1)", "INSERT INTO lake.clean.twins VALUES (2)")
-    _catalog(s, "UPDATE ducklake_data_file SET path = 'one.parquet' WHERE table_id = (SELECT table_id FROM ducklake_table WHERE table_name = 'twins')")
+    _catalog(
+        s, "UPDATE ducklake_data_file SET path = 'one.parquet' WHERE table_id = (SELECT table_id FROM ducklake_table WHERE table_name = 'twins')"
+    )
     return "clean.twins"
 
 
@@ -369,12 +380,13 @@ def test_jars_are_those_of_the_list(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         spark.require(layer, hashes)
     (layer / "jars" / "a.jar").write_bytes(b"a")
     (layer / "jars" / "z.jar").write_bytes(b"z")
-    with pytest.raises(spark.SparkMissing, match="expected no z.jar in .* found one; remove it"):
+    with pytest.raises(spark.SparkMissing, match=r"expected no z\.jar in .* found one; remove it"):
         spark.require(layer, hashes)
 
 
 @pytest.mark.parametrize(
-    ("told", "text"), [('openjdk version "11.0.2" 2019-01-15', "expected 17 or 21, found 11"), ('java version "1.8.0_402"', "found 1 at"), ("oops", "found oops")]
+    ("told", "text"),
+    [('openjdk version "11.0.2" 2019-01-15', "expected 17 or 21, found 11"), ('java version "1.8.0_402"', "found 1 at"), ("oops", "found oops")],
 )
 def test_another_java_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, text: str) -> None:
     layer, hashes = _layer(tmp_path)
@@ -404,7 +416,11 @@ def test_the_list_names_what_the_pom_fetches() -> None:
     pom = (ROOT / "infra" / "spark" / "pom.xml").read_text()
     default, _, _ = pom.partition("<profiles>")
     parquet = re.search(r"<parquet>(.+)</parquet>", pom)[1]
-    fetched = {f"{a}-{v.replace('${parquet}', parquet)}.jar" for a, v in re.findall(r"<artifactId>([^*<]+)</artifactId><version>(.+?)</version>\s*<exclusions>|\Z", default) if a}
+    fetched = {
+        f"{a}-{v.replace('${parquet}', parquet)}.jar"
+        for a, v in re.findall(r"<artifactId>([^*<]+)</artifactId><version>(.+?)</version>\s*<exclusions>|\Z", default)
+        if a
+    }
     listed = [line.split() for line in spark.HASHES.read_text().splitlines()]
     assert {name for _, name in listed} == fetched and len(fetched) == 8
     assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest, _ in listed)

@@ -161,7 +161,7 @@ def _int(value: int | None) -> int:
 
 
 class Planner:
-    """One table at one snapshot over an open connection, in five questions to the catalog however many files there are."""
+    """One table at one snapshot over an open connection, in six questions to the catalog however many files there are."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection, table: str, snapshot: int | None) -> None:
         """Finds `schema.table` at the snapshot, the newest where none is named."""
@@ -307,7 +307,7 @@ class Planner:
             if mapping is not None:
                 raise Refused(
                     Reason.ADDED_FILE,
-                    f"{file} was written elsewhere and added by its column names, without field ids; `tnmt maintain` may rewrite it, else copy its rows",
+                    f"{file} was written elsewhere and added by its column names, without field ids; copy its rows into a table",
                 )
             if infinite:
                 raise Refused(

@@ -26,8 +26,11 @@ class Compiled(dict[str, str]):
         return f"Compiled({', '.join(self)})"
 
 
-def dbt(settings: Settings, home: Path, *arguments: str, **variables: str | int) -> Any:
-    """Runs dbt in this process on the lake of `settings`; target and logs go below `home`. Returns what dbt returns; fails where dbt does."""
+def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, **variables: str | int) -> Any:
+    """Runs dbt in this process on the lake of `settings`; target and logs go below `home`. Returns what dbt returns; fails where dbt does.
+
+    `manifest` is the result of an earlier `parse`, which then need not be made again.
+    """
     before = dict(os.environ)
     os.environ.update(
         TNMT_LAKE_ATTACH=settings.attach,
@@ -37,7 +40,7 @@ def dbt(settings: Settings, home: Path, *arguments: str, **variables: str | int)
     )
     common = ["--quiet", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(home / "target")]
     try:
-        done = dbtRunner().invoke([*arguments, *common, "--log-path", str(home / "logs"), "--vars", json.dumps(variables)])
+        done = dbtRunner(manifest=manifest).invoke([*arguments, *common, "--log-path", str(home / "logs"), "--vars", json.dumps(variables)])
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -72,3 +75,10 @@ def seed_rows(name: str) -> list[dict[str, str]]:
     """A seed as Python reads it."""
     with (SEEDS / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
+
+
+def records(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
+    """What a query finds, a dictionary a row."""
+    cursor = con.execute(query)
+    names = [c[0] for c in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

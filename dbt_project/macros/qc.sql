@@ -1,7 +1,7 @@
 {#- SQL condition: a reading of this (station, day) is judged anew, or (margin=1) is a neighbour in time that such a reading looks at. No rule looks further than a day. Air stations are judged by each other, so the late air of one re-judges the air of all. -#}
 {% macro is_judged_anew(station_id, matrix, day, window, margin=0) -%}
     {%- if window.all -%}
-        true
+        {{ day }} between {{ whole_from() }} - {{ margin }} and {{ whole_to() }} + {{ margin }}
     {%- else -%}
         {%- set reach = 1 + margin -%}
         {{ day }} >= date '{{ window.first_day }}' - {{ reach }}

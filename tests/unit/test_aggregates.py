@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.marts_kit import compiled, database
+from tests.marts_kit import compiled, database, records
 
 AS_OF = datetime(2024, 4, 1, 0, 30)
 MODELS = ["reading_8h", "reading_daily", "reading_period"]
@@ -69,9 +69,7 @@ def build(con: duckdb.DuckDBPyConnection, sql: dict[str, str], hours: Hours) -> 
     found = {}
     for model in MODELS:
         con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.{model} AS {sql[model]}")
-        cursor = con.execute(f"FROM lake.marts_environment.{model}")
-        names = [c[0] for c in cursor.description]
-        found[model] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        found[model] = records(con, f"FROM lake.marts_environment.{model}")
     return found
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.marts_kit import compiled, database, seed_rows
+from tests.marts_kit import compiled, database, records, seed_rows
 from tnmt.settings import ROOT
 
 START = datetime(2024, 2, 28)  # the day after tomorrow is 29 February
@@ -63,9 +63,7 @@ def run(con: duckdb.DuckDBPyConnection, query: str, series: Series, days: dict[t
     daily = [("A", "ambient_air", p, (START + timedelta(d)).date(), (days or {}).get((p, d)), (p, d) in (days or {})) for p, d in touched]
     if daily:
         con.executemany("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, 'raw')", daily)
-    cursor = con.execute(query)
-    names = [c[0] for c in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return records(con, query)
 
 
 # --- the decree again, in exact fractions ------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from typing import Any
 
 import duckdb
 import pytest
@@ -13,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.marts_kit import compiled, database
+from tests.marts_kit import compiled, database, records
 
 DAY = datetime(2024, 2, 29)
 AS_OF = DAY + timedelta(hours=3, minutes=2)
@@ -115,12 +114,6 @@ def build(con: duckdb.DuckDBPyConnection, sql: dict[str, str], sent: dict[Slot, 
         con.execute(f"CREATE OR REPLACE TABLE lake.{schema}.{model} AS {sql[model]}")
 
 
-def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    cursor = con.execute(query)
-    names = [c[0] for c in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
 def cause_of(slot: Slot, sent: dict[Slot, str], rejected: set[tuple[str, int]]) -> str:
     """The one cause of a missing slot, in the order of docs/availability.md."""
     station, _, minute = slot
@@ -169,7 +162,7 @@ def test_each_slot_has_the_cause_that_plain_python_finds(
 ) -> None:
     sent, rejected = given_
     build(con, sql, sent, rejected)
-    found = {(r["station_id"], r["parameter"]): r for r in rows(con, "SELECT * FROM lake.marts_environment.availability_daily")}
+    found = {(r["station_id"], r["parameter"]): r for r in records(con, "SELECT * FROM lake.marts_environment.availability_daily")}
     assert set(found) == set(CADENCE)
     for (station, parameter), row in found.items():
         due = [slot for slot in DUE if slot[:2] == (station, parameter)]
@@ -191,7 +184,7 @@ def test_each_slot_has_the_cause_that_plain_python_finds(
             else:
                 runs.append([m])
         expected += [(station, r[0] - step, r[-1], r[-1] + step > 182 - 15) for r in runs if r[-1] - r[0] + step > 15]
-    told = rows(con, "SELECT * FROM lake.marts_environment.interruption")
+    told = records(con, "SELECT * FROM lake.marts_environment.interruption")
     seen = [(r["station_id"], *(int((r[c] - DAY).total_seconds() // 60) for c in ("started_at", "ended_at")), r["is_open"]) for r in told]
     assert sorted(seen) == sorted(expected)
     assert all(r["contact_vi"] == f"Liên hệ {r['station_id']}" and r["cause_vi"] and r["duration_vi"] for r in told)
@@ -201,5 +194,5 @@ def test_hours_that_count_for_payment(con: duckdb.DuckDBPyConnection, sql: dict[
     """Nine of twelve values make an hour that was delivered, eight do not; validity is another matter."""
     sent: dict[Slot, str] = {("Z", "pH", m): "device_error" for m in (*range(5, 50, 5), *range(65, 105, 5))}
     build(con, sql, sent, set())
-    row = rows(con, "SELECT * FROM lake.marts_environment.availability_daily WHERE station_id = 'Z'")[0]
+    row = records(con, "SELECT * FROM lake.marts_environment.availability_daily WHERE station_id = 'Z'")[0]
     assert (row["received"], row["valid"], row["hourly_values_due"], row["hourly_values_delivered"]) == (17, 0, 3, 1)

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.marts_kit import compiled, database
+from tests.marts_kit import compiled, database, records
 
 AS_OF = datetime(2026, 1, 6, 8)
 DAYS = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, parameter VARCHAR, "
@@ -92,13 +92,7 @@ def days(
         )
         con.execute(f"INSERT INTO lake.marts_environment.reading_daily VALUES ({', '.join('?' * len(row))})", row)
     con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
-    return found(con, "SELECT * FROM lake.marts_environment.compliance_daily ORDER BY day, station_id, parameter")
-
-
-def found(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    cursor = con.execute(query)
-    names = [c[0] for c in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return records(con, "SELECT * FROM lake.marts_environment.compliance_daily ORDER BY day, station_id, parameter")
 
 
 D = date(2026, 1, 1)
@@ -163,7 +157,7 @@ def test_episodes(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
     for hour, mean in enumerate([349.0, 351.0, 700.0, 350.0, 351.0], 1):
         con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, ?, 1.0, 12)", [D, datetime(2026, 1, 1, hour), mean])
     con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', ?, ?, 900, 0.5, 6)", [D, datetime(2026, 1, 1, 6)])
-    rows = found(con, f"SELECT * FROM ({sql['exceedance_episode']}) ORDER BY station_id, parameter, started_at")
+    rows = records(con, f"SELECT * FROM ({sql['exceedance_episode']}) ORDER BY station_id, parameter, started_at")
     seen = [
         (r["station_id"], r["parameter"], r["started_at"], r["hours"], r["periods"], r["peak"], round(r["peak_factor"], 4), r["is_open"])
         for r in rows

@@ -14,7 +14,7 @@ import pytest
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
 from orchestration.forecasting import ets_forecast, register
-from tests.marts_kit import Compiled, compiled, database
+from tests.marts_kit import Compiled, compiled, database, records
 
 AS_OF = datetime(2026, 3, 24, 6, 20)
 TODAY = AS_OF.date()
@@ -115,21 +115,16 @@ def province(
     return con
 
 
-def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    cursor = con.execute(query)
-    return [dict(zip([c[0] for c in cursor.description], r, strict=True)) for r in cursor.fetchall()]
-
-
 def test_a_daily_cycle_is_forecast_and_a_walk_is_not(sql: Compiled) -> None:
     con = province(sql, {"CYC": cycle(21 * 24 + 6)}, {"WALK": walk(80), "NEW": [5.0, 6.0, 7.0]})
-    skill = {(r["station_id"], r["method"]): r for r in rows(con, "FROM lake.marts_environment.forecast_skill WHERE horizon = 'all'")}
+    skill = {(r["station_id"], r["method"]): r for r in records(con, "FROM lake.marts_environment.forecast_skill WHERE horizon = 'all'")}
     assert skill["CYC", "ets"]["skill_persistence"] > 0.9
     assert skill["CYC", "ets"]["origins"] == 7
     assert skill["CYC", "ets"]["forecasts"] == 7 * 24
     assert 0.6 < skill["CYC", "ets"]["interval_coverage_share"] <= 0.95
     assert skill["CYC", "persistence"]["skill_persistence"] == 0
     assert skill["WALK", "ets"]["skill_persistence"] < 0.2
-    shown = rows(con, "FROM lake.marts_environment.forecast ORDER BY ALL")
+    shown = records(con, "FROM lake.marts_environment.forecast ORDER BY ALL")
     assert {(r["station_id"], r["kind"], r["method"]) for r in shown} >= {("CYC", "hour", "ets"), ("NEW", "day", "persistence")}
     hours = [r for r in shown if r["station_id"] == "CYC" and r["kind"] == "hour"]
     assert [r["target_at"] for r in hours] == [datetime(2026, 3, 24, 6) + timedelta(hours=n) for n in range(1, 25)]
@@ -142,8 +137,8 @@ def test_no_skill_says_so_and_shows_the_last_value(sql: Compiled) -> None:
     """A level that jumps each few days: smoothing lags behind, the last value does not."""
     jumps = [float(50 + 40 * ((n // 6) % 2)) + 0.01 * n for n in range(80)]
     con = province(sql, {}, {"W": list(jumps)})
-    ets = rows(con, "FROM lake.marts_environment.forecast_skill WHERE horizon = 'all' AND method = 'ets'")[0]
-    shown = rows(con, "FROM lake.marts_environment.forecast ORDER BY target_at")
+    ets = records(con, "FROM lake.marts_environment.forecast_skill WHERE horizon = 'all' AND method = 'ets'")[0]
+    shown = records(con, "FROM lake.marts_environment.forecast ORDER BY target_at")
     assert ets["skill_persistence"] <= 0
     assert [(r["value"], r["method"], r["reason_vi"]) for r in shown] == [
         (pytest.approx(jumps[-1]), "persistence", "Mô hình không tốt hơn giữ nguyên giá trị cuối")
@@ -186,7 +181,7 @@ def test_skill_is_what_plain_python_finds(sql: Compiled) -> None:
             squares["climatology"].append((sum(same) / len(same) - actual) ** 2)
             inside.append(abs(guess["mean"] - actual) <= 1.2816 * guess["deviation"])
     for method, found in squares.items():
-        (row,) = rows(con, f"FROM lake.marts_environment.forecast_skill WHERE horizon = 'all' AND method = '{method}'")
+        (row,) = records(con, f"FROM lake.marts_environment.forecast_skill WHERE horizon = 'all' AND method = '{method}'")
         assert row["forecasts"] == len(found)
         assert row["root_mean_square_error"] == pytest.approx(math.sqrt(sum(found) / len(found)), rel=1e-5)
         assert row["skill_persistence"] == pytest.approx(1 - sum(found) / sum(squares["persistence"]), abs=1e-5)
@@ -212,7 +207,7 @@ def test_the_running_day_warns(sql: Compiled) -> None:
         {"HIGH": list(steady), "EDGE": list(noisy), "FINE": list(steady), "MUTE": list(steady)},
         limits,
     )
-    today = {r["station_id"]: r for r in rows(con, f"FROM lake.marts_environment.forecast WHERE kind = 'day' AND target_at = TIMESTAMP '{TODAY}'")}
+    today = {r["station_id"]: r for r in records(con, f"FROM lake.marts_environment.forecast WHERE kind = 'day' AND target_at = TIMESTAMP '{TODAY}'")}
     assert {s: r["warning"] for s, r in today.items()} == {
         "HIGH": "will_exceed",
         "EDGE": "may_exceed",
@@ -221,12 +216,14 @@ def test_the_running_day_warns(sql: Compiled) -> None:
         "AIR": "will_exceed",
     }
     elapsed = (6 * 60 + 20) / 1440
-    ahead = rows(con, "SELECT ets, persistence FROM lake.intermediate.int_forecast WHERE station_id = 'HIGH' AND origin_number = 0 AND step = 1")[0]
+    ahead = records(con, "SELECT ets, persistence FROM lake.intermediate.int_forecast WHERE station_id = 'HIGH' AND origin_number = 0 AND step = 1")[
+        0
+    ]
     guess = ahead["ets"] if today["HIGH"]["method"] == "ets" else ahead["persistence"]
     assert today["HIGH"]["value"] == pytest.approx(200 * elapsed + guess * (1 - elapsed), abs=1e-3)
     assert today["MUTE"]["value"] == pytest.approx(guess, abs=1e-3)
     hours = [50.0 + (h % 24) / 100 for h in range(21 * 24, 21 * 24 + 6)]
     assert today["AIR"]["value"] == pytest.approx((sum(hours) + sum(50 + (h % 24) / 100 for h in range(6, 24))) / 24, abs=0.2)
     assert {r["warning_vi"] for r in today.values()} == {"Dự báo vượt giới hạn", "Có thể vượt giới hạn", None}
-    later = rows(con, "SELECT DISTINCT target_at FROM lake.marts_environment.forecast WHERE kind = 'day' AND matrix = 'wastewater' ORDER BY 1")
+    later = records(con, "SELECT DISTINCT target_at FROM lake.marts_environment.forecast WHERE kind = 'day' AND matrix = 'wastewater' ORDER BY 1")
     assert [r["target_at"].date() for r in later] == [TODAY, date(2026, 3, 25)]

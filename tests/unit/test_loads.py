@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.marts_kit import compiled, database
+from tests.marts_kit import compiled, database, records
 
 AS_OF = datetime(2026, 3, 3, 0, 10)
 DAY = date(2026, 3, 1)
@@ -56,12 +56,6 @@ def con() -> duckdb.DuckDBPyConnection:
     )
 
 
-def rows(con: duckdb.DuckDBPyConnection, query: str) -> list[dict[str, Any]]:
-    cursor = con.execute(query)
-    names = [c[0] for c in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
-
-
 Hourly = dict[str, dict[int, tuple[float, float]]]
 """Parameter -> hour of the day (1 … 24) -> (mean, share of the values that were there)."""
 
@@ -74,7 +68,7 @@ def loads(con: duckdb.DuckDBPyConnection, sql: dict[str, str], station: str, hou
         marks = ", ".join(["(?, ?, ?, ?, ?, ?, ?)"] * len(given_))
         con.execute(f"INSERT INTO lake.marts_environment.reading_hourly VALUES {marks}", [cell for row in given_ for cell in row])
     con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.emission_load_daily AS {sql['emission_load_daily']}")
-    return rows(con, "SELECT * FROM lake.marts_environment.emission_load_daily")
+    return records(con, "SELECT * FROM lake.marts_environment.emission_load_daily")
 
 
 def test_a_day_worked_out_by_hand(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
@@ -146,7 +140,7 @@ def test_months_and_ranks(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -
             "? AS day, ?::DECIMAL(18,6) AS load_kg, ?::DOUBLE AS load_kg_estimated",
             [facility, date(2026, month, load % 28 + 1), load, load * 1.5],
         )
-    found = rows(con, f"SELECT * FROM ({sql['emission_load_monthly']}) ORDER BY month, rank_in_province")
+    found = records(con, f"SELECT * FROM ({sql['emission_load_monthly']}) ORDER BY month, rank_in_province")
     assert [
         (r["facility_id"], r["month"].month, r["load_kg"], r["load_kg_estimated"], r["rank_in_province"], r["share_of_province"]) for r in found
     ] == [
@@ -165,7 +159,7 @@ def obligations(
         f"INSERT INTO lake.marts_core.dim_facility VALUES ('CS1', 'Công ty 1', 'Dệt', '1', 'Xã A', 'Sông Bé', '1 đường A', ?, ?, ?{', ?' * len(FLAGS)})",
         [capacity, *fines, *(flags.get(f, False) for f in FLAGS)],
     )
-    return {r["class_id"]: r["status"] for r in rows(con, sql["station_obligation"])}
+    return {r["class_id"]: r["status"] for r in records(con, sql["station_obligation"])}
 
 
 @pytest.mark.parametrize(
@@ -198,5 +192,5 @@ def test_who_has_one_that_sends(con: duckdb.DuckDBPyConnection, sql: dict[str, s
     assert obligations(con, sql, **both) == {"R022": "silent", "R024": "missing"}
     con.execute("UPDATE lake.marts_environment.station_status SET last_measured_at = ? WHERE station_id = 'W'", [AS_OF - timedelta(days=29)])
     assert obligations(con, sql, **both) == {"R022": "fulfilled", "R024": "missing"}
-    letters = {r["class_id"]: (r["needs_letter"], r["days_overdue"]) for r in rows(con, sql["station_obligation"])}
+    letters = {r["class_id"]: (r["needs_letter"], r["days_overdue"]) for r in records(con, sql["station_obligation"])}
     assert letters == {"R022": (False, None), "R024": (True, (AS_OF.date() - date(2025, 12, 31)).days)}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import examples
-from tests.marts_kit import SEEDS, compiled, database, seed_rows
+from tests.marts_kit import SEEDS, compiled, database, records, seed_rows
 
 AS_OF = datetime(2024, 3, 2)
 START = datetime(2024, 2, 28, 23)
@@ -52,9 +52,7 @@ def reading(at: datetime, value: str | None, parameter: str = "pH", station: str
 def flags(con: duckdb.DuckDBPyConnection, sql: str, rows: list[tuple[Any, ...]]) -> list[dict[str, Any]]:
     con.execute("DELETE FROM lake.staging.stg_reading")
     con.executemany(f"INSERT INTO lake.staging.stg_reading VALUES ({', '.join('?' * 10)})", rows)
-    cursor = con.execute(f"SELECT * FROM ({sql}) AS found ORDER BY station_id, parameter, measured_at")
-    names = [c[0] for c in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    return records(con, f"SELECT * FROM ({sql}) AS found ORDER BY station_id, parameter, measured_at")
 
 
 def bound(parameter: str, test: str, name: str, matrix: str = "wastewater") -> Decimal:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from quality.rules import load_suite, rules_of
 from tests.examples import examples
-from tests.marts_kit import compiled, database, seed_rows
+from tests.marts_kit import compiled, database, records, seed_rows
 from tnmt.settings import ROOT
 
 AS_OF = datetime(2026, 3, 3, 0, 10)
@@ -64,10 +64,7 @@ def index(
     at = datetime.combine(DAY, datetime.min.time()) + timedelta(hours=9) - timedelta(days=age)
     for parameter, (number, qualifier) in (lab or {}).items():
         con.execute("INSERT INTO lake.staging.stg_lab_result VALUES ('S', ?, ?, ?, ?, ?)", [at, parameter, UNIT[parameter], number, qualifier])
-    cursor = con.execute(sql["wqi_daily"])
-    names = [c[0] for c in cursor.description]
-    (row,) = cursor.fetchall()
-    return dict(zip(names, row, strict=True))
+    return records(con, sql["wqi_daily"])[0]
 
 
 # --- the rules again ------------------------------------------------------------------------------------------------

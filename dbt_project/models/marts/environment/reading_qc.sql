@@ -63,7 +63,12 @@ reading as (
     left join {{ ref('dim_station') }} as station on reading.station_id = station.station_id
     where
         reading.measured_at <= {{ as_of() }}
-        and reading.measured_at > timestamp '{{ window.first_day or '0001-01-05' }} 00:00:00' - interval 2 day
+        {% if window.all -%}
+            and reading.measured_at > {{ whole_from() }} - interval 2 day
+            and reading.measured_at < {{ whole_to() }} + interval 3 day
+        {%- else -%}
+            and reading.measured_at > timestamp '{{ window.first_day }} 00:00:00' - interval 2 day
+        {%- endif %}
 ),
 
 near as (

@@ -64,9 +64,12 @@ help:
 .spark/.stamp: requirements/scale-out.txt infra/spark/pom.xml infra/spark/jars.sha256 | .venv/.runtime
 	@for tool in java mvn; do command -v $$tool >/dev/null || { echo "Spark needs Java 17 and Maven, and $$tool was not found (Debian: apt-get install openjdk-17-jre-headless maven)"; exit 1; }; done
 	@echo "· Spark: packages"
-	@rm -rf .spark/packages .spark/jars && mkdir -p .spark
-	@$(B)/uv pip install -q --compile-bytecode --no-deps --require-hashes --build-constraints requirements/scale-out.txt \
-		-p $(V)/python --target .spark/packages -r requirements/scale-out.txt
+	@rm -rf .spark && mkdir .spark && $(B)/uv venv -q -p $(B)/python .spark/build
+	@# pyspark is built from source, by a setuptools of the lock: an isolated build would fetch one unhashed
+	@sed -n '/^setuptools==/,/[^\\]$$/p' requirements/scale-out.txt > .spark/build.txt
+	@$(B)/uv pip install -q --no-deps --require-hashes --only-binary :all: -p .spark/build/bin/python -r .spark/build.txt
+	@$(B)/uv pip install -q --no-deps --require-hashes --no-build-isolation --compile-bytecode \
+		-p .spark/build/bin/python --target .spark/packages -r requirements/scale-out.txt
 	@echo "· Spark: jars"
 	@mvn -B -q -f infra/spark/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.spark/jars"
 	@$(V)/python -m lake.spark

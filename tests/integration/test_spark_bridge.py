@@ -232,7 +232,7 @@ def _snapshots(spark: SparkSession, lake: Settings, table: str, steps: list[tupl
     """Makes a history and compares every snapshot of it: how many were read, how many of those tried what, and how many were refused why."""
     tally: Counter[str] = Counter()
     with open_writer(lake, "test") as con:
-        # DuckLake of 1.5.5 cannot flush a DOUBLE that a SQLite catalog holds inlined: isnan(VARCHAR)
+        # DuckLake of DuckDB 1.5.5 cannot flush an inlined DOUBLE on SQLite (isnan(VARCHAR)), nor inlined rows older than a column
         history = History(con, table, {"k": "INTEGER", "v": "DECIMAL(9,2)" if inlining else "DOUBLE"})
         snapshots = {*history.begin(partitioned=partitioned, inlining=inlining), *history.step("insert", 30)}
         for step in steps:
@@ -286,7 +286,9 @@ def test_what_another_writer_inlined_is_refused_or_right_and_readable_once_flush
     tables = iter(range(10**6))
 
     @hypothesis.settings(examples(3), phases=[Phase.generate])
-    @given(STEPS.map(lambda steps: [("delete", 7), ("insert", 4), *(s for s in steps if "DOUBLE" not in s)]), st.booleans())
+    @given(
+        STEPS.map(lambda steps: [("delete", 7), ("insert", 4), *(s for s in steps if s[0] not in ("add", "rename", "drop", "widen"))]), st.booleans()
+    )
     def equal(steps: list[tuple], partitioned: bool) -> None:
         table = f"inlined_{next(tables)}"
         tally.update(_snapshots(spark, lake, table, steps, partitioned=partitioned, inlining=True))

@@ -152,9 +152,10 @@ def test_increments_equal_a_build_anew(seed: int, tmp_path_factory: pytest.TempP
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TNMT_HOME", "")
         lake = Lake(tmp_path_factory.mktemp("increments") / "home", rng)
-        what: list[Callable[[], None]] = [lake.backlog, lake.limits, lake.adjust, lake.approve, lake.late_and_corrected]
+        what: list[Callable[[], None]] = [lake.backlog, lake.adjust, lake.approve, lake.late_and_corrected]
         rng.shuffle(what)
-        for some in (what[:3], what[3:]):
+        # other limits make all days anew, and would hide what the increment after them forgets
+        for some in ([lake.limits], what):
             lake.more()
             for befall in some:
                 befall()

@@ -87,9 +87,11 @@ def stand_in(path: Path) -> None:
     values: dict[str, list[Any]] = {
         "status": ["online", "late", "offline"],
         "status_vi": ["Đang truyền", "Chậm số liệu", "Mất kết nối"],
-        "matrix": ["ambient_air"] * 3,
+        "matrix": ["ambient_air", "surface_water", "wastewater"],
         "matrix_vi": ["Không khí xung quanh", "Nước thải", "Khí thải"],
-        "parameter": ["PM2.5"] * 3,
+        "parameter": ["PM2.5", "PM2.5", "VN_AQI"],
+        "kind": ["hour", "day", "hour"],
+        "horizon": ["all"] * 3,
         "state": ["fresh", "late", "never"],
         "state_vi": ["Đúng hạn", "Quá hạn", "Chưa nhận lần nào"],
         "lon": [106.6, 106.9, 107.1],

@@ -94,7 +94,8 @@ serve: .venv/.runtime .superset/.stamp
 
 test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
-	@$(MAKE) --no-print-directory scale-out || echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"
+	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
+		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
 
 fuzz: .venv/.dev

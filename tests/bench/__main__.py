@@ -18,6 +18,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -82,9 +83,9 @@ class Bench:
             return {"outcome": "ABORTED", "error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
         return {"outcome": "OK", "load": round(load, 1), **json.loads(line[7:])}
 
-    def ours(self, job: str, home: Path, module: str = "jobs", **arguments: Any) -> dict[str, Any]:
+    def ours(self, job: str, home: Path, module: str = "jobs", cap: float = 900, **arguments: Any) -> dict[str, Any]:
         """A job of ours; its failure ends the bench."""
-        result = self.run(sys.executable, f"tests.bench.{module}", job, arguments, home)
+        result = self.run(sys.executable, f"tests.bench.{module}", job, arguments, home, cap)
         if result["outcome"] != "OK":
             raise SystemExit(f"bench: our job {job} {result['outcome']}: {result.get('error', '')}")
         return result
@@ -321,13 +322,7 @@ def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
     walls: list[float] = []
     for name, days in lakes.items():
         home = b.work / f"marts-{days}"
-
-        def job(what: str, **arguments: Any) -> dict[str, Any]:
-            result = b.run(sys.executable, "tests.bench.marts", what, arguments, home, cap=3600)  # noqa: B023  # called in this turn
-            if result["outcome"] != "OK":
-                raise SystemExit(f"bench: our job {what} {result['outcome']}: {result.get('error', '')}")
-            return result
-
+        job = partial(b.ours, home=home, module="marts", cap=3600)
         b.say(f"marts: filling a lake of {name}")
         rows = job("fill", days=days)["rows"]
         b.say(f"marts: all of {name}")

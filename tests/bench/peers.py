@@ -253,7 +253,8 @@ def _span(low: float | None, high: float | None) -> tuple[float, float]:
 
 def _inner(r: dict[str, float | None]) -> tuple[float | None, float | None]:
     """Bounds of suspicion; those of failure where none is set, as ioos_qc wants the one within the other."""
-    return tuple(r[f"suspect_{end}"] if r[f"suspect_{end}"] is not None else r[f"fail_{end}"] for end in ("min", "max"))  # type: ignore[return-value]
+    low, high = (r[f"fail_{end}"] if r[f"suspect_{end}"] is None else r[f"suspect_{end}"] for end in ("min", "max"))
+    return low, high
 
 
 AS_OF = "2026-04-01"

@@ -64,7 +64,8 @@ def index(
     at = datetime.combine(DAY, datetime.min.time()) + timedelta(hours=9) - timedelta(days=age)
     for parameter, (number, qualifier) in (lab or {}).items():
         con.execute("INSERT INTO lake.staging.stg_lab_result VALUES ('S', ?, ?, ?, ?, ?)", [at, parameter, UNIT[parameter], number, qualifier])
-    return records(con, sql["wqi_daily"])[0]
+    (row,) = records(con, sql["wqi_daily"])
+    return row
 
 
 # --- the rules again ------------------------------------------------------------------------------------------------

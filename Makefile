@@ -102,7 +102,7 @@ fuzz: .venv/.dev
 	@FUZZ=$(FUZZ) $(V)/python -m pytest -q $$(grep -rl '@given' tests)
 
 lint: .venv/.dev
-	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && cd dbt_project && ../$(V)/sqlfluff lint -q models
+	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && $(V)/python -m orchestration.scale_out && cd dbt_project && ../$(V)/sqlfluff lint -q models
 
 bench: .venv/.dev .peers/.stamp
 	@[ -d "$(TNMT_HOME)" ] || { mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"; }

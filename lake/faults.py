@@ -16,6 +16,8 @@ STAGES = (
     "publish.committed",
     "build.before",
     "build.after",
+    "spark.staged",
+    "spark.before_commit",
     "serving.built",
     "serving.swapped",
 )

@@ -40,8 +40,9 @@ READS = {
     "spark.sql.ansi.enabled": "true",
     "spark.sql.files.ignoreMissingFiles": "false",
     "spark.sql.files.ignoreCorruptFiles": "false",
+    "spark.sql.decimalOperations.allowPrecisionLoss": "false",  # digits that do not fit stop the query instead of being rounded away
 }
-"""Without these a table would be read, and read wrongly."""
+"""Without these a table would be read, or computed with, and wrongly."""
 
 BROADCAST_DELETES = 2_000_000
 """Deleted positions that every executor can hold (about 100 bytes each); above that they are joined by a shuffle."""

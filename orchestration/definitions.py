@@ -11,7 +11,7 @@ def build() -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors of the platform that the environment names."""
     return dg.Definitions(
         assets=[*assets.source_assets(), dbt.marts_assets(), assets.serving_file, assets.replayed_day],
-        jobs=[automation.pipeline, automation.replay],
+        jobs=[automation.pipeline, automation.marts_on_spark, automation.replay],
         schedules=[automation.nightly_maintenance],
         sensors=[automation.new_files],
         resources=resources.resources(),

@@ -73,9 +73,10 @@ def manifest(settings: Settings) -> Path:
     return path
 
 
-def dbt_vars(as_of: datetime, affected_from: int, affected_to: int) -> str:
-    """The variables of a build as dbt wants them."""
-    return json.dumps({"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}", "affected_from": affected_from, "affected_to": affected_to})
+def dbt_vars(as_of: datetime, affected_from: int, affected_to: int, engine: str = "duckdb") -> str:
+    """The variables of a build as dbt wants them; `engine` computes the models that opted in (meta.scale_out)."""
+    variables = {"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}", "affected_from": affected_from, "affected_to": affected_to}
+    return json.dumps(variables | ({"engine": engine} if engine != "duckdb" else {}))
 
 
 def _last_build(con: duckdb.DuckDBPyConnection) -> tuple[int, datetime | None, str]:
@@ -109,7 +110,7 @@ def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now
 def build(
     settings: Settings, as_of: datetime, build_id: str, now: datetime, *, full: bool = False, say: Callable[[str], None] | None = None
 ) -> Built:
-    """Runs `dbt build` for what changed; raises BuildFailed with dbt's own words.
+    """Runs `dbt build` for what changed, on the engine of the settings; raises BuildFailed with dbt's own words.
 
     On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it.
     """
@@ -124,7 +125,7 @@ def build(
         "--project-dir",
         str(settings.dbt_project),
         "--vars",
-        dbt_vars(as_of, built.affected_from, built.affected_to),
+        dbt_vars(as_of, built.affected_from, built.affected_to, settings.engine),
     ]
     if settings.is_sqlite:
         with lock(settings, f"dbt build {build_id}"):

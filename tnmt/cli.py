@@ -14,6 +14,7 @@ import sys
 import uuid
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -34,6 +35,15 @@ app.add_typer(quarantine_app, name="quarantine")
 err = Console(stderr=True)
 # a pipe has no width: wide enough there that no table is cut
 out = Console() if sys.stdout.isatty() else Console(width=200)
+
+
+class Engine(StrEnum):
+    """What computes the models with `meta.scale_out`."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for another program.")]
 
 
@@ -124,6 +134,7 @@ def run(
     as_of: Annotated[str | None, typer.Option("--as-of", help="The 'now' of the marts; `now` for the clock.")] = None,
     full: Annotated[bool, typer.Option(help="Compute all marts anew.")] = False,
     marts: Annotated[bool, typer.Option(help="Build marts and serving file after taking in.")] = True,
+    engine: Annotated[Engine | None, typer.Option(help="What computes the models that grow with the data; TNMT_ENGINE unless said.")] = None,
     as_json: Json = False,
 ) -> None:
     """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
@@ -136,6 +147,8 @@ def run(
     from orchestration.run import run as run_all
 
     s = settings()
+    if engine is not None:
+        s = s.model_copy(update={"engine": engine.value})
     moment = _moment(as_of, s)
     # a sample arrives when it says that it does; real deliveries arrive now
     arrival = moment if as_of is None else now()

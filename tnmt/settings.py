@@ -8,6 +8,7 @@ from __future__ import annotations
 import secrets
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -33,6 +34,10 @@ class Settings(BaseSettings):
     """How far a measuring time may lie after its arrival before the clock is held to be wrong."""
     lock_timeout: float = 600.0
     """Seconds that a writer waits for the one that holds the lake."""
+    engine: Literal["duckdb", "spark"] = "duckdb"
+    """What computes the models with `meta.scale_out` (docs/scale-out.md); every other model is DuckDB's."""
+    spark_staging: str | None = None
+    """Where rows go from Spark to DuckDB; `<home>/tmp/spark/staging`, or `<data>-staging` of an object store, unless said. All nodes must reach it."""
 
     # intake of stations' files (docs/intake.md)
     intake_host: str = "127.0.0.1"

@@ -44,16 +44,17 @@
         select unit, day
         from {{ source('ops', 'affected') }}
         where target = 'reading' and {{ is_new_publish() }}
-        {%- for table, first, last in [
-            ('adjustment', environment_day('applies_from + interval 1 microsecond'), environment_day('applies_to')), ('approval', 'first_day', 'last_day')
+        {%- for table, columns, first, last in [
+            ('adjustment', 'applies_from, applies_to', environment_day('applies_from + interval 1 microsecond'), environment_day('applies_to')),
+            ('approval', 'first_day, last_day', 'first_day', 'last_day'),
         ] %}
         union
         select station_id, cast(unnest(generate_series({{ first }}, least({{ last }}, {{ environment_day(as_of()) }}), interval 1 day)) as date)
         from (
-            select * from {{ source('clean', table) }}
-            union all by name
-            select * exclude (known_from, known_to) from {{ source('history', table ~ '_history') }}
-        )
+            select station_id, {{ columns }} from {{ source('clean', table) }}
+            union all
+            select station_id, {{ columns }} from {{ source('history', table ~ '_history') }}
+        ) as decision
         where station_id in (select unit from {{ source('ops', 'affected') }} where target = '{{ table }}' and {{ is_new_publish() }})
         {%- endfor %}
     )

@@ -8,6 +8,7 @@ from ingestion.ingest import contracts_of
 from ingestion.landing import UNFINISHED
 from lake.maintenance import maintain
 from orchestration.defs.assets import DAYS
+from orchestration.defs.dbt import ENGINE_TAG
 from orchestration.defs.resources import WRITER_POOL, Platform
 from orchestration.live import heartbeat
 
@@ -15,6 +16,12 @@ pipeline = dg.define_asset_job(
     "pipeline",
     selection=dg.AssetSelection.all() - dg.AssetSelection.keys(["ops", "replayed_day"]),
     description="Nhận, kiểm tra, tính và phục vụ tất cả",
+)
+marts_on_spark = dg.define_asset_job(
+    "marts_on_spark",
+    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("clean", "ops"),
+    tags={ENGINE_TAG: "spark"},
+    description="Tính và phục vụ các bảng phân tích, phần lớn dần theo dữ liệu chạy trên Spark",
 )
 replay = dg.define_asset_job(
     "replay_day", selection=dg.AssetSelection.keys(["ops", "replayed_day"]), partitions_def=DAYS, description="Tính lại một ngày từ dữ liệu gốc"

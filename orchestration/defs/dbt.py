@@ -12,6 +12,9 @@ from orchestration.defs.resources import WRITER_POOL, Platform
 from orchestration.marts import dbt_vars, manifest, plan, record, target_dir
 from tnmt.settings import settings
 
+ENGINE_TAG = "tnmt/engine"
+"""Tag of a run that names what computes the models with meta.scale_out: duckdb or spark."""
+
 
 class Translator(DagsterDbtTranslator):
     """Asset keys and groups by lake schema."""
@@ -33,12 +36,13 @@ def marts_assets() -> dg.AssetsDefinition:
     @dbt_assets(manifest=manifest(s), project=project, dagster_dbt_translator=Translator(), name="dbt", pool=WRITER_POOL)
     def marts(context: dg.AssetExecutionContext, dbt: DbtCliResource, platform: Platform) -> Iterator[Any]:
         where = platform.settings()
+        engine = context.run.tags.get(ENGINE_TAG, where.engine)
         as_of = platform.as_of()
         built = plan(where, as_of)
         # on SQLite the writer lock spans the build, whose child writes; on PostgreSQL increments go on beside it
         with lock(where, f"dbt build {context.run_id[:12]}") if where.is_sqlite else nullcontext():
             yield from dbt.cli(
-                ["build", "--vars", dbt_vars(as_of, built.affected_from, built.affected_to)], context=context, target_path=target_dir(where)
+                ["build", "--vars", dbt_vars(as_of, built.affected_from, built.affected_to, engine)], context=context, target_path=target_dir(where)
             ).stream()
         record(where, built, as_of, context.run_id[:12], platform.arrival())
 

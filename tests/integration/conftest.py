@@ -11,13 +11,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
 
+from lake.spark import problems, session
 from tests.integration.real_kit import RealPlatform, take_in
 from tests.support import need, real_data
+from tnmt.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 PASSWORD = "mat-khau-bi-mat"
 
@@ -147,3 +152,14 @@ def postgis(postgres: Server) -> Server:
 def real_platform(tmp_path_factory: pytest.TempPathFactory) -> RealPlatform:
     """The platform of real data after all of it was taken in. Add no rows and no marts that another test counts."""
     return take_in(real_data(), tmp_path_factory.mktemp("real"))
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """The one Spark session of the process, set for small tables."""
+    found = problems()
+    need("spark", not found, "; ".join(found))
+    conf = {"spark.driver.memory": "3g", "spark.sql.adaptive.enabled": "false", "spark.sql.shuffle.partitions": "1"}
+    made = session(Settings(home=tmp_path_factory.mktemp("spark")), conf=conf)
+    yield made
+    made.stop()

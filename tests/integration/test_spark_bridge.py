@@ -21,11 +21,10 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
-from lake.spark import READS, SparkMissing, frame, problems, read, session
+from lake.spark import READS, SparkMissing, frame, read
 from lake.spark_plan import SPARK_TYPES, Reason, Refused, plan
 from tests.examples import examples
 from tests.integration.conftest import Server
-from tests.support import need
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
 
@@ -43,19 +42,13 @@ def lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return s
 
 
-@pytest.fixture(scope="module")
-def spark(lake: Settings) -> Iterator[SparkSession]:
-    """The session, on a machine whose own zone is that of Viet Nam."""
-    found = problems()
-    need("spark", not found, "; ".join(found))
+@pytest.fixture(scope="module", autouse=True)
+def zone() -> Iterator[None]:
+    """The machine's own zone is that of Viet Nam."""
     before = os.environ.get("TZ")
     os.environ["TZ"] = "Asia/Ho_Chi_Minh"
     time.tzset()
-    made = session(
-        lake, conf={"spark.driver.memory": "2g", "spark.sql.adaptive.enabled": "false", "spark.sql.shuffle.partitions": "1"}
-    )  # small tables
-    yield made
-    made.stop()
+    yield
     if before is None:
         del os.environ["TZ"]
     else:

@@ -2,6 +2,7 @@
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',
+    meta={'scale_out': true},
     pre_hook="{{ delete_recomputed_days() }}",
 ) }}
 {%- set window = recompute_window() %}

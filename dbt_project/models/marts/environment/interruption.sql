@@ -1,3 +1,5 @@
+{{ config(meta={'scale_out': true}) }}
+
 with numbered as (
     select
         *,

@@ -4,6 +4,7 @@
     incremental_strategy='append',
     on_schema_change='fail',
     partitioned_by=['year(day)', 'month(day)'],
+    meta={'scale_out': true},
     pre_hook="{{ delete_recomputed(1) }}",
 ) }}
 {%- set window = recompute_window() %}

@@ -3,6 +3,7 @@
     materialized='incremental',
     incremental_strategy='append',
     on_schema_change='fail',
+    meta={'scale_out': true},
     pre_hook="{{ delete_recomputed(1) }}",
 ) }}
 {%- set window = recompute_window() %}

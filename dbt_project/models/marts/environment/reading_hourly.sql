@@ -4,6 +4,7 @@
     incremental_strategy='append',
     on_schema_change='fail',
     partitioned_by=['year(day)', 'month(day)'],
+    meta={'scale_out': true},
     pre_hook="{{ delete_recomputed() }}",
 ) }}
 {%- set window = recompute_window() %}
@@ -122,7 +123,7 @@ received_hour as (
         coalesce(bit_or(slot_bit) filter (reason = 'rejected'), 0) as rejected_slots,
         coalesce(bit_or(slot_bit) filter (adjustment_id is not null), 0) as adjusted_slots,
         count(*) as rows_read,
-        cast(sum(value_reported) as double) / count(value_reported) as mean_reported,
+        cast(sum(value_reported) as double) / nullif(count(value_reported), 0) as mean_reported,
         sum(value_valid) as sum_valid,
         count(value_valid) as count_valid,
         min(value_valid) as min_valid,
@@ -188,7 +189,7 @@ select
     ) as invalid_unreadable,
     cast(coalesce(rows_read - received, 0) as integer) as unexpected,
     mean_reported,
-    cast(sum_valid as double) / count_valid as mean_valid,
+    cast(sum_valid as double) / nullif(count_valid, 0) as mean_valid,
     min_valid,
     max_valid,
     cast(sum_valid as decimal(38, 6)) as sum_valid,

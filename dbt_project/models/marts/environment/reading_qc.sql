@@ -4,7 +4,7 @@
     incremental_strategy='append',
     on_schema_change='fail',
     partitioned_by=['year(day)', 'month(day)'],
-    meta={'serve': false},
+    meta={'serve': false, 'scale_out': true},
     pre_hook="{{ delete_judged_anew() }}",
 ) }}
 {%- set window = recompute_window() %}
@@ -74,7 +74,7 @@ reading as (
 near as (
     select
         *,
-        {{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window) }} as is_judged
+        coalesce({{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window) }}, false) as is_judged
     from reading
     where {{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window, margin=1) }}
 ),

@@ -1,0 +1,215 @@
+"""From Spark into the lake: rows are staged as Parquet, and one DuckDB transaction takes them in. What was staged is always removed.
+
+DuckDB sorts, partitions, checks NOT NULL and commits, as for every other writer; a process that dies before the commit leaves the lake
+as it was, and its staged files to the next `sweep`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lake.faults import reach
+from lake.lake import LakeError, latest_snapshot, open_writer, transaction
+from lake.spark import _quoted
+from tnmt.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+STALE = timedelta(days=1)
+"""Age from which something staged in an object store, where no lock tells whether its process lives, is left over."""
+
+
+class SparkFailed(LakeError):
+    """Spark did not compute or stage the rows; the lake is as it was."""
+
+
+def staging_root(settings: Settings) -> str:
+    """Where rows are staged: a folder of the platform, or a prefix beside the lake's data in an object store. Every node must reach it."""
+    if settings.spark_staging:
+        return settings.spark_staging.rstrip("/")
+    if "://" in settings.data_path:
+        return settings.data_path.rstrip("/") + "-staging"
+    return str(settings.home / "tmp" / "spark" / "staging")
+
+
+def sweep(settings: Settings, spark: SparkSession | None = None) -> list[str]:
+    """Removes what processes staged that are no more; returns its names. In an object store (which needs `spark`) by age."""
+    root = staging_root(settings)
+    if "://" in root:
+        return _sweep_store(spark, root) if spark is not None else []
+    removed = []
+    for folder in sorted(Path(root).glob("*")) if Path(root).is_dir() else []:
+        with (folder / ".lock").open("w") as held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                continue  # its process lives
+            shutil.rmtree(folder, ignore_errors=True)
+            removed.append(folder.name)
+    return removed
+
+
+@contextmanager
+def staging(spark: SparkSession, settings: Settings) -> Iterator[str]:
+    """A place of this process for staged rows; gone at the end of the block, whatever ends it. Sweeps what others left."""
+    sweep(settings, spark)
+    root = staging_root(settings)
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    if "://" in root:
+        try:
+            yield f"{root}/{name}"
+        finally:
+            _remove(spark, f"{root}/{name}")
+        return
+    folder = Path(root) / name
+    folder.mkdir(parents=True)
+    with (folder / ".lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        try:
+            yield str(folder)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def stage(df: DataFrame, place: str, types: Mapping[str, str]) -> str:
+    """Writes the rows below `place` and returns the SELECT with which DuckDB reads them, as columns {name: DuckDB type} in that order.
+
+    Raises SparkFailed where the columns are not those, or Spark cannot compute or write them.
+    """
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+    from pyspark.sql import functions as F
+
+    if missing := sorted({n.lower() for n in types} ^ {c.lower() for c in df.columns}):
+        raise SparkFailed(
+            f"expected the columns {', '.join(types)}, found {', '.join(df.columns)} of Spark: {', '.join(missing)} stand on one side only"
+        )
+    made = []
+    found = {f.name.lower(): f.dataType.simpleString() for f in df.schema.fields}
+    if wrong := [f"{c} {t} (Spark: {found[c.lower()]})" for c, t in types.items() if not _fits(found[c.lower()], t)]:
+        raise SparkFailed(f"these columns are of another kind in Spark, and a cast would hide it: {', '.join(wrong)}")
+    for column, kind in types.items():
+        if kind.startswith("GEOMETRY"):
+            value = F.expr(f"ST_AsBinary({_quoted(column)})")
+        elif kind == "TIMESTAMP":  # Parquet would hold a moment otherwise, which DuckDB shifts by its own zone
+            value = F.col(_quoted(column)).cast("timestamp_ntz")
+        elif found[column.lower()] == "void":
+            value = F.lit(None).cast("string")
+        else:
+            value = F.col(_quoted(column))
+        made.append(value.alias(column))
+    path = f"{place}/{uuid.uuid4().hex[:8]}"
+    try:
+        df.select(*made).write.parquet(path.replace("s3://", "s3a://", 1) if "://" in path else f"file://{path}")
+    except Exception as error:
+        if not isinstance(error, (PySparkException, Py4JError)):
+            raise
+        raise SparkFailed(explained(error, place)) from None
+    reach("spark.staged")
+    columns = ", ".join(
+        f"ST_GeomFromWKB({_identifier(n)}) AS {_identifier(n)}" if t.startswith("GEOMETRY") else f"CAST({_identifier(n)} AS {t}) AS {_identifier(n)}"
+        for n, t in types.items()
+    )
+    text = f"{path}/*.parquet".replace("'", "''")
+    return f"SELECT {columns} FROM read_parquet('{text}')"
+
+
+def write(spark: SparkSession, settings: Settings, df: DataFrame, table: str, *, replace: bool = False) -> int:
+    """Inserts the rows of `df` into the table `schema.table` (`replace`: instead of those it has) by column names; returns the snapshot.
+
+    The table and its types are the lake's: make it with DuckDB first. Raises SparkFailed, LakeError or duckdb.Error; then nothing
+    was written.
+    """
+    with staging(spark, settings) as place:
+        with open_writer(settings, f"spark write {table}") as con:
+            schema, _, name = table.partition(".")
+            types = dict(
+                con.execute(
+                    "SELECT column_name, data_type FROM duckdb_columns() "
+                    "WHERE database_name = 'lake' AND schema_name = ? AND table_name = ? ORDER BY column_index",
+                    [schema, name],
+                ).fetchall()
+            )
+        if not types:
+            raise LakeError(f"there is no table {table} to write to; make it with DuckDB: its types are what the rows become")
+        rows = stage(df, place, types)  # takes long: no lock is held
+        with open_writer(settings, f"spark write {table}") as con, transaction(con):
+            if replace:
+                con.execute(f"DELETE FROM lake.{table}")
+            con.execute(f"INSERT INTO lake.{table} BY NAME {rows}")
+            reach("spark.before_commit")
+        with open_writer(settings, f"spark write {table}", spatial=False) as con:
+            return latest_snapshot(con)
+
+
+_KINDS = {
+    "TINYINT": ("tinyint", "smallint", "int", "bigint"),
+    "DOUBLE": ("double",),
+    "FLOAT": ("float",),
+    "VARCHAR": ("string",),
+    "DATE": ("date",),
+    "TIMESTAMP": ("timestamp_ntz", "timestamp"),
+    "TIMESTAMP WITH TIME ZONE": ("timestamp",),
+    "BOOLEAN": ("boolean",),
+    "BLOB": ("binary",),
+    "GEOMETRY": ("udt", "geometry"),
+}
+_KINDS |= dict.fromkeys(("SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"), _KINDS["TINYINT"])
+
+
+def _fits(spark: str, duck: str) -> bool:
+    """Whether a column of Spark holds the kind of values that one of DuckDB does; widths are DuckDB's to check."""
+    if spark == "void":
+        return True
+    if spark.startswith("decimal"):
+        return duck.startswith("DECIMAL") or (duck in _KINDS and _KINDS[duck] is _KINDS["TINYINT"] and spark.endswith(",0)"))
+    if duck.startswith("DECIMAL"):
+        return spark in _KINDS["TINYINT"]
+    return spark in _KINDS.get(duck.partition("(")[0], ())
+
+
+def explained(error: Exception, place: str = "") -> str:
+    """What went wrong in Spark, in a line or two; its own text is a hundred."""
+    text = str(error)
+    if "No space left on device" in text or "File too large" in text:
+        return f"the disk of the staged rows is full ({place}): free some, or name another place with TNMT_SPARK_STAGING; nothing was written"
+    if "FILE_NOT_EXIST" in text or "FileNotFoundException" in text:
+        return "a data file was removed while it was read (its snapshot expired in the middle): run again, or pin the snapshot; nothing was written"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    causes = [line.removeprefix("Caused by: ") for line in lines if line.startswith("Caused by:")]
+    said = [line for line in lines if not line.startswith(("at ", "...", "Driver stacktrace", "An error occurred while calling"))]
+    return (
+        "Spark could not compute or write the rows: "
+        + "; ".join(dict.fromkeys([s[:400] for s in (said[:1] + causes[-1:])]))
+        + "; nothing was written"
+    )
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _remove(spark: SparkSession, uri: str) -> None:
+    path = spark._jvm.org.apache.hadoop.fs.Path(uri.replace("s3://", "s3a://", 1))
+    path.getFileSystem(spark._jsc.hadoopConfiguration()).delete(path, True)
+
+
+def _sweep_store(spark: SparkSession, root: str) -> list[str]:
+    path = spark._jvm.org.apache.hadoop.fs.Path(root.replace("s3://", "s3a://", 1))
+    system = path.getFileSystem(spark._jsc.hadoopConfiguration())
+    if not system.exists(path):
+        return []
+    oldest = f"{datetime.now(UTC) - STALE:%Y%m%dT%H%M%S}"
+    names = [status.getPath().getName() for status in system.listStatus(path)]
+    stale = [n for n in names if n < oldest]
+    for name in stale:
+        _remove(spark, f"{root}/{name}")
+    return stale

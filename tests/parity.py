@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
 import duckdb
+
+from lake.lake import latest_snapshot, open_reader
+from tests.marts_kit import dbt
+from tnmt.settings import Settings
 
 TOLERANCE = 1e-9
 
@@ -39,3 +47,51 @@ def difference(con: duckdb.DuckDBPyConnection, left: str, right: str) -> str | N
         return None
     told = [{k: (a[k], b[k]) for k in a if a[k] != b[k]} for a, b in wrong]
     return f"rows differ, first columns (left, right): {told}"
+
+
+def tables_of(manifest: dict[str, Any]) -> list[str]:
+    """Tables `schema.name` of the models with `meta.scale_out`."""
+    nodes = manifest["nodes"].values()
+    return sorted(f"{n['schema']}.{n['name']}" for n in nodes if n["resource_type"] == "model" and n["config"]["meta"].get("scale_out"))
+
+
+def changed(settings: Settings, tables: list[str], before: int, after: int) -> dict[str, str]:
+    """What differs in each table between two snapshots."""
+    with open_reader(settings) as con:
+        con.execute("LOAD spatial")
+        told = {t: difference(con, *(f"(SELECT * FROM lake.{t} AT (VERSION => {n}))" for n in (before, after))) for t in tables}
+    return {t: difference for t, difference in told.items() if difference is not None}
+
+
+def newest(settings: Settings) -> int:
+    """The newest snapshot."""
+    with open_reader(settings) as con:
+        return latest_snapshot(con)
+
+
+class Marts:
+    """A filled lake whose marts that opted in are made by either engine, in this process."""
+
+    def __init__(self, settings: Settings, work: Path, as_of: datetime) -> None:
+        """`work` takes dbt's target and logs. Seeds and models that opted in, and what they read, are made by DuckDB."""
+        self.settings, self.work, self.variables = settings, work, {"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}"}
+        self.manifest = dbt(settings, work, "parse").result
+        dbt(settings, work, "seed", **self.variables)
+        dbt(settings, work, "run", "--select", "+config.meta.scale_out:true", manifest=self.manifest, **self.variables)
+        self.tables = tables_of(self.manifest.to_dict())
+        self.made = newest(settings)
+
+    def on(self, engine: str, *names: str, **variables: str | int) -> dict[str, str]:
+        """Makes the models (those named, all that opted in otherwise) by `engine`; returns what differs from what DuckDB made first."""
+        dbt(
+            self.settings,
+            self.work,
+            "run",
+            "--select",
+            *(names or ["config.meta.scale_out:true"]),
+            manifest=self.manifest,
+            **self.variables,
+            engine=engine,
+            **variables,
+        )
+        return changed(self.settings, [t for t in self.tables if not names or t.partition(".")[2] in names], self.made, newest(self.settings))

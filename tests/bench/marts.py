@@ -7,6 +7,7 @@ those of the sample province.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,11 @@ def _template(con: duckdb.DuckDBPyConnection) -> None:
     )
 
 
-def fill(days: int) -> dict[str, Any]:
+def fill(days: int, parcels: int = PROVINCE.parcels) -> dict[str, Any]:
     """A lake of so many days of 213 stations, the last of them taken in from files."""
     s = settings()
     create(s)
-    generate(s.inbox, s.reference, 1, END, PROVINCE)
+    generate(s.inbox, s.reference, 1, END, replace(PROVINCE, parcels=parcels))
     assert not ingest(s, now=AS_OF, run_id="first").errors
     clock = Clock()
     with open_writer(s, "fill") as con:

@@ -1,0 +1,123 @@
+"""The models that opted in give the same rows on Spark: of the province of size S at each build, of size M by `make parity`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import duckdb
+import pytest
+
+from ingestion.ingest import ingest
+from lake import spark as layer
+from lake.lake import create, open_writer
+from lake.spark_write import staging_root
+from orchestration.scale_out import RUNNER, Plugin
+from simulator.sample import generate
+from simulator.size import SIZES
+from tests.bench import marts as bench
+from tests.conftest import AS_OF, END
+from tests.parity import Marts, newest
+from tnmt.settings import Settings
+from tnmt.settings import settings as platform_settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
+
+OPTED_IN = {
+    "intermediate.int_station_silence",
+    "marts_environment.interruption",
+    "marts_environment.reading_8h",
+    "marts_environment.reading_daily",
+    "marts_environment.reading_hourly",
+    "marts_environment.reading_qc",
+    "marts_land.land_use_change",
+    "marts_land.parcel_overlap",
+    "marts_land.parcel_overlay",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    before = dict(os.environ)
+    os.environ["TNMT_HOME"] = str(tmp_path_factory.mktemp("scale-out"))
+    s = platform_settings()
+    create(s)
+    yield s
+    RUNNER.staged.close()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="module")
+def province(home: Settings, tmp_path_factory: pytest.TempPathFactory) -> Marts:
+    """Size S, taken in and its marts made by DuckDB."""
+    generate(home.inbox, home.reference, 1, END, SIZES["S"])
+    assert not ingest(home, now=AS_OF, run_id="first").errors
+    return Marts(home, tmp_path_factory.mktemp("dbt"), AS_OF)
+
+
+def _rows(s: Settings, tables: list[str]) -> dict[str, int]:
+    with open_writer(s, "count") as con:
+        return {t: con.execute(f"SELECT count(*) FROM lake.{t}").fetchall()[0][0] for t in tables}
+
+
+def test_a_whole_build(province: Marts, spark: SparkSession) -> None:
+    assert set(province.tables) == OPTED_IN
+    assert all(_rows(province.settings, province.tables).values())
+    snapshot = newest(province.settings)
+    assert province.on("spark", affected_from=-1) == {}
+    assert newest(province.settings) >= snapshot + len(OPTED_IN)  # they were made anew
+
+
+def test_an_incremental_build_of_every_day_touched(province: Marts, spark: SparkSession) -> None:
+    last = {"affected_from": 0, "affected_to": 10**6}
+    assert province.on("spark", **last) == {}
+    # Spark alone made what is there: days that are gone come back
+    with open_writer(province.settings, "test") as con:
+        for table in ("reading_hourly", "reading_8h", "reading_daily", "reading_qc"):
+            con.execute(f"DELETE FROM lake.marts_environment.{table} WHERE day >= DATE '{END - timedelta(days=1)}' AND day < DATE '{END}'")
+    assert province.on("spark", **last) == {}
+    RUNNER.staged.close()  # as the end of the process does
+    assert not list(Path(staging_root(province.settings)).iterdir())
+
+
+def test_the_engine_is_one_of_two(province: Marts) -> None:
+    with pytest.raises(AssertionError, match="var engine: expected duckdb or spark, found flink"):
+        province.on("flink", "interruption")
+
+
+def test_what_keeps_spark_from_it_is_said_and_nothing_is_written(
+    province: Marts, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    con = duckdb.connect()
+    Plugin("scale_out", {}).configure_connection(con)  # type: ignore[arg-type]  # as dbt-duckdb does
+    for query, told in {
+        "SELECT station_id FROM lake.clean.station LIMIT 3": "not portable: LIMIT",
+        "SELECT no_column FROM lake.clean.station": "no_column",
+        "SELECT 1 // (lon::INTEGER - lon::INTEGER) AS v FROM lake.clean.station": "DIVIDE_BY_ZERO",
+    }.items():
+        with pytest.raises(duckdb.Error, match=told):
+            con.execute("SELECT spark_select(?)", [query])
+    snapshot = newest(province.settings)
+    monkeypatch.setattr(layer, "LAYER", tmp_path / "no-layer")
+    monkeypatch.setattr(layer.require, "__defaults__", (tmp_path / "no-layer", layer.HASHES))
+    monkeypatch.delitem(RUNNER.__dict__, "spark")
+    with pytest.raises(AssertionError, match=r"(?s)Spark cannot start:.*expected pyspark in .*run `make scale-out`"):
+        province.on("spark", "interruption")
+    assert newest(province.settings) == snapshot
+
+
+@pytest.mark.parity
+def test_size_m(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A month of 213 stations, and 50,000 parcels."""
+    monkeypatch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("month")))
+    print(bench.fill(31, parcels=50_000))
+    province = Marts(platform_settings(), tmp_path_factory.mktemp("dbt"), bench.AS_OF)
+    print(_rows(province.settings, province.tables))
+    assert province.on("spark", affected_from=-1) == {}
+    assert province.on("spark", affected_from=0, affected_to=10**6) == {}
+    RUNNER.staged.close()

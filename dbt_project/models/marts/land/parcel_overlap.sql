@@ -13,7 +13,8 @@ with parcel as (
 ),
 
 met as (
-    -- the order of the pair and the CRS stand beside the spatial condition: in the join they would make it one of all with all
+    -- the order of the pair and the CRS stand beside the spatial condition: in the join they would make it one of all with all.
+    -- max of one row: a condition on a plain column would be pushed down, and the intersection be computed once for each mention
     select
         one.parcel_id,
         other.parcel_id as other_parcel_id,
@@ -21,16 +22,20 @@ met as (
         other.old_commune_code as other_old_commune_code,
         one.sheet_number,
         other.sheet_number as other_sheet_number,
-        cast(st_area(one.geometry) as decimal(18, 4)) as parcel_area_m2,
-        cast(st_area(other.geometry) as decimal(18, 4)) as other_parcel_area_m2,
-        case
-            when
-                one.crs = other.crs
-                and (one.parcel_id < other.parcel_id or (one.parcel_id = other.parcel_id and one.old_commune_code < other.old_commune_code))
-                then cast(st_area(st_intersection(one.geometry, other.geometry)) as decimal(18, 4))
-        end as overlap_m2
+        max(cast(st_area(one.geometry) as decimal(18, 4))) as parcel_area_m2,
+        max(cast(st_area(other.geometry) as decimal(18, 4))) as other_parcel_area_m2,
+        max(
+            case
+                when
+                    one.crs = other.crs
+                    and (one.parcel_id < other.parcel_id or (one.parcel_id = other.parcel_id and one.old_commune_code < other.old_commune_code))
+                    then cast(st_area(st_intersection(one.geometry, other.geometry)) as decimal(18, 4))
+            end
+        ) as overlap_m2
     from parcel as one
     inner join parcel as other on st_intersects(one.geometry, other.geometry)
+    group by
+        one.parcel_id, other.parcel_id, one.old_commune_code, other.old_commune_code, one.sheet_number, other.sheet_number
 )
 
 select

@@ -1,14 +1,15 @@
 {{ config(meta={'scale_out': true}) }}
 
 with parcel as (
+    -- GEOS and JTS fail on, or misjudge, what is no valid polygon
     select
         parcel_id,
         old_commune_code,
         sheet_number,
         parcel_number,
         crs,
-        -- GEOS and JTS fail on, or misjudge, what is no valid polygon
-        case when st_isvalid(geometry) and st_area(geometry) > 0 then geometry end as geometry
+        coalesce(st_isvalid(geometry) and st_area(geometry) > 0, false) as is_valid,
+        cast(case when st_isvalid(geometry) then st_area(geometry) end as decimal(18, 4)) as parcel_area_m2
     from {{ ref('stg_parcel') }}
 ),
 
@@ -23,19 +24,24 @@ boundary as (
 ),
 
 laid as (
-    -- the CRS are compared beside the spatial condition: as an equality of the join they would replace it by a hash join of all with all
+    -- the CRS are compared beside the spatial condition: as an equality of the join they would replace it by a hash join of all with all.
+    -- max of one row: a condition on a plain column would be pushed down, and the intersection be computed once for each mention
     select
         parcel.parcel_id,
         parcel.old_commune_code,
         boundary.old_commune_code as boundary_commune_code,
         boundary.is_illustrative,
-        cast(st_area(parcel.geometry) as decimal(18, 4)) as parcel_area_m2,
-        case
-            when parcel.crs = boundary.crs
-                then cast(st_area(st_intersection(parcel.geometry, boundary.geometry)) as decimal(18, 4))
-        end as area_m2
-    from parcel
+        max(cast(st_area(parcel.geometry) as decimal(18, 4))) as parcel_area_m2,
+        max(
+            case
+                when parcel.crs = boundary.crs
+                    then cast(st_area(st_intersection(parcel.geometry, boundary.geometry)) as decimal(18, 4))
+            end
+        ) as area_m2
+    from {{ ref('stg_parcel') }} as parcel
     inner join boundary on st_intersects(parcel.geometry, boundary.geometry)
+    where st_isvalid(parcel.geometry)
+    group by parcel.parcel_id, parcel.old_commune_code, boundary.old_commune_code, boundary.is_illustrative
 ),
 
 part as (
@@ -52,42 +58,28 @@ part as (
         and (area_m2 > {{ var('boundary_sliver_m2') }} or parcel_area_m2 - area_m2 <= {{ var('boundary_sliver_m2') }})
 ),
 
-placed as (
+judged as (
     select
         parcel.parcel_id,
         parcel.old_commune_code,
         parcel.sheet_number,
         parcel.parcel_number,
-        part.boundary_commune_code,
-        part.is_illustrative,
-        part.area_m2,
-        coalesce(part.boundary_commune_code = parcel.old_commune_code, false) as is_declared,
-        cast(st_area(parcel.geometry) as decimal(18, 4)) as parcel_area_m2,
+        parcel.parcel_area_m2,
         case
-            when parcel.geometry is null then 'invalid_geometry'
-            when declared.old_commune_code is null then 'no_boundary'
-            when parcel.crs <> declared.crs then 'other_crs'
-        end as not_compared,
-        coalesce(
-            sum(case when part.boundary_commune_code = parcel.old_commune_code then part.area_m2 end)
-                over (partition by parcel.parcel_id, parcel.old_commune_code),
-            0
-        ) as declared_area_m2
-    from parcel
-    left join boundary as declared on parcel.old_commune_code = declared.old_commune_code
-    left join part on parcel.parcel_id = part.parcel_id and parcel.old_commune_code = part.old_commune_code
-),
-
-judged as (
-    select
-        *,
-        case
-            when not_compared is not null then not_compared
-            when declared_area_m2 = 0 then 'outside'
-            when parcel_area_m2 - declared_area_m2 > {{ var('boundary_sliver_m2') }} then 'astride'
+            when not parcel.is_valid then 'invalid_geometry'
+            when boundary.old_commune_code is null then 'no_boundary'
+            when parcel.crs <> boundary.crs then 'other_crs'
+            when declared.area_m2 is null then 'outside'
+            when parcel.parcel_area_m2 - declared.area_m2 > {{ var('boundary_sliver_m2') }} then 'astride'
             else 'inside'
         end as placement
-    from placed
+    from parcel
+    left join boundary on parcel.old_commune_code = boundary.old_commune_code
+    left join part as declared
+        on
+            parcel.parcel_id = declared.parcel_id
+            and parcel.old_commune_code = declared.old_commune_code
+            and parcel.old_commune_code = declared.boundary_commune_code
 )
 
 select
@@ -98,13 +90,13 @@ select
     coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
     judged.sheet_number,
     judged.parcel_number,
-    judged.boundary_commune_code,
+    part.boundary_commune_code,
     beneath.old_commune_name as boundary_commune_name,
-    judged.is_declared,
-    judged.is_illustrative,
-    judged.area_m2,
+    coalesce(part.boundary_commune_code = judged.old_commune_code, false) as is_declared,
+    part.is_illustrative,
+    part.area_m2,
     judged.parcel_area_m2,
-    round(cast(judged.area_m2 as double) / nullif(cast(judged.parcel_area_m2 as double), 0), 6) as parcel_share,
+    round(cast(part.area_m2 as double) / nullif(cast(judged.parcel_area_m2 as double), 0), 6) as parcel_share,
     judged.placement,
     case judged.placement
         when 'inside' then 'Trong xã đã khai'
@@ -115,5 +107,6 @@ select
         when 'other_crs' then 'Chưa so được: khác hệ tọa độ với ranh giới'
     end as placement_vi
 from judged
+left join part on judged.parcel_id = part.parcel_id and judged.old_commune_code = part.old_commune_code
 left join {{ ref('int_commune') }} as commune on judged.old_commune_code = commune.old_commune_code
-left join {{ ref('int_commune') }} as beneath on judged.boundary_commune_code = beneath.old_commune_code
+left join {{ ref('int_commune') }} as beneath on part.boundary_commune_code = beneath.old_commune_code

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from shapely import affinity
 
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from simulator.files import write_csv, write_vector, write_xlsx
@@ -140,7 +141,7 @@ def _defects(parcels: list[dict[str, Any]], province: Province, manifest: Manife
     astride["shape"] = shapely.buffer(astride["shape"], 5.0, join_style="mitre")
     manifest.trap(source, "parcel across the border of its commune", astride["id"])
     middle, own = host.polygon.representative_point(), outside["shape"].centroid
-    outside["shape"] = shapely.transform(outside["shape"], lambda xy: (xy + [middle.x - own.x, middle.y - own.y]).round(2))
+    outside["shape"] = affinity.translate(outside["shape"], round(middle.x - own.x, 2), round(middle.y - own.y, 2))
     manifest.trap(source, "parcel outside its commune", outside["id"])
     a, b, c, d, e, f, g, h = mine[3:11]
     a["shape"] = shapely.buffer(a["shape"], 2.0, join_style="mitre")

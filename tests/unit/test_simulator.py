@@ -164,11 +164,7 @@ def communes() -> dict[str, Commune]:
 
 def test_parcels_tile_their_commune(first: Sample, parcels: dict[str, dict[str, shapely.Geometry]], communes: dict[str, Commune]) -> None:
     """Areas add up and nothing overlaps, but for the parcels that the manifest names."""
-    spoilt = {
-        t["where"]
-        for t in first.manifest.traps
-        if t["source"] == "parcel_gpkg" and t["trap"] in MOVED
-    }
+    spoilt = {t["where"] for t in first.manifest.traps if t["source"] == "parcel_gpkg" and t["trap"] in MOVED}
     assert len(spoilt) == len(MOVED)
     assert parcels.keys() == communes.keys()
     touched = {code.split(".")[0] for code in spoilt}

@@ -210,11 +210,15 @@ def test_parcels_come_in_every_format(first: Sample) -> None:
 def test_land_defects_are_what_the_manifest_calls_them(first: Sample, communes: dict[str, Commune]) -> None:
     named = {t["trap"]: t["where"] for t in first.manifest.traps if t["source"] == "parcel_gpkg"}
     rows: dict[str, list[tuple[str | None, float, shapely.Geometry]]] = {}
-    for path in (first.inbox / "parcel_gpkg").glob("*.gpkg"):
+    for path in (first.inbox / "parcel_gpkg").glob(f"*_{END:%Y%m%d}.gpkg"):
         fields, shapes = _layer(path)
         for code, use, area, shape in zip(fields["MATHUADAT"], fields["MALOAIDAT"], fields["DIENTICH"], shapes, strict=True):
             rows.setdefault(code, []).append((use, area, shape))
     assert {c for c, mine in rows.items() if not all(shapely.is_valid(s) for *_, s in mine)} == {named["bow-tie"]}
+    (across,), (outside,) = rows[named["parcel across the border of its commune"]], rows[named["parcel outside its commune"]]
+    home = communes[named["parcel across the border of its commune"].split(".")[0]].polygon
+    assert 1 < home.intersection(across[2]).area < across[2].area - 1
+    assert communes[named["parcel outside its commune"].split(".")[0]].polygon.intersection(outside[2]).area < 1
     assert [c for c, mine in rows.items() if mine[0][0] is None] == [named["land-use code missing"]]
     assert [c for c, mine in rows.items() if mine[0][0] == "XYZ"] == [named["land-use code nobody knows"]]
     assert [c for c, mine in rows.items() if len(mine) > 1] == [named["the same parcel twice"]]

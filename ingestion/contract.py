@@ -242,6 +242,8 @@ class Contract(_Strict):
     load: Literal["append", "upsert", "snapshot", "incremental"]
     key: NameList = ()
     scope: NameList = ()
+    history: bool = False
+    """Of a snapshot: whether rows of superseded deliveries are kept in <target>_history (upserts always keep theirs)."""
     depends_on: NameList = ()
     as_of: AsOf = AsOf()
     files: Files = Files()
@@ -309,6 +311,8 @@ class Contract(_Strict):
             raise ValueError(f"load: {self.load} needs a key")
         if self.scope and self.load != "snapshot":
             raise ValueError("scope has a meaning for load: snapshot only")
+        if self.history and (self.load != "snapshot" or self.personal):
+            raise ValueError("history has a meaning for load: snapshot of sources without personal columns only")
         if any(c.personal for c in self.columns.values()) != self.personal:
             raise ValueError("sensitivity: personal and columns marked personal go together")
         groups = set(re.compile(self.files.pattern).groupindex)

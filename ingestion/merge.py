@@ -3,7 +3,7 @@
 The result depends on the set of deliveries and their recorded arrivals alone, never on the order or the number of
 runs: of several versions of a key the one with the greatest (_as_of, _received_at, _delivery_id, _line) is current,
 and every other is kept in <table>_history, equal values too (else a value that returns could not be told from one
-that never left). All functions run inside the caller's transaction and fill the TEMP table `merged`
+that never left); of a snapshot only where its contract asks for it (`history`). All functions run inside the caller's transaction and fill the TEMP table `merged`
 (_delivery_id, _line): the rows of the batch that became current now.
 """
 
@@ -30,12 +30,17 @@ class TargetMismatch(Exception):
 
 def has_history(contract: Contract) -> bool:
     """Whether the target keeps superseded versions beside it."""
+    return has_conflict(contract) or contract.history
+
+
+def has_conflict(contract: Contract) -> bool:
+    """Whether the target says of each row if deliveries differ about its key."""
     return contract.load in ("upsert", "incremental")
 
 
 def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: dict[str, str]) -> None:
     """Makes `lake.<table>` (and its history) from the contract; adds new columns; raises TargetMismatch on a changed type."""
-    wanted = columns | ({"conflict": "BOOLEAN"} if has_history(contract) else {}) | LINEAGE_TYPES
+    wanted = columns | ({"conflict": "BOOLEAN"} if has_conflict(contract) else {}) | LINEAGE_TYPES
     twins = {table: wanted}
     if has_history(contract):
         twins[f"{table}_history"] = wanted | {"known_from": "TIMESTAMP", "known_to": "TIMESTAMP"}
@@ -187,17 +192,18 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
     """A delivery replaces what its scopes held, where it is newer than what is there; an older one changes nothing.
 
     `batch` holds one delivery. The scopes that it covers are those of all its rows, quarantined ones too: a scope whose
-    rows all fail is empty in the lake, as the sender's newest word on it cannot be read.
+    rows all fail is empty in the lake, as the sender's newest word on it cannot be read. Where the contract asks for
+    `history`, what a scope held before, and what came too late to hold it, is kept there.
     """
     names = ", ".join([*columns, *LINEAGE_TYPES])
     scope = scope_of(contract)
     con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE mine AS
+        SELECT DISTINCT {scope} AS scope_key, d.delivery_id, d.as_of, d.received_at FROM batch AS b
+        JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id
+        {"" if contract.scope else "UNION SELECT '" + contract.source + "', delivery_id, as_of, received_at FROM batch_deliveries"}""")
+    con.execute(f"""
         CREATE OR REPLACE TEMP TABLE won AS
-        WITH mine AS (
-            SELECT DISTINCT {scope} AS scope_key, d.delivery_id, d.as_of, d.received_at FROM batch AS b
-            JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id
-            {"" if contract.scope else "UNION SELECT '" + contract.source + "', delivery_id, as_of, received_at FROM batch_deliveries"}
-        )
         SELECT m.* FROM mine AS m
         WHERE NOT EXISTS (
             SELECT 1 FROM lake.ops.scope AS s
@@ -211,9 +217,40 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE merged AS
         SELECT _delivery_id, _line FROM entering WHERE hash({as_text}) NOT IN (SELECT h FROM replaced)""")
+    if contract.history:
+        _superseded(con, contract, table, names, regated)
     con.execute(f"DELETE FROM lake.{table} WHERE {inside}")
     con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM entering")
-    con.execute(f"INSERT INTO lake.ops.scope SELECT '{contract.source}', '{contract.target}', scope_key, delivery_id, as_of, received_at FROM won")
+    con.execute(f"INSERT INTO lake.ops.scope SELECT '{contract.source}', '{contract.target}', scope_key, delivery_id, as_of, received_at FROM mine")
+
+
+def _superseded(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, names: str, regated: bool) -> None:
+    """Moves to the history what the delivery supersedes, or the delivery's own rows where a newer one speaks for their scope.
+
+    known_to is when the first delivery that ranks higher in the scope was received, as in `upsert`.
+    """
+    history, scope = f"lake.{table}_history", scope_of(contract) if contract.scope else "_source"
+    if regated:
+        con.execute(f"DELETE FROM {history} WHERE _delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
+    # arrivals need not be gated in their order: what ranks below may have been superseded earlier than thought
+    con.execute(f"""
+        UPDATE {history} AS h SET known_to = greatest(h._received_at, m.received_at) FROM mine AS m
+        WHERE ({scope}) = m.scope_key AND h.known_to > greatest(h._received_at, m.received_at)
+          AND (h._as_of, h._received_at, h._delivery_id) < (m.as_of, m.received_at, m.delivery_id)""")
+    con.execute(f"""
+        INSERT INTO {history} ({names}, known_from, known_to)
+        SELECT {names}, _received_at, greatest(_received_at, won.received_at)
+        FROM lake.{table} AS c JOIN won ON ({scope}) = won.scope_key WHERE c._delivery_id <> won.delivery_id""")
+    con.execute(f"""
+        INSERT INTO {history} ({names}, known_from, known_to)
+        SELECT {names}, _received_at, greatest(_received_at, superseded_at)
+        FROM good JOIN (
+            SELECT m.scope_key, min(s.received_at) AS superseded_at
+            FROM mine AS m JOIN lake.ops.scope AS s
+              ON s.target = '{contract.target}' AND s.scope_key = m.scope_key
+              AND (s.as_of, s.received_at, s.delivery_id) > (m.as_of, m.received_at, m.delivery_id)
+            GROUP BY m.scope_key
+        ) AS later ON ({scope}) = later.scope_key""")
 
 
 MERGES = {"append": append, "upsert": upsert, "incremental": upsert, "snapshot": snapshot}

@@ -41,7 +41,7 @@ CREATE TABLE IF NOT EXISTS lake.ops.source_column (
     source VARCHAR, column_name VARCHAR, headers VARCHAR[], type VARCHAR, unit VARCHAR, is_personal BOOLEAN, description_vi VARCHAR
 );
 
--- Which delivery speaks for a scope of a snapshot target (a commune, or a whole source).
+-- Deliveries that spoke for a scope of a snapshot target (a commune, or a whole source); the one with the greatest (as_of, received_at, delivery_id) counts.
 CREATE TABLE IF NOT EXISTS lake.ops.scope (
     source VARCHAR, target VARCHAR, scope_key VARCHAR, delivery_id VARCHAR, as_of TIMESTAMP, received_at TIMESTAMP
 );

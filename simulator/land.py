@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import shapely
+from shapely import affinity
 
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from simulator.files import write_csv, write_vector, write_xlsx
@@ -102,7 +103,9 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
             )
     for parcel in parcels:
         parcel["id"] = f"{parcel['commune'].code}.{parcel['sheet']}.{parcel['number']}"
+    earlier = _a_year_before(parcels)
     _defects(parcels, province, manifest)
+    _write_parcels(out, earlier, f"{end.year - 1}1215", manifest)
     _write_parcels(out, parcels, stamp, manifest)
     certificates = _write_rights(out, parcels, rng, stamp, end, manifest)
     _write_changes(out, parcels, certificates, rng, stamp, end, size, manifest)
@@ -110,13 +113,36 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
     return certificates
 
 
-def _defects(parcels: list[dict[str, Any]], province: Province, manifest: Manifest) -> None:
-    """Named, deliberate defects: first those that a parcel keeps (for the marts to find), then those that no row can be placed with."""
+def _largest(parcels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Parcels of the old district that has most of them, among those that come as GeoPackage."""
     by_district: dict[str, list[dict[str, Any]]] = {}
     for parcel in parcels:
         by_district.setdefault(parcel["commune"].district, []).append(parcel)
-    mine = max((p for d, p in by_district.items() if d not in (*FGDB_DISTRICTS, SHAPEFILE_DISTRICT)), key=len)
+    return max((p for d, p in by_district.items() if d not in (*FGDB_DISTRICTS, SHAPEFILE_DISTRICT)), key=len)
+
+
+def _a_year_before(parcels: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One district as it was: every 12th parcel grew crops then, and every 20th had another number."""
+    before = [dict(p) for p in _largest(parcels)]
+    for parcel in before[1::12]:
+        parcel["use"] = "HNK" if parcel["use"] == "CLN" else "CLN"
+    for parcel in before[2::20]:
+        parcel["number"] += 1000
+        parcel["id"] = f"{parcel['commune'].code}.{parcel['sheet']}.{parcel['number']}"
+    return before
+
+
+def _defects(parcels: list[dict[str, Any]], province: Province, manifest: Manifest) -> None:
+    """Named, deliberate defects: first those that a parcel keeps (for the marts to find), then those that no row can be placed with."""
+    mine = _largest(parcels)
     source = "parcel_gpkg"
+    # the last piece of the last commune lies at its border; the other goes into the middle of a commune that is not its own
+    astride, outside, host = mine[-1], mine[2], next(p for p in mine[::-1] if p["commune"].code != mine[2]["commune"].code)["commune"]
+    astride["shape"] = shapely.buffer(astride["shape"], 5.0, join_style="mitre")
+    manifest.trap(source, "parcel across the border of its commune", astride["id"])
+    middle, own = host.polygon.representative_point(), outside["shape"].centroid
+    outside["shape"] = affinity.translate(outside["shape"], round(middle.x - own.x, 2), round(middle.y - own.y, 2))
+    manifest.trap(source, "parcel outside its commune", outside["id"])
     a, b, c, d, e, f, g, h = mine[3:11]
     a["shape"] = shapely.buffer(a["shape"], 2.0, join_style="mitre")
     manifest.trap(source, "overlap with its neighbours", a["id"])

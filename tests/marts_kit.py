@@ -48,11 +48,11 @@ def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, *
     return done
 
 
-def compiled(home: Path, models: Iterable[str], as_of: str) -> Compiled:
+def compiled(home: Path, models: Iterable[str], as_of: str, **variables: str) -> Compiled:
     """The SQL of a full build of each model, as dbt would run it. `home` is an empty folder."""
     settings = Settings(home=home)
     create(settings)
-    done = dbt(settings, home, "compile", "--select", *models, as_of=as_of)
+    done = dbt(settings, home, "compile", "--select", *models, as_of=as_of, **variables)
     return Compiled({r.node.name: r.node.compiled_code for r in done.result.results if r.node.resource_type == "model"})
 
 

@@ -204,6 +204,20 @@ def test_a_renamed_station_keeps_one_series(home) -> None:
     assert [w[0] for w in waiting] == [["unknown_station"]]
 
 
+def test_marts_of_land_find_what_the_sample_hides(platform: Platform) -> None:
+    named = {t["trap"]: t["where"] for t in platform.manifest.traps if t["source"] == "parcel_gpkg"}
+    placed = dict(platform.rows("SELECT DISTINCT parcel_id, placement FROM lake.marts_land.parcel_overlay"))
+    assert placed[named["parcel outside its commune"]] == "outside"
+    assert placed[named["parcel across the border of its commune"]] == "astride"
+    assert placed[named["bow-tie"]] == "invalid_geometry"
+    spoilt = set(named.values())
+    assert {p for p, placement in placed.items() if placement != "inside"} <= spoilt
+    pairs = platform.rows("SELECT parcel_id, other_parcel_id FROM lake.marts_land.parcel_overlap")
+    assert all({*pair} & spoilt for pair in pairs) and any(named["overlap with its neighbours"] in pair for pair in pairs)
+    kinds = dict(platform.rows("SELECT change, sum(parcels) FROM lake.marts_land.land_use_change GROUP BY change"))
+    assert kinds.keys() == {"unchanged", "changed", "new", "vanished", "not_known_before"}
+
+
 @pytest.mark.parametrize("table", ["parcel", "commune_boundary"])
 def test_geometry_is_kept_with_its_crs(platform: Platform, table: str) -> None:
     assert platform.rows(f"SELECT DISTINCT crs FROM lake.clean.{table}") == [("EPSG:9212",)]

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, register_sources
 from ingestion.landing import land
-from ingestion.load import load, pending, requeue
+from ingestion.load import ensure_target_tables, load, pending, requeue
 from lake.lake import create, open_writer
 from tests.conftest import table_rows
 from tests.examples import examples
@@ -20,6 +21,11 @@ from tnmt.settings import settings as platform_settings
 
 T0 = datetime(2026, 3, 25)
 STATIONS, PARAMETERS = ("BP_AAAA_NUOTHA", "BP_BBBB_NUOTHA"), ("COD", "TSS")
+
+
+def _prices(s: Settings) -> Contract:
+    """The contract of land prices, keeping its history."""
+    return contracts_of(s)["land_price"].model_copy(update={"tolerated_bad_share": 1.0, "history": True})
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +37,7 @@ def lake(tmp_path_factory) -> Settings:
         with open_writer(s, "test") as con:
             contracts = contracts_of(s)
             register_sources(con, contracts, T0)
+            ensure_target_tables(con, _prices(s))
             for code in STATIONS:
                 con.execute("INSERT INTO lake.clean.station (station_id, matrix) VALUES (?, 'wastewater')", [code])
     return s
@@ -52,6 +59,7 @@ def _empty(con) -> None:
         "clean.dossier",
         "clean.dossier_history",
         "clean.land_price",
+        "clean.land_price_history",
     ):
         con.execute(f"DELETE FROM lake.{table}")
 
@@ -117,6 +125,7 @@ def _empty_results(con) -> None:
         "clean.reading",
         "clean.reading_history",
         "clean.land_price",
+        "clean.land_price_history",
     ):
         con.execute(f"DELETE FROM lake.{table}")
 
@@ -133,12 +142,12 @@ prices = st.lists(
 @examples(6)
 @given(files=prices, seed=st.integers(0, 2**16))
 def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:
-    """The newest snapshot stands, in whatever order they are gated; an older one that comes late changes nothing."""
+    """The newest snapshot stands, in whatever order they are gated; what was known at a moment is one delivery, the newest received by then."""
     from simulator.files import write_xlsx
 
     rng = random.Random(seed)
     with open_writer(lake, "test") as con:
-        contract = contracts_of(lake)["land_price"].model_copy(update={"tolerated_bad_share": 1.0})
+        contract = _prices(lake)
         _empty(con)
         for day, arrival, rows in sorted(files, key=lambda f: f[1]):
             write_xlsx(
@@ -151,6 +160,17 @@ def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:
         deliveries = pending(con, lake, contract)
         load(con, lake, contract, "one", T0)
         once = table_rows(con, "clean") | table_rows(con, "quarantine")
+        for (moment,) in con.execute("SELECT DISTINCT received_at FROM lake.ops.landed").fetchall():
+            newest = "SELECT delivery_id FROM lake.ops.landed WHERE received_at <= ? ORDER BY as_of DESC, received_at DESC, delivery_id DESC LIMIT 1"
+            good = f"SELECT rows_read - rows_quarantined FROM lake.ops.outcome WHERE delivery_id = ({newest})"
+            known = con.execute(
+                f"""SELECT count(*), count(*) FILTER (_delivery_id = ({newest})), ({good})
+                FROM (FROM lake.clean.land_price SELECT _delivery_id, _received_at AS known_from, TIMESTAMP '9999-01-01' AS known_to
+                      UNION ALL FROM lake.clean.land_price_history SELECT _delivery_id, known_from, known_to)
+                WHERE known_from <= ? AND ? < known_to""",
+                [moment] * 4,
+            ).fetchall()[0]
+            assert len(set(known)) == 1, (moment, known)
         _empty_results(con)
         rng.shuffle(deliveries)
         for delivery in [*deliveries, rng.choice(deliveries)]:

@@ -23,7 +23,7 @@ import yaml
 from dbt.cli.main import dbtRunner
 
 from ingestion.contract import load_contracts
-from ingestion.merge import LINEAGE_TYPES, has_history
+from ingestion.merge import LINEAGE_TYPES, has_conflict
 from ingestion.targets import clean_columns
 from lake.lake import create, open_reader, open_writer
 from tnmt.settings import Settings
@@ -31,6 +31,7 @@ from tnmt.settings import Settings
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "dbt_project"
 SOURCES = yaml.safe_load((PROJECT / "models/staging/sources.yml").read_text(encoding="utf-8"))
+HISTORY = {t["name"] for t in SOURCES["sources"][1]["tables"]}
 CLEAN = {t["name"]: {c["name"]: c["data_type"] for c in t["columns"]} for t in SOURCES["sources"][0]["tables"]}
 AS_OF = "2026-03-12 10:00:00"
 LATER = "2026-03-13 09:00:00"
@@ -233,7 +234,7 @@ class Lake:
             for name, types in CLEAN.items():
                 columns = ", ".join(f"{c} {t}" for c, t in types.items())
                 con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name} ({columns})")
-                if "conflict" in types:
+                if "conflict" in types or f"{name}_history" in HISTORY:
                     con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name}_history ({columns}, known_from TIMESTAMP, known_to TIMESTAMP)")
             for name, rows in {"station": stations(), "station_channel": channels(), "reading": readings(), **other_rows()}.items():
                 insert(con, f"clean.{name}", rows, CLEAN[name])
@@ -548,7 +549,7 @@ def test_served_models_have_the_columns_that_the_lake_has(lake: Lake, manifest: 
 def test_clean_sources_are_what_the_contracts_make() -> None:
     wrong = []
     for contract in load_contracts([ROOT / "ingestion" / "contracts"]).values():
-        made = clean_columns(contract) | ({"conflict": "BOOLEAN"} if has_history(contract) else {}) | LINEAGE_TYPES
+        made = clean_columns(contract) | ({"conflict": "BOOLEAN"} if has_conflict(contract) else {}) | LINEAGE_TYPES
         declared = CLEAN.get(contract.target, {})
         wrong += [
             f"{contract.target}.{c}: contract {made.get(c)}, sources.yml {declared.get(c)}"

@@ -27,6 +27,14 @@ from tnmt.settings import ROOT
 REFERENCE = ROOT / "dbt_project" / "seeds" / "reference"
 END = date(2026, 3, 24)
 XS = SIZES["XS"]
+MOVED = (
+    "overlap with its neighbours",
+    "gap around it",
+    "bow-tie",
+    "parcel across the border of its commune",
+    "parcel outside its commune",
+)
+"""Defects of a parcel's shape."""
 ALL_CONTRACTS = load_contracts((CONTRACTS,), only_enabled=False)
 
 
@@ -142,9 +150,7 @@ def test_every_folder_belongs_to_a_source_and_names_fit(first: Sample) -> None:
 def parcels(first: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, shapely.Geometry]]:
     """Parcels of the GeoPackage and Geodatabase districts by commune and code; the doubled parcel once."""
     found: dict[str, dict[str, shapely.Geometry]] = {}
-    for path in sorted(
-        [*(first.inbox / "parcel_gpkg").glob("*.gpkg"), *(first.inbox / "parcel_fgdb").glob("*.zip"), *(first.inbox / "parcel_shp").glob("*.zip")]
-    ):
+    for path in sorted(p for kind in ("gpkg", "fgdb", "shp") for p in (first.inbox / f"parcel_{kind}").glob(f"*_{END:%Y%m%d}.*")):
         fields, shapes = _layer(path, scratch=tmp_path_factory.mktemp("unpacked"))
         for commune, code, shape in zip(fields["MAXA"], fields["MATHUADAT"], shapes, strict=True):
             found.setdefault(commune, {}).setdefault(code, shape)
@@ -158,12 +164,8 @@ def communes() -> dict[str, Commune]:
 
 def test_parcels_tile_their_commune(first: Sample, parcels: dict[str, dict[str, shapely.Geometry]], communes: dict[str, Commune]) -> None:
     """Areas add up and nothing overlaps, but for the parcels that the manifest names."""
-    spoilt = {
-        t["where"]
-        for t in first.manifest.traps
-        if t["source"] == "parcel_gpkg" and t["trap"] in ("overlap with its neighbours", "gap around it", "bow-tie")
-    }
-    assert len(spoilt) == 3
+    spoilt = {t["where"] for t in first.manifest.traps if t["source"] == "parcel_gpkg" and t["trap"] in MOVED}
+    assert len(spoilt) == len(MOVED)
     assert parcels.keys() == communes.keys()
     touched = {code.split(".")[0] for code in spoilt}
     for code, mine in parcels.items():
@@ -208,11 +210,15 @@ def test_parcels_come_in_every_format(first: Sample) -> None:
 def test_land_defects_are_what_the_manifest_calls_them(first: Sample, communes: dict[str, Commune]) -> None:
     named = {t["trap"]: t["where"] for t in first.manifest.traps if t["source"] == "parcel_gpkg"}
     rows: dict[str, list[tuple[str | None, float, shapely.Geometry]]] = {}
-    for path in (first.inbox / "parcel_gpkg").glob("*.gpkg"):
+    for path in (first.inbox / "parcel_gpkg").glob(f"*_{END:%Y%m%d}.gpkg"):
         fields, shapes = _layer(path)
         for code, use, area, shape in zip(fields["MATHUADAT"], fields["MALOAIDAT"], fields["DIENTICH"], shapes, strict=True):
             rows.setdefault(code, []).append((use, area, shape))
     assert {c for c, mine in rows.items() if not all(shapely.is_valid(s) for *_, s in mine)} == {named["bow-tie"]}
+    (across,), (outside,) = rows[named["parcel across the border of its commune"]], rows[named["parcel outside its commune"]]
+    home = communes[named["parcel across the border of its commune"].split(".")[0]].polygon
+    assert 1 < home.intersection(across[2]).area < across[2].area - 1
+    assert communes[named["parcel outside its commune"].split(".")[0]].polygon.intersection(outside[2]).area < 1
     assert [c for c, mine in rows.items() if mine[0][0] is None] == [named["land-use code missing"]]
     assert [c for c, mine in rows.items() if mine[0][0] == "XYZ"] == [named["land-use code nobody knows"]]
     assert [c for c, mine in rows.items() if len(mine) > 1] == [named["the same parcel twice"]]

@@ -1,3 +1,5 @@
+{{ config(materialized='table') }}  -- a table, since Spark has no recursive query
+
 with recursive lineage as (
     select land_use_code, land_use_name_vi, land_use_code as group_code, land_use_name_vi as group_name_vi
     from {{ ref('land_use_code') }}

@@ -1,0 +1,107 @@
+{{ config(meta={'scale_out': true}) }}
+{%- set compared_from = "timestamp '" ~ var('land_use_change_from') ~ "'" if var('land_use_change_from') else "date_trunc('year', " ~ as_of() ~ ")" %}
+
+with delivery as (
+    select distinct
+        old_commune_code,
+        _delivery_id,
+        _as_of,
+        _received_at
+    from {{ ref('stg_parcel_version') }}
+    where _as_of <= {{ compared_from }}
+),
+
+speaking as (
+    -- a delivery replaces all parcels of a commune: the newest one of a commune is its state on the day
+    select old_commune_code, _delivery_id
+    from delivery
+    qualify row_number() over (partition by old_commune_code order by _as_of desc, _received_at desc, _delivery_id desc) = 1
+),
+
+known_before as (
+    select
+        version.parcel_id,
+        version.old_commune_code,
+        version.area_m2,
+        coalesce(land_use.land_use_code, version.land_use_code) as land_use_code
+    from {{ ref('stg_parcel_version') }} as version
+    inner join speaking on version.old_commune_code = speaking.old_commune_code and version._delivery_id = speaking._delivery_id
+    left join {{ ref('int_land_use') }} as land_use on version.land_use_code = land_use.code_in_record
+),
+
+known_now as (
+    select
+        parcel.parcel_id,
+        parcel.old_commune_code,
+        parcel.area_m2,
+        coalesce(land_use.land_use_code, parcel.land_use_code) as land_use_code
+    from {{ ref('stg_parcel') }} as parcel
+    left join {{ ref('int_land_use') }} as land_use on parcel.land_use_code = land_use.code_in_record
+),
+
+compared as (
+    select
+        coalesce(known_now.old_commune_code, known_before.old_commune_code) as old_commune_code,
+        known_before.land_use_code as land_use_code_from,
+        known_now.land_use_code as land_use_code_to,
+        known_before.area_m2 as area_before_m2,
+        known_now.area_m2 as area_after_m2,
+        case
+            when known_now.parcel_id is null then 'vanished'
+            when known_before.parcel_id is not null and coalesce(known_before.land_use_code, '') = coalesce(known_now.land_use_code, '') then 'unchanged'
+            when known_before.parcel_id is not null then 'changed'
+            when speaking.old_commune_code is not null then 'new'
+            else 'not_known_before'
+        end as change
+    from known_before
+    full join known_now on known_before.parcel_id = known_now.parcel_id and known_before.old_commune_code = known_now.old_commune_code
+    left join speaking on known_now.old_commune_code = speaking.old_commune_code
+),
+
+counted as (
+    select
+        old_commune_code,
+        land_use_code_from,
+        land_use_code_to,
+        change,
+        count(*) as parcels,
+        cast(sum(area_before_m2) as decimal(38, 1)) as area_before_m2,
+        cast(sum(area_after_m2) as decimal(38, 1)) as area_after_m2
+    from compared
+    group by old_commune_code, land_use_code_from, land_use_code_to, change
+)
+
+select
+    {{ compared_from }} as compared_from,
+    commune.commune_code,
+    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    counted.old_commune_code,
+    commune.old_commune_name,
+    counted.land_use_code_from,
+    case
+        when counted.change = 'new' then 'Chưa có thửa'
+        when counted.change = 'not_known_before' then 'Chưa có số liệu'
+        when counted.land_use_code_from is null then 'Thiếu mã loại đất'
+        else coalesce(use_from.land_use_name_vi, 'Mã không có trong danh mục')
+    end as land_use_name_from_vi,
+    counted.land_use_code_to,
+    case
+        when counted.change = 'vanished' then 'Không còn thửa'
+        when counted.land_use_code_to is null then 'Thiếu mã loại đất'
+        else coalesce(use_to.land_use_name_vi, 'Mã không có trong danh mục')
+    end as land_use_name_to_vi,
+    counted.change,
+    case counted.change
+        when 'unchanged' then 'Không đổi'
+        when 'changed' then 'Đổi loại đất'
+        when 'new' then 'Thửa mới'
+        when 'vanished' then 'Thửa không còn'
+        when 'not_known_before' then 'Chưa có số liệu của xã ở mốc so sánh'
+    end as change_vi,
+    counted.parcels,
+    counted.area_before_m2,
+    counted.area_after_m2
+from counted
+left join {{ ref('int_commune') }} as commune on counted.old_commune_code = commune.old_commune_code
+left join {{ ref('int_land_use') }} as use_from on counted.land_use_code_from = use_from.code_in_record
+left join {{ ref('int_land_use') }} as use_to on counted.land_use_code_to = use_to.code_in_record

@@ -1,0 +1,58 @@
+{{ config(meta={'scale_out': true}) }}
+
+with parcel as (
+    select
+        parcel_id,
+        old_commune_code,
+        sheet_number,
+        crs,
+        geometry
+    from {{ ref('stg_parcel') }}
+    -- GEOS and JTS fail on, or misjudge, what is no valid polygon; parcel_overlay names these parcels
+    where st_isvalid(geometry)
+),
+
+met as (
+    -- the order of the pair and the CRS stand beside the spatial condition: in the join they would make it one of all with all.
+    -- max of one row: a condition on a plain column would be pushed down, and the intersection be computed once for each mention
+    select
+        one.parcel_id,
+        other.parcel_id as other_parcel_id,
+        one.old_commune_code,
+        other.old_commune_code as other_old_commune_code,
+        one.sheet_number,
+        other.sheet_number as other_sheet_number,
+        max(cast(st_area(one.geometry) as decimal(18, 4))) as parcel_area_m2,
+        max(cast(st_area(other.geometry) as decimal(18, 4))) as other_parcel_area_m2,
+        max(
+            case
+                when
+                    one.crs = other.crs
+                    and (one.parcel_id < other.parcel_id or (one.parcel_id = other.parcel_id and one.old_commune_code < other.old_commune_code))
+                    then cast(st_area(st_intersection(one.geometry, other.geometry)) as decimal(18, 4))
+            end
+        ) as overlap_m2
+    from parcel as one
+    inner join parcel as other on st_intersects(one.geometry, other.geometry)
+    group by
+        one.parcel_id, other.parcel_id, one.old_commune_code, other.old_commune_code, one.sheet_number, other.sheet_number
+)
+
+select
+    met.parcel_id,
+    met.other_parcel_id,
+    met.old_commune_code,
+    commune.old_commune_name,
+    commune.commune_code,
+    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    met.other_old_commune_code,
+    met.sheet_number,
+    met.other_sheet_number,
+    met.overlap_m2,
+    round(cast(met.overlap_m2 as double) / nullif(cast(met.parcel_area_m2 as double), 0), 6) as parcel_share,
+    round(cast(met.overlap_m2 as double) / nullif(cast(met.other_parcel_area_m2 as double), 0), 6) as other_parcel_share,
+    met.old_commune_code = met.other_old_commune_code as is_same_commune,
+    coalesce(met.old_commune_code = met.other_old_commune_code and met.sheet_number = met.other_sheet_number, false) as is_same_sheet
+from met
+left join {{ ref('int_commune') }} as commune on met.old_commune_code = commune.old_commune_code
+where met.overlap_m2 > {{ var('parcel_overlap_m2') }}

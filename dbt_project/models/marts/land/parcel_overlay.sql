@@ -1,0 +1,112 @@
+{{ config(meta={'scale_out': true}) }}
+
+with parcel as (
+    -- GEOS and JTS fail on, or misjudge, what is no valid polygon
+    select
+        parcel_id,
+        old_commune_code,
+        sheet_number,
+        parcel_number,
+        crs,
+        coalesce(st_isvalid(geometry) and st_area(geometry) > 0, false) as is_valid,
+        cast(case when st_isvalid(geometry) then st_area(geometry) end as decimal(18, 4)) as parcel_area_m2
+    from {{ ref('stg_parcel') }}
+),
+
+boundary as (
+    select
+        old_commune_code,
+        is_illustrative,
+        crs,
+        geometry
+    from {{ ref('stg_commune_boundary') }}
+    where st_isvalid(geometry)
+),
+
+laid as (
+    -- the CRS are compared beside the spatial condition: as an equality of the join they would replace it by a hash join of all with all.
+    -- max of one row: a condition on a plain column would be pushed down, and the intersection be computed once for each mention
+    select
+        parcel.parcel_id,
+        parcel.old_commune_code,
+        boundary.old_commune_code as boundary_commune_code,
+        boundary.is_illustrative,
+        max(cast(st_area(parcel.geometry) as decimal(18, 4))) as parcel_area_m2,
+        max(
+            case
+                when parcel.crs = boundary.crs
+                    then cast(st_area(st_intersection(parcel.geometry, boundary.geometry)) as decimal(18, 4))
+            end
+        ) as area_m2
+    from {{ ref('stg_parcel') }} as parcel
+    inner join boundary on st_intersects(parcel.geometry, boundary.geometry)
+    where st_isvalid(parcel.geometry)
+    group by parcel.parcel_id, parcel.old_commune_code, boundary.old_commune_code, boundary.is_illustrative
+),
+
+part as (
+    -- of a parcel that is itself smaller than a sliver, what is nearly all of it counts
+    select
+        parcel_id,
+        old_commune_code,
+        boundary_commune_code,
+        is_illustrative,
+        area_m2
+    from laid
+    where
+        area_m2 > 0
+        and (area_m2 > {{ var('boundary_sliver_m2') }} or parcel_area_m2 - area_m2 <= {{ var('boundary_sliver_m2') }})
+),
+
+judged as (
+    select
+        parcel.parcel_id,
+        parcel.old_commune_code,
+        parcel.sheet_number,
+        parcel.parcel_number,
+        parcel.parcel_area_m2,
+        case
+            when not parcel.is_valid then 'invalid_geometry'
+            when boundary.old_commune_code is null then 'no_boundary'
+            when parcel.crs <> boundary.crs then 'other_crs'
+            when declared.area_m2 is null then 'outside'
+            when parcel.parcel_area_m2 - declared.area_m2 > {{ var('boundary_sliver_m2') }} then 'astride'
+            else 'inside'
+        end as placement
+    from parcel
+    left join boundary on parcel.old_commune_code = boundary.old_commune_code
+    left join part as declared
+        on
+            parcel.parcel_id = declared.parcel_id
+            and parcel.old_commune_code = declared.old_commune_code
+            and parcel.old_commune_code = declared.boundary_commune_code
+)
+
+select
+    judged.parcel_id,
+    judged.old_commune_code,
+    commune.old_commune_name,
+    commune.commune_code,
+    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    judged.sheet_number,
+    judged.parcel_number,
+    part.boundary_commune_code,
+    beneath.old_commune_name as boundary_commune_name,
+    coalesce(part.boundary_commune_code = judged.old_commune_code, false) as is_declared,
+    part.is_illustrative,
+    part.area_m2,
+    judged.parcel_area_m2,
+    round(cast(part.area_m2 as double) / nullif(cast(judged.parcel_area_m2 as double), 0), 6) as parcel_share,
+    judged.placement,
+    case judged.placement
+        when 'inside' then 'Trong xã đã khai'
+        when 'astride' then 'Nằm một phần ngoài xã đã khai'
+        when 'outside' then 'Nằm ngoài xã đã khai'
+        when 'invalid_geometry' then 'Chưa so được: hình học không hợp lệ'
+        when 'no_boundary' then 'Chưa so được: chưa có ranh giới xã đã khai'
+        when 'other_crs' then 'Chưa so được: khác hệ tọa độ với ranh giới'
+    end as placement_vi
+from judged
+left join part on judged.parcel_id = part.parcel_id and judged.old_commune_code = part.old_commune_code
+left join {{ ref('int_commune') }} as commune on judged.old_commune_code = commune.old_commune_code
+left join {{ ref('int_commune') }} as beneath on part.boundary_commune_code = beneath.old_commune_code

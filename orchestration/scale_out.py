@@ -166,14 +166,9 @@ def compiled(settings: Settings, variables: dict[str, str], select: str = "+conf
     return json.loads((target_dir(settings) / "manifest.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
 
 
-def opted_in(manifest: dict[str, Any]) -> list[str]:
-    """Names of the models with `meta.scale_out`."""
-    return sorted(n["name"] for n in manifest["nodes"].values() if n["resource_type"] == "model" and n["config"]["meta"].get("scale_out"))
-
-
-def empty_lake(manifest: dict[str, Any]) -> duckdb.DuckDBPyConnection:
-    """A database in memory with every table and view that compiled models read, without rows, typed as contracts, seeds and SQL say."""
-    con = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+def empty_lake(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> None:
+    """Makes every table and view that compiled models read, without rows, typed as contracts, seeds and SQL say, in a database `lake` in memory."""
+    con.execute("LOAD spatial")
     con.execute("ATTACH ':memory:' AS lake")
     tables: dict[str, dict[str, str]] = {}
     for source in manifest["sources"].values():
@@ -193,7 +188,6 @@ def empty_lake(manifest: dict[str, Any]) -> duckdb.DuckDBPyConnection:
             con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{node['schema']}")
             kind = "VIEW" if node["config"]["materialized"] == "view" else "TABLE"
             con.execute(f"CREATE {kind} lake.{node['schema']}.{node['name']} AS {node['compiled_code']}")
-    return con
 
 
 def lint() -> Iterator[str]:
@@ -201,8 +195,7 @@ def lint() -> Iterator[str]:
 
     Needs no Java and no lake. A model that nobody checked is no model that runs: where none opted in, that is said too.
     """
-    from lake.lake import create
-    from lake.spark_sql import Unportable
+    from lake.lake import create, duck
     from tnmt.settings import Settings as Fresh
 
     for form, variables in FORMS.items():
@@ -210,22 +203,29 @@ def lint() -> Iterator[str]:
             settings = Fresh(home=Path(home), catalog="sqlite", data=None)
             create(settings)
             manifest = compiled(settings, variables)
-        models = {f"{n['schema']}.{n['name']}": n for n in manifest["nodes"].values() if n["resource_type"] == "model" and n.get("compiled_code")}
-        waiting = [name for name, n in models.items() if n["config"]["meta"].get("scale_out")]
-        if not waiting:
-            yield f"{form}: no model has meta.scale_out"
-        con, seen = empty_lake(manifest), set[str]()
-        views = views_of(con)
-        while waiting:
-            if (name := waiting.pop()) in seen:
-                continue
-            seen.add(name)
-            try:
-                _, tables = translated(con, view_query(views[name]) if name in views else models[name]["compiled_code"])
-            except Unportable as error:
-                yield f"{models[name]['original_file_path']} ({form}): {error}"
-                continue
-            waiting += [t for t in tables if t in views]
+            with duck(settings) as con:
+                empty_lake(con, manifest)
+                yield from (f"{told} ({form})" for told in _refused(con, manifest))
+
+
+def _refused(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> Iterator[str]:
+    from lake.spark_sql import Unportable
+
+    models = {f"{n['schema']}.{n['name']}": n for n in manifest["nodes"].values() if n["resource_type"] == "model" and n.get("compiled_code")}
+    waiting = [name for name, n in models.items() if n["config"]["meta"].get("scale_out")]
+    if not waiting:
+        yield "no model has meta.scale_out"
+    views, seen = views_of(con), set[str]()
+    while waiting:
+        if (name := waiting.pop()) in seen:
+            continue
+        seen.add(name)
+        try:
+            _, tables = translated(con, view_query(views[name]) if name in views else models[name]["compiled_code"])
+        except Unportable as error:
+            yield f"{models[name]['original_file_path']}: {error}"
+            continue
+        waiting += [t for t in tables if t in views]
 
 
 if __name__ == "__main__":

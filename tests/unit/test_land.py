@@ -71,7 +71,16 @@ def test_a_parcel_is_found_where_it_lies(con: duckdb.DuckDBPyConnection, sql: di
     parcel(con, "sliver", "1", box(90, 50, 10.05, 10))  # 0.5 m2 over the border is drawing
     parcel(con, "just over", "1", box(90, 70, 10.11, 10))  # 1.1 m2 is not
     parcel(con, "tiny", "1", box(50, 50, 0.5, 0.5))  # smaller than a sliver as a whole
-    got = [(r["parcel_id"], r["placement"], r["boundary_commune_code"], r["area_m2"], r["parcel_share"]) for r in rows(con, sql, "parcel_overlay")]
+    got = [
+        (
+            r["parcel_id"],
+            r["placement"],
+            r["boundary_commune_code"],
+            r["area_m2"],
+            round(r["parcel_share"], 6) if r["parcel_share"] is not None else None,
+        )
+        for r in rows(con, sql, "parcel_overlay")
+    ]
     assert got == [
         ("astride", "astride", "1", Decimal("400"), 0.666667),
         ("astride", "astride", "2", Decimal("200"), 0.333333),
@@ -113,7 +122,15 @@ def test_neighbours_that_overlap_are_a_pair_once(con: duckdb.DuckDBPyConnection,
     parcel(con, "g", "2", box(0, 0, 5, 5), crs="EPSG:9210")
     parcel(con, "a", "2", box(0, 4, 1, 10), sheet=None)  # the number of another commune's parcel: 1 x 6 of it
     got = [
-        (r["parcel_id"], r["other_parcel_id"], r["overlap_m2"], r["parcel_share"], r["other_parcel_share"], r["is_same_commune"], r["is_same_sheet"])
+        (
+            r["parcel_id"],
+            r["other_parcel_id"],
+            r["overlap_m2"],
+            round(r["parcel_share"], 6),
+            round(r["other_parcel_share"], 6),
+            r["is_same_commune"],
+            r["is_same_sheet"],
+        )
         for r in rows(con, sql, "parcel_overlap")
     ]
     assert got == [

@@ -49,8 +49,8 @@ select
     met.sheet_number,
     met.other_sheet_number,
     met.overlap_m2,
-    round(cast(met.overlap_m2 as double) / nullif(cast(met.parcel_area_m2 as double), 0), 6) as parcel_share,
-    round(cast(met.overlap_m2 as double) / nullif(cast(met.other_parcel_area_m2 as double), 0), 6) as other_parcel_share,
+    cast(met.overlap_m2 as double) / nullif(met.parcel_area_m2, 0) as parcel_share,
+    cast(met.overlap_m2 as double) / nullif(met.other_parcel_area_m2, 0) as other_parcel_share,
     met.old_commune_code = met.other_old_commune_code as is_same_commune,
     coalesce(met.old_commune_code = met.other_old_commune_code and met.sheet_number = met.other_sheet_number, false) as is_same_sheet
 from met

@@ -96,7 +96,7 @@ select
     part.is_illustrative,
     part.area_m2,
     judged.parcel_area_m2,
-    round(cast(part.area_m2 as double) / nullif(cast(judged.parcel_area_m2 as double), 0), 6) as parcel_share,
+    cast(part.area_m2 as double) / nullif(judged.parcel_area_m2, 0) as parcel_share,
     judged.placement,
     case judged.placement
         when 'inside' then 'Trong xã đã khai'

@@ -93,9 +93,7 @@ def _jar_problems(folder: Path, hashes: Path, remedy: str = "remove `.spark/` an
         if name not in expected:  # every jar of the folder is on the class path
             found.append(f"jars: expected no {name} in {folder}, found one; remove it")
         elif (digest := hashlib.file_digest(path.open("rb"), "sha256").hexdigest()) != expected[name]:
-            found.append(
-                f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; {remedy}"
-            )
+            found.append(f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; {remedy}")
     return found
 
 

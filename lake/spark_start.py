@@ -123,9 +123,11 @@ def start(master: str, values: Mapping[str, str], seconds: float) -> SparkSessio
             spark = builder.getOrCreate()
             spark.range(0, 1, 1, 1).count()
         return spark
-    except Exception as error:
-        late = gateway.proc.poll() is not None or time.monotonic() - begun >= seconds
+    except BaseException as error:
+        late = time.monotonic() - begun >= seconds
         _forget(gateway)
+        if not isinstance(error, Exception):
+            raise
         raise SparkStartError(_why(master, values, seconds, late, spark is not None, error)) from None
 
 

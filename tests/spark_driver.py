@@ -17,7 +17,7 @@ from lake.spark_plan import plan
 from tests.spark_cluster import children, listening
 from tnmt.settings import Settings, settings
 
-MANY = 12
+MANY = 8
 """How often each reading is counted: what makes a job last."""
 
 
@@ -29,7 +29,9 @@ def job() -> None:
     """For each line that comes in: the same read and aggregate, with word when every one of N executors is in the middle of it."""
     s = settings()
     begun = time.monotonic()
-    spark = session(s, conf={"spark.sql.files.maxPartitionBytes": "256k", "spark.sql.files.openCostInBytes": "0", "spark.sql.adaptive.enabled": "false"})
+    spark = session(
+        s, conf={"spark.sql.files.maxPartitionBytes": "256k", "spark.sql.files.openCostInBytes": "0", "spark.sql.adaptive.enabled": "false"}
+    )
     (jvm,) = children(os.getpid())
     command = Path(f"/proc/{jvm}/cmdline").read_text()
     secret = spark.sparkContext.getConf().get("spark.authenticate.secret")
@@ -63,7 +65,7 @@ def job() -> None:
                 tell("busy", tasks=running())
                 executors = 0
             time.sleep(0.05)
-        tell("done", seconds=time.monotonic() - begun, failed=_tasks_failed(spark), **found)
+        tell("done", seconds=time.monotonic() - begun, lost=_lost(spark), **found)
     spark.stop()
 
 
@@ -73,10 +75,10 @@ def _tasks_done(spark: Any) -> int:
     return sum(i.numCompletedTasks for s in tracker.getActiveStageIds() if (i := tracker.getStageInfo(s)))
 
 
-def _tasks_failed(spark: Any) -> int:
-    """Failed tasks of all stages until now."""
+def _lost(spark: Any) -> int:
+    """Failed tasks of the last attempts of all stages, and attempts that were given up before them."""
     tracker = spark.sparkContext.statusTracker()
-    return sum(i.numFailedTasks for s in range(200) if (i := tracker.getStageInfo(s)))
+    return sum(i.numFailedTasks + i.currentAttemptId for s in range(200) if (i := tracker.getStageInfo(s)))
 
 
 def starts() -> None:

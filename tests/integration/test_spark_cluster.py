@@ -18,7 +18,7 @@ from tests.support import need
 from tnmt.settings import Settings
 
 ROWS = 2_000_000
-LIMIT = 10
+LIMIT = 8
 """Seconds that a start gets which must not succeed: enough to register on this machine (3 s)."""
 
 
@@ -73,7 +73,7 @@ def test_the_figures_stay_those_of_duckdb_while_workers_and_master_die(cluster: 
         cluster.stop("w0")
         done = driver.event("done", 120)
         assert done.get("rows") == expected, done
-        assert done["failed"] > 0, "no task was lost, so the worker did not die in the middle of the job"
+        assert done["lost"] > 0, "nothing was lost, so the worker did not die in the middle of the job"
 
         # a new worker joins and gets tasks; the master is killed meanwhile, and the job does not need it
         cluster.start_worker("w2")
@@ -120,6 +120,7 @@ def test_a_start_that_cannot_succeed_ends_with_what_to_do(cluster: Cluster, lake
             settings={"spark_start_seconds": 2 * LIMIT},
             conf={"spark.executor.memory": "3g"},
         )
+        refused("Failed to register classes with Kryo", 60, conf={"spark.executor.extraClassPath": "/nothing/*"})
         # the master that came back knows its workers again, and the process that failed so often starts at last
         driver.tell("{}")
         driver.event("started", 90)

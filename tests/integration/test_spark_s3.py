@@ -15,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from lake.extensions import OBJECT_STORAGE
 from lake.lake import LakeError, create, latest_snapshot, open_reader, open_writer
-from lake.spark import LAYER, SparkMissing, require
+from lake.spark import LAYER
 from tests.integration.conftest import free_port
 from tests.spark_cluster import Cluster, Driver, wait_until
 from tests.support import need
@@ -157,23 +156,8 @@ def test_keys_are_kept_nowhere(lake: tuple[Settings, list[int]], store: dict[str
 def test_wrong_keys_end_with_an_error_that_holds_none(lake: tuple[Settings, list[int]], store: dict[str, str]) -> None:
     s, _ = lake
     wrong = Settings(**{**s.model_dump(), "s3_secret": "x" * 40})
-    with open_reader(wrong) as con, pytest.raises(Exception, match="403|Forbidden|SignatureDoesNotMatch") as error:
+    with open_reader(wrong) as con, pytest.raises(Exception, match=r"403|Forbidden|SignatureDoesNotMatch") as error:
         con.execute("SELECT sum(id) FROM lake.clean.measured").fetchall()
     assert "x" * 40 not in str(error.value)
     with pytest.raises(LakeError, match="expected TNMT_S3_KEY_ID and TNMT_S3_SECRET"):
         open_reader(Settings(**{**s.model_dump(), "s3_secret": None}))
-
-
-def test_the_layer_holds_the_jars_of_the_list() -> None:
-    with suppress(SparkMissing):
-        require()
-        need("object-storage", (LAYER / "jars-s3").is_dir(), "no .spark/jars-s3; run `make scale-out S3=1`")
-    require(s3=True)
-
-
-def test_a_lake_in_files_has_no_way_to_the_network(tmp_path: Path) -> None:
-    s = Settings(home=tmp_path)
-    create(s)
-    assert not [name for name in OBJECT_STORAGE if list(s.extensions.rglob(f"{name}.duckdb_extension"))]
-    with open_reader(s) as con, pytest.raises(Exception, match="httpfs"):
-        con.execute("SELECT * FROM read_csv('http://127.0.0.1:9/nothing.csv')")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lake.lake import LakeError, create
+from lake.extensions import OBJECT_STORAGE
+from lake.lake import LakeError, create, open_reader
 from lake.spark import _jar_problems, _object_storage
 from lake.spark_start import SECRET, SparkStartError, _reach, addresses, own_address, properties
 from tests.spark_cluster import INFRA, settings_file, unit_command
@@ -121,3 +122,11 @@ def test_jars_for_object_storage_are_named_with_their_command(tmp_path: Path) ->
     found = _jar_problems(tmp_path, INFRA / "jars-s3.sha256", "run `make scale-out S3=1`")
     assert [re.search(r"expected (\S+) in", p)[1] for p in found] == ["bundle-2.24.6.jar", "hadoop-aws-3.4.1.jar"]
     assert all(p.endswith("run `make scale-out S3=1`") for p in found)
+
+
+def test_a_lake_in_files_has_no_way_to_the_network(tmp_path: Path) -> None:
+    s = Settings(home=tmp_path)
+    create(s)
+    assert not [name for name in OBJECT_STORAGE if list(s.extensions.rglob(f"{name}.duckdb_extension"))]
+    with open_reader(s) as con, pytest.raises(Exception, match="httpfs"):
+        con.execute("SELECT * FROM read_csv('http://127.0.0.1:9/nothing.csv')")

@@ -124,18 +124,29 @@ def start(master: str, values: Mapping[str, str], seconds: float) -> SparkSessio
             spark.range(0, 1, 1, 1).count()
         return spark
     except BaseException as error:
-        late = time.monotonic() - begun >= seconds
+        found = None if time.monotonic() - begun >= seconds else _told(error)
         _forget(gateway)
         if not isinstance(error, Exception):
             raise
-        raise SparkStartError(_why(master, values, seconds, late, spark is not None, error)) from None
+        raise SparkStartError(_why(master, values, seconds, spark is not None, found)) from None
 
 
-def _why(master: str, values: Mapping[str, str], seconds: float, late: bool, registered: bool, error: Exception) -> str:
+def _told(error: BaseException) -> str:
+    """The line of an error that names it. The JVM is asked for the text of its errors, so before it ends."""
+    try:
+        lines = str(error).splitlines()
+    except OSError:  # it has ended by itself
+        lines = []
+    return next((line for line in lines if "Exception" in line or "Error" in line), lines[0] if lines else type(error).__name__)[:300]
+
+
+def _why(master: str, values: Mapping[str, str], seconds: float, registered: bool, found: str | None) -> str:
+    """`found` is what Spark said before the time was over, None if it was over."""
     text = f"Spark on {master}: expected a first job to be done within {seconds:.0f} s (TNMT_SPARK_START_SECONDS), found "
-    if not late:
-        reason = next((line for line in str(error).splitlines() if "Exception" in line or "Error" in line), str(error).partition("\n")[0])
-        return text + f"{reason[:300]}. See the log of the master and of the workers"
+    if found is not None:
+        return (
+            text + f"{found}. Check that the jars of spark.executor.extraClassPath lie on every node, and the logs of the master and of the workers"
+        )
     if not registered:
         return text + (
             "a master that accepts connections and does not register this session. Its secret or its encryption is another "

@@ -14,7 +14,7 @@ from typing import Any
 from lake.lake import LakeError
 from lake.spark import read, session
 from lake.spark_plan import plan
-from tests.spark_cluster import children, listening
+from tests.spark_cluster import children, listening, wait_until
 from tnmt.settings import Settings, settings
 
 MANY = 8
@@ -56,6 +56,7 @@ def job() -> None:
 
     for line in sys.stdin:
         executors = int(line)
+        wait_until(lambda n=executors: spark.sparkContext._jsc.sc().getExecutorMemoryStatus().size() > n, 60, lambda: "an executor is missing")
         found: dict[str, Any] = {}
         thread = threading.Thread(target=work, args=[found])
         begun = time.monotonic()

@@ -15,13 +15,14 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-.PHONY: help setup run serve test fuzz bench lint clean superset dev peers scale-out
+.PHONY: help setup run serve test fuzz bench lint clean superset dev peers scale-out parity
 
 help:
 	@echo "make run     set up, sample province, whole pipeline, Superset and Dagster (SERVE=0: all but stay up)"
 	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff      make fuzz   property tests on new, FUZZ=10 times as many examples"
 	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
-	@echo "make scale-out   Spark and Sedona beside the platform, for what one machine does not hold"
+	@echo "make scale-out   Spark and Sedona beside the platform, for what one machine does not hold (S3=1: and its jars for object storage)"
+	@echo "make parity  the tests that fetch 560 MB or build other programs first: Spark and DuckDB on object storage"
 
 .boot/.stamp: requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed and $(PYTHON) was not found: install it, or name it with PYTHON=…"; exit 1; }
@@ -75,12 +76,29 @@ help:
 	@$(V)/python -m lake.spark
 	@touch $@
 
+# object storage: 560 MB of jars in a folder of their own, which `session` takes where the lake lies on s3://
+.spark/.s3: .spark/.stamp infra/spark/jars-s3.sha256
+	@echo "· Spark: jars for object storage"
+	@rm -rf .spark/jars-s3
+	@mvn -B -q -f infra/spark/pom.xml -P s3 dependency:copy-dependencies -DincludeGroupIds=org.apache.hadoop,software.amazon.awssdk \
+		-DoutputDirectory="$(CURDIR)/.spark/jars-s3"
+	@$(V)/python -m lake.spark --s3
+	@touch $@
+
+# an object store for the tests, built from source with the hashes of go.sum; what building it needs is removed again
+.spark/bin/versitygw: infra/object-store/go.mod infra/object-store/go.sum | .spark/.stamp
+	@command -v go >/dev/null || { echo "the object store of the tests is built with Go 1.25, and go was not found"; exit 1; }
+	@echo "· object store of the tests"
+	@cd infra/object-store && GOPATH="$(CURDIR)/.spark/go" GOMODCACHE="$(CURDIR)/.spark/go/pkg/mod" GOCACHE="$(CURDIR)/.spark/go/cache" GOFLAGS=-modcacherw \
+		go build -mod=readonly -trimpath -o "$(CURDIR)/$@" github.com/versity/versitygw/cmd/versitygw
+	@rm -rf .spark/go
+
 setup: .venv/.runtime
 superset: .superset/.stamp
 dev: .venv/.dev
 peers: .peers/.stamp
-scale-out: .spark/.stamp
-	@$(V)/python -m lake.spark
+scale-out: .spark/.stamp $(if $(filter 1,$(S3)),.spark/.s3)
+	@$(V)/python -m lake.spark $(if $(filter 1,$(S3)),--s3)
 
 run: .venv/.runtime .superset/.stamp
 	@mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"
@@ -97,6 +115,9 @@ test: .venv/.dev .superset/.stamp
 	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
 		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
+
+parity: .venv/.dev .spark/.s3 .spark/bin/versitygw
+	@REQUIRE=spark,object-storage $(V)/python -m pytest -q -rs -m parity
 
 fuzz: .venv/.dev
 	@FUZZ=$(FUZZ) $(V)/python -m pytest -q $$(grep -rl '@given' tests)

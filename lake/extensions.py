@@ -7,24 +7,27 @@ The wheels hold the original signed binaries; DuckDB looks for them under
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import duckdb
 
 NAMES = ("ducklake", "spatial", "sqlite_scanner", "postgres_scanner")
+OBJECT_STORAGE = ("httpfs",)
+"""Linked for a lake on `s3://` only: elsewhere no statement can reach the network through it."""
 
 
 class ExtensionMissing(Exception):
     """The wheel of an extension is not installed."""
 
 
-def link_extensions(directory: Path) -> Path:
-    """Links every extension of NAMES into `directory` (made where missing) and returns it."""
+def link_extensions(directory: Path, names: Sequence[str] = NAMES) -> Path:
+    """Links every extension of `names` into `directory` (made where missing) and returns it."""
     with duckdb.connect() as con:
         platform = con.execute("PRAGMA platform").fetchall()[0][0]
     target = directory / f"v{duckdb.__version__}" / str(platform)
     target.mkdir(parents=True, exist_ok=True)
-    for name in NAMES:
+    for name in names:
         spec = importlib.util.find_spec(f"duckdb_extension_{name}")
         if spec is None or spec.origin is None:
             raise ExtensionMissing(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import duckdb
 
-from lake.extensions import link_extensions
+from lake.extensions import OBJECT_STORAGE, link_extensions
 from lake.lock import writer_lock
 from tnmt.settings import Settings
 
@@ -65,6 +65,27 @@ def duck(settings: Settings) -> duckdb.DuckDBPyConnection:
     )
 
 
+def _object_storage(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Lets the connection into the bucket of the lake. The secret lives as long as the connection, and is written nowhere."""
+    if settings.s3_key_id is None or settings.s3_secret is None:
+        raise LakeError(f"the lake lies in {settings.data_path}: expected TNMT_S3_KEY_ID and TNMT_S3_SECRET, found one or both unset; set them")
+    link_extensions(settings.extensions, OBJECT_STORAGE)
+    con.execute("LOAD httpfs")
+    options = {
+        "KEY_ID": _quoted(settings.s3_key_id.get_secret_value()),
+        "SECRET": _quoted(settings.s3_secret.get_secret_value()),
+        "REGION": _quoted(settings.s3_region),
+        "SCOPE": _quoted("/".join(settings.data_path.split("/")[:3])),
+    }
+    if settings.s3_endpoint:
+        scheme, _, address = settings.s3_endpoint.partition("://")
+        options |= {"ENDPOINT": _quoted(address), "URL_STYLE": "'path'", "USE_SSL": str(scheme == "https").lower()}
+    try:
+        con.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_data (TYPE s3, {', '.join(f'{k} {v}' for k, v in options.items())})")
+    except duckdb.Error:  # its text may quote the statement
+        raise LakeError("DuckDB refused the settings TNMT_S3_…; check the address, the region and the keys") from None
+
+
 def _attach(con: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool, snapshot: int | None = None) -> None:
     options = [f"DATA_PATH {_quoted(settings.data_path)}", "DATA_INLINING_ROW_LIMIT 0"]
     if settings.is_sqlite:
@@ -74,6 +95,8 @@ def _attach(con: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bo
         options.append("READ_ONLY")
     if snapshot is not None:
         options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
+    if settings.on_s3:
+        _object_storage(con, settings)
     try:
         con.execute(f"ATTACH {_quoted(settings.attach)} AS lake ({', '.join(options)})")
     except duckdb.Error as error:

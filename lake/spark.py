@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from lake.lake import LakeError
 from lake.spark_plan import DataFile, Plan, Predicate, Reason, Refused, plan
+from lake.spark_start import is_cluster, own_address, properties, start
 from tnmt.settings import ROOT, Settings
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 LAYER = ROOT / ".spark"
 HASHES = ROOT / "infra" / "spark" / "jars.sha256"
+S3_HASHES = ROOT / "infra" / "spark" / "jars-s3.sha256"
 JAVA = (17, 21)
 """Versions of Java that Spark 4.0 runs on."""
 
@@ -80,11 +82,11 @@ def problems(layer: Path = LAYER, hashes: Path = HASHES) -> list[str]:
     return found + _jar_problems(layer / "jars", hashes)
 
 
-def _jar_problems(folder: Path, hashes: Path) -> list[str]:
+def _jar_problems(folder: Path, hashes: Path, remedy: str = "remove `.spark/` and run `make scale-out`") -> list[str]:
     expected = {name: digest for digest, name in (line.split() for line in hashes.read_text().splitlines())}
     there = {p.name: p for p in folder.glob("*.jar")}
     found = [
-        f"jars: expected {name} in {folder} with SHA-256 {digest}, found no such file; remove `.spark/` and run `make scale-out`"
+        f"jars: expected {name} in {folder} with SHA-256 {digest}, found no such file; {remedy}"
         for name, digest in expected.items()
         if name not in there
     ]
@@ -92,15 +94,16 @@ def _jar_problems(folder: Path, hashes: Path) -> list[str]:
         if name not in expected:  # every jar of the folder is on the class path
             found.append(f"jars: expected no {name} in {folder}, found one; remove it")
         elif (digest := hashlib.file_digest(path.open("rb"), "sha256").hexdigest()) != expected[name]:
-            found.append(
-                f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; remove `.spark/` and run `make scale-out`"
-            )
+            found.append(f"jars: expected {name} with SHA-256 {expected[name]}, found {digest} in {folder}; {remedy}")
     return found
 
 
-def require(layer: Path = LAYER, hashes: Path = HASHES) -> None:
-    """Raises SparkMissing with every problem, one a line."""
-    if found := problems(layer, hashes):
+def require(layer: Path = LAYER, hashes: Path = HASHES, *, s3: bool = False) -> None:
+    """Raises SparkMissing with every problem, one a line; `s3` looks at the jars for object storage too (0.5 s)."""
+    found = problems(layer, hashes)
+    if s3:
+        found += _jar_problems(layer / "jars-s3", S3_HASHES, "remove this folder and run `make scale-out S3=1`")
+    if found:
         raise SparkMissing("Spark cannot start:\n" + "\n".join(f"  {p}" for p in found))
 
 
@@ -112,18 +115,22 @@ def _packages() -> None:
 
 
 def session(settings: Settings, *, master: str | None = None, conf: Mapping[str, str] | None = None) -> SparkSession:
-    """Spark with Sedona as the reads need it, on `local[TNMT_THREADS]` unless `master` is named; `conf` are settings of Spark that win over ours.
+    """Spark with Sedona as the reads need it: on `master`, else on TNMT_SPARK_MASTER, else on `local[TNMT_THREADS]`.
 
-    One a process, about 20 s to start. Raises SparkMissing.
+    `conf` are settings of Spark that win over those of TNMT_SPARK_CONF, which win over ours. One a process, about 20 s to start; on a cluster
+    the session has run a job when it is handed out. Raises SparkMissing, SparkStartError.
     """
-    require()
+    require(s3=settings.on_s3)
+    given = {**(properties(settings.spark_conf) if settings.spark_conf else {}), **(conf or {})}
+    master = master or settings.spark_master or given.get("spark.master") or f"local[{settings.threads}]"
+    given.pop("spark.master", None)
     _packages()
     scratch = settings.home / "tmp" / "spark"
     scratch.mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    from pyspark.sql import SparkSession
-
-    jars = f"{LAYER / 'jars'}/*"
+    host = own_address(master) if is_cluster(master) else "127.0.0.1"
+    if host:
+        os.environ.setdefault("SPARK_LOCAL_IP", host)
+    jars = f"{LAYER / 'jars'}/*" + (f":{LAYER / 'jars-s3'}/*" if settings.on_s3 else "")
     values = {
         # all jars on one class path in front of Spark's own: Parquet needs the JTS that Sedona's jar holds
         "spark.driver.extraClassPath": jars,
@@ -131,8 +138,8 @@ def session(settings: Settings, *, master: str | None = None, conf: Mapping[str,
         "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
         "spark.driver.memory": re.sub(r"\s*i?b$", "", settings.memory_limit.lower()),
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
+        **({"spark.driver.host": host} if host else {}),
+        **({} if is_cluster(master) else {"spark.driver.bindAddress": "127.0.0.1"}),
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
         "spark.log.level": "ERROR",
@@ -142,16 +149,26 @@ def session(settings: Settings, *, master: str | None = None, conf: Mapping[str,
         "spark.sql.shuffle.partitions": str(2 * settings.threads),
         "spark.sql.warehouse.dir": str(scratch / "warehouse"),
         "spark.local.dir": str(scratch),
+        **_object_storage(settings),
         **READS,
-        **(conf or {}),
+        **given,
     }
-    builder = SparkSession.builder.master(master or f"local[{settings.threads}]").appName("tnmt")
-    for key, value in values.items():
-        builder = builder.config(key, value)
-    spark = builder.getOrCreate()
+    spark = start(master, values, settings.spark_start_seconds)
     from sedona.spark import SedonaContext
 
     return SedonaContext.create(spark)
+
+
+def _object_storage(settings: Settings) -> dict[str, str]:
+    """How Spark comes to the bucket that DuckDB writes to."""
+    if not settings.on_s3:
+        return {}
+    values = {"endpoint.region": settings.s3_region, "path.style.access": str(settings.s3_endpoint is not None).lower()}
+    if settings.s3_endpoint:
+        values |= {"endpoint": settings.s3_endpoint, "connection.ssl.enabled": str(settings.s3_endpoint.startswith("https://")).lower()}
+    if settings.s3_key_id and settings.s3_secret:
+        values |= {"access.key": settings.s3_key_id.get_secret_value(), "secret.key": settings.s3_secret.get_secret_value()}
+    return {f"spark.hadoop.fs.s3a.{name}": value for name, value in values.items()}
 
 
 def read(
@@ -279,6 +296,6 @@ def _uri(path: str) -> str:
 
 if __name__ == "__main__":
     try:
-        require()
+        require(s3="--s3" in sys.argv)
     except SparkMissing as error:
         sys.exit(str(error))

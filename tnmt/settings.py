@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +38,21 @@ class Settings(BaseSettings):
     """What computes the models with `meta.scale_out` (docs/scale-out.md); every other model is DuckDB's."""
     spark_staging: str | None = None
     """Where rows go from Spark to DuckDB; `<home>/tmp/spark/staging`, or `<data>-staging` of an object store, unless said. All nodes must reach it."""
+
+    # object storage, where `data` is an `s3://` prefix (docs/scale-out.md)
+    s3_endpoint: str | None = None
+    """Address of a store of one's own, like `https://s3.example:9000` (buckets are then part of the path); the store of `s3_region` unless said."""
+    s3_region: str = "us-east-1"
+    s3_key_id: SecretStr | None = None
+    s3_secret: SecretStr | None = None
+
+    # Spark past one machine (docs/scale-out.md)
+    spark_master: str | None = None
+    """`spark://host:port`, `yarn` or `k8s://…`; this machine with `threads` threads unless said."""
+    spark_conf: Path | None = None
+    """Properties file that is read into every session (template: infra/spark/spark-defaults.conf); mode 0600 where it holds a secret."""
+    spark_start_seconds: float = 120.0
+    """Seconds that a cluster may take to register a session and to run its first job; then the start ends with an error."""
 
     # intake of stations' files (docs/intake.md)
     intake_host: str = "127.0.0.1"
@@ -81,6 +96,13 @@ class Settings(BaseSettings):
             raise ValueError("TNMT_CATALOG must be `sqlite` or `postgres:<connection string>`")
         return value
 
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://")):
+            raise ValueError("TNMT_S3_ENDPOINT must begin with http:// or https://")
+        return value and value.rstrip("/")
+
     @property
     def is_sqlite(self) -> bool:
         """Whether the catalog is the embedded one, with a single writer."""
@@ -95,6 +117,11 @@ class Settings(BaseSettings):
     def data_path(self) -> str:
         """Where the lake's Parquet files lie, with a closing slash."""
         return (self.data or str(self.lake_dir / "data")).rstrip("/") + "/"
+
+    @property
+    def on_s3(self) -> bool:
+        """Whether the Parquet files lie in object storage."""
+        return self.data_path.startswith("s3://")
 
     @property
     def attach(self) -> str:

@@ -289,7 +289,7 @@ def test_encrypted_files_are_refused(tmp_path: Path) -> None:
     for file in s.lake_dir.glob("catalog.sqlite*"):
         file.unlink()
     with duck(s) as con:
-        con.execute("SET force_mbedtls_unsafe = 'true'")  # real encryption wants httpfs, which is not among our extensions
+        con.execute("SET force_mbedtls_unsafe = 'true'")  # real encryption wants httpfs, which a lake in files is not given
         con.execute(f"ATTACH '{s.attach}' AS lake (DATA_PATH '{s.data_path}', ENCRYPTED, META_JOURNAL_MODE 'WAL')")
         con.execute("CREATE SCHEMA lake.clean; CREATE TABLE lake.clean.secret (id INTEGER); INSERT INTO lake.clean.secret FROM range(100)")
     with pytest.raises(Refused, match="is encrypted") as refused:

@@ -18,7 +18,7 @@ import pytest
 from lake.lake import LakeError, create, latest_snapshot, open_reader, open_writer
 from lake.spark import LAYER
 from tests.integration.conftest import free_port
-from tests.spark_cluster import Cluster, Driver, wait_until
+from tests.spark_cluster import WITH_US, Cluster, Driver, wait_until
 from tests.support import need
 from tnmt.settings import Settings
 
@@ -35,7 +35,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     port, key, secret = free_port(), secrets.token_hex(8), secrets.token_hex(20)
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
-            [str(GATEWAY), "--port", f"127.0.0.1:{port}", "--region", "us-east-1", "posix", str(folder / "buckets")],
+            [*WITH_US, str(GATEWAY), "--port", f"127.0.0.1:{port}", "--region", "us-east-1", "posix", str(folder / "buckets")],
             env={**os.environ, "ROOT_ACCESS_KEY": key, "ROOT_SECRET_KEY": secret},
             cwd=folder,
             stdout=log,

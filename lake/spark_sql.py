@@ -1,7 +1,7 @@
 """SQL of a model, from DuckDB's dialect to Spark's: the same rows, or refused with the construct and the portable way to write it.
 
 sqlglot translates what both dialects name differently. What they compute differently (halves, division, spans of time, decimals) is
-rewritten here by the types of the operands. Whatever is not in the set that tests/integration/test_spark_sql.py runs on both engines
+rewritten here by the types of the operands. Whatever is not in the set that tests/integration/test_spark_constructs.py runs on both engines
 is refused. No Java and no Spark: `make lint` translates every model with `meta.scale_out` (orchestration/scale_out.py).
 """
 

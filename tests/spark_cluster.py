@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from lake.spark import LAYER
-from tests.integration.conftest import free_port
+from tests.postgres_kit import free_port
 from tnmt.settings import ROOT
 
 INFRA = ROOT / "infra" / "spark"

@@ -7,30 +7,22 @@ ours fails; never for a goal that is missed. Writes `bench/results.json` and `be
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from simulator.size import SIZES
 from tests.bench import agreement, day
 from tests.bench.measure import MEMORY_GB
+from tests.bench.runner import PEERS, STATIONS, THREADS, Bench, Figure, environment, middle, ratio_of, short, table
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / ".peers" / "bin" / "python"
-THREADS = 2
-STATIONS = 200
 DLT_CAP = 300
 # first day and days of each month of the lakes under an increment; the last ends the day before the increment
 MONTH = [("2026-03-01", 30)]
@@ -42,103 +34,6 @@ SERIES_DAYS = 6
 COPIES = 2
 """How often each station of the sample stands in the input of the aggregates."""
 ANSWER = ("rows", "sum", "low", "high", "stations")
-
-
-@dataclass
-class Figure:
-    """One line of the table and of results.json."""
-
-    figure: str
-    value: float | str | None
-    unit: str
-    goal: str
-    met: bool | None
-    answers_equal: bool | None
-    peers: dict[str, Any] = field(default_factory=dict)
-
-
-class Bench:
-    """Runs jobs, keeps figures, and remembers whether any answer differed."""
-
-    def __init__(self, work: Path) -> None:
-        self.work, self.began = work, time.perf_counter()
-        self.figures: list[Figure] = []
-        self.wrong: list[str] = []
-        self.inputs = work / "inputs"
-        self.series: dict[str, dict[str, int]] = {}
-        self.agreement: list[dict[str, Any]] = []
-
-    def run(self, python: Path | str, module: str, job: str, arguments: dict[str, Any], home: Path | None = None, cap: float = 900) -> dict[str, Any]:
-        """The job's result with `outcome` OK, ABORTED or TIMEOUT."""
-        env = {**os.environ, "TNMT_HOME": str(home or self.work / "none"), "TNMT_THREADS": str(THREADS), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
-        load = os.getloadavg()[0]
-        try:
-            done = subprocess.run(
-                [str(python), "-m", module, job, json.dumps(arguments)], cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=cap
-            )
-        except subprocess.TimeoutExpired:
-            return {"outcome": "TIMEOUT", "seconds": cap}
-        line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
-        if done.returncode or line is None:
-            return {"outcome": "ABORTED", "error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
-        return {"outcome": "OK", "load": round(load, 1), **json.loads(line[7:])}
-
-    def ours(self, job: str, home: Path, module: str = "jobs", cap: float = 900, **arguments: Any) -> dict[str, Any]:
-        """A job of ours; its failure ends the bench."""
-        result = self.run(sys.executable, f"tests.bench.{module}", job, arguments, home, cap)
-        if result["outcome"] != "OK":
-            raise SystemExit(f"bench: our job {job} {result['outcome']}: {result.get('error', '')}")
-        return result
-
-    def peer(self, job: str, cap: float = 900, **arguments: Any) -> dict[str, Any]:
-        """A peer's job, in the environment of the peers."""
-        return self.run(PEERS, "tests.bench.peers", job, {**arguments, "threads": THREADS}, cap=cap)
-
-    def say(self, text: str) -> None:
-        print(f"· {time.perf_counter() - self.began:4.0f} s  {text}", flush=True)
-
-    def save(self) -> None:
-        """Writes what is known so far, so that a bench that is stopped has not measured for nothing."""
-        text = json.dumps([asdict(f) for f in self.figures], ensure_ascii=False, indent=1)
-        (self.work.parent / "results.json").write_text(text + "\n", encoding="utf-8")
-
-    def compare(self, what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-        """Whether the answers are the same; a difference is printed and remembered."""
-        different = [f"{k}: {ours.get(k)!r} and {theirs.get(k)!r}" for k in theirs if ours.get(k) != theirs[k]]
-        if different:
-            self.wrong.append(f"{what}: {'; '.join(different)}")
-        return not different
-
-    def lake(self, name: str, stations: int = STATIONS) -> Path:
-        """A new lake that holds its registers."""
-        home = self.work / name
-        self.ours("make", home, stations=stations)
-        return home
-
-
-def _short(result: dict[str, Any]) -> dict[str, Any]:
-    """What of a run goes into results.json."""
-    kept = (
-        "outcome",
-        "seconds",
-        "cpu_seconds",
-        "peak_mib",
-        "load",
-        "error",
-        "with_open_seconds",
-        "starting",
-        "opening",
-        "names",
-        "cutting",
-        "typing",
-        "rows",
-        "bytes",
-    )
-    return {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items() if k in kept}
-
-
-def _middle(runs: list[dict[str, Any]], key: str = "seconds") -> float:
-    return float(median(r[key] for r in runs))
 
 
 def whole_day(b: Bench, repeats: int) -> None:
@@ -154,8 +49,8 @@ def whole_day(b: Bench, repeats: int) -> None:
         want = day.write_day(pristine / "inbox" / day.SOURCE, STATIONS)
         runs.append(b.ours("publish", pristine, now=day.NOW.isoformat()))
         equal &= b.compare("day of station files", b.ours("look", pristine), want.answers())
-    wall, peak = _middle(runs), max(r["peak_mib"] for r in runs)
-    own = {"ours": [_short(r) for r in runs]}
+    wall, peak = middle(runs), max(r["peak_mib"] for r in runs)
+    own = {"ours": [short(r) for r in runs]}
     b.figures += [
         Figure("a day of 57,600 files (1 % damaged), inbox to published", round(wall, 2), "s", "<= 5", wall <= 5, equal, own),
         Figure("its peak memory", round(peak), "MiB", "<= 1536", peak <= 1536, equal),
@@ -182,8 +77,8 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
         b.say(f"opening and reading, then parsing, the same files ({i + 1} of {repeats})")
         floor.append(b.ours("read_only", home, folder=folder))
         own.append(b.ours("parse", home, folder=folder))
-    mine = _middle(own)
-    ratio = mine / _middle(floor)
+    mine = middle(own)
+    ratio = mine / middle(floor)
     b.figures.append(
         Figure(
             "parsing / opening and reading the same files, warm, one process each",
@@ -192,7 +87,7 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
             "<= 2",
             ratio <= 2,
             all(r["rows"] == own[0]["rows"] for r in own) and own[0]["rows"] == STATIONS * 288 * 10,
-            {"ours": [_short(r) for r in own], "open + read (os.open, os.read)": [_short(r) for r in floor]},
+            {"ours": [short(r) for r in own], "open + read (os.open, os.read)": [short(r) for r in floor]},
         )
     )
     answer = {k: own[0][k] for k in ANSWER}
@@ -211,11 +106,11 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
                     f">= {goal:g}" if goal else "-",
                     times >= goal if goal else None,
                     equal,
-                    {name: _short(result)},
+                    {name: short(result)},
                 )
             )
         else:
-            b.figures.append(Figure(f"{name} / parsing", result["outcome"], "x", f">= {goal:g}" if goal else "-", None, None, {name: _short(result)}))
+            b.figures.append(Figure(f"{name} / parsing", result["outcome"], "x", f">= {goal:g}" if goal else "-", None, None, {name: short(result)}))
 
 
 def against_dlt(b: Bench) -> None:
@@ -234,7 +129,7 @@ def against_dlt(b: Bench) -> None:
         b.say(f"dlt on the same files, {'Arrow tables of 1,000 files' if arrow else 'rows as dicts'} (at most {DLT_CAP} s)")
         result = b.peer("dlt", cap=DLT_CAP, folder=str(b.inputs), work=str(work), arrow=arrow)
         name = f"dlt, {'Arrow' if arrow else 'dicts'}"
-        peers = {name: _short(result), "ours": _short(mine)}
+        peers = {name: short(result), "ours": short(mine)}
         if result["outcome"] == "ABORTED":
             b.figures.append(Figure(f"{name} / inbox to published", "ABORTED", "x", ">= 10", None, None, peers))
             continue
@@ -282,7 +177,7 @@ def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) 
             )
     first = next(iter(lakes))
     for name in lakes:
-        wall = _middle(runs[name])
+        wall = middle(runs[name])
         b.figures.append(
             Figure(
                 f"200 files into a lake of {name} ({filled[name]['rows'] / 1e6:.1f} M readings)",
@@ -291,11 +186,11 @@ def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) 
                 "<= 0.5",
                 wall <= 0.5,
                 equal[name],
-                {"ours": [_short(r) for r in runs[name]], "filling": _short(filled[name])},
+                {"ours": [short(r) for r in runs[name]], "filling": short(filled[name])},
             )
         )
         if name != first:
-            growth = wall / _middle(runs[first])
+            growth = wall / middle(runs[first])
             b.figures.append(Figure(f"growth from {first} to {name}", round(growth, 2), "x", "< 1.3", growth < 1.3, equal[name]))
     for home in homes.values():
         shutil.rmtree(home)
@@ -310,7 +205,7 @@ def latency(b: Bench, rounds: int) -> None:
         raise SystemExit(f"bench: our job live {result['outcome']}: {result.get('error', '')}")
     if not result["equal"]:
         b.wrong.append("a round of the live worker did not show every station at its time")
-    p95, peers = result["seconds"], {"ours": _short(result), "rounds": result["rounds"]}
+    p95, peers = result["seconds"], {"ours": short(result), "rounds": result["rounds"]}
     name = f"file to fresh serving file, {result['stations']} stations, p95 of {rounds} rounds"
     b.figures.append(Figure(name, round(p95, 1), "s", "< 20", p95 < 20, result["equal"], peers))
     b.figures.append(Figure("its median", round(result["median"], 1), "s", "-", None, result["equal"]))
@@ -341,7 +236,7 @@ def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
             equal = b.compare(
                 f"marts of {name}, incremental and anew", found, {k: v for k, v in job("digest").items() if k not in ("load", "peak_mib")}
             )
-        wall = _middle(runs)
+        wall = middle(runs)
         seconds, goal = whole["seconds"], 600 * (days / 365)
         b.figures += [
             Figure(
@@ -351,11 +246,9 @@ def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
                 "<= 30",
                 wall <= 30,
                 equal,
-                {"ours": [_short(r) for r in runs], "its tests": _short(tests)},
+                {"ours": [short(r) for r in runs], "its tests": short(tests)},
             ),
-            Figure(
-                f"all environment marts of {name} anew", round(seconds, 1), "s", f"<= {goal:.0f}", seconds <= goal, equal, {"ours": _short(whole)}
-            ),
+            Figure(f"all environment marts of {name} anew", round(seconds, 1), "s", f"<= {goal:.0f}", seconds <= goal, equal, {"ours": short(whole)}),
             Figure("its peak memory", round(whole["peak_mib"]), "MiB", "<= 8192", whole["peak_mib"] <= 8192, equal),
         ]
         if walls:
@@ -384,11 +277,11 @@ def quality(b: Bench, repeats: int, slow_repeats: int) -> None:
         for peer, times in (("ioos_qc", repeats), ("saqc", slow_repeats)):
             if i < times:
                 runs[peer].append(b.peer(peer, folder=str(folder), out=str(out / peer)))
-    mine = _middle(runs["ours"])
-    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [_short(r) for r in runs["ours"]]}))
+    mine = middle(runs["ours"])
+    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [short(r) for r in runs["ours"]]}))
     for peer, goal in (("ioos_qc", 5), ("saqc", 1)):
         title = f"{agreement.NAMES[peer]}, series by series / ours"
-        if (ratio := _ratio(b, title, runs[peer], mine, goal)) is None:
+        if (ratio := ratio_of(b, title, runs[peer], mine, goal)) is None:
             continue
         flags = b.ours(
             "agree",
@@ -431,82 +324,13 @@ def aggregates(b: Bench, repeats: int, slow_repeats: int) -> None:
         for peer in titles:
             if i < (repeats if peer == "polars" else slow_repeats):
                 runs[peer].append(b.peer(f"{peer}_aggregates", folder=str(folder), out=str(out / peer)))
-    mine = _middle(runs["ours"])
-    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [_short(r) for r in runs["ours"]]}))
+    mine = middle(runs["ours"])
+    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [short(r) for r in runs["ours"]]}))
     for peer, title in titles.items():
-        if (ratio := _ratio(b, f"{title} / ours", runs[peer], mine, 1)) is None:
+        if (ratio := ratio_of(b, f"{title} / ours", runs[peer], mine, 1)) is None:
             continue
         found = b.ours("same", b.work, "series", ours=str(out / "ours"), theirs=str(out / peer))
         ratio.answers_equal = b.compare(f"aggregates of {title}", {"different": {}}, {"different": found["different"]})
-
-
-def _ratio(b: Bench, title: str, runs: list[dict[str, Any]], mine: float, goal: float) -> Figure | None:
-    """Adds how many times longer a peer takes; returns the figure, or None where the peer did not come to an end."""
-    peers = {title.removesuffix(" / ours"): [_short(r) for r in runs]}
-    failed = next((r["outcome"] for r in runs if r["outcome"] != "OK"), None)
-    times = None if failed else _middle(runs) / mine
-    figure = Figure(title, failed or round(times or 0.0, 2), "x", f">= {goal:g}", None if times is None else times >= goal, None, peers)
-    b.figures.append(figure)
-    return None if failed else figure
-
-
-def environment() -> dict[str, str]:
-    """Machine and versions."""
-    model = platform.machine()
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        model = next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    ours = {n: importlib.metadata.version(n) for n in ("duckdb", "pyarrow", "great-expectations")}
-    listed = subprocess.run(  # noqa: PLW1510  # what it prints is all that counts
-        [
-            str(PEERS),
-            "-c",
-            "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow', 'ioos-qc', 'saqc', 'pyspark')), sep=', ')",
-        ],
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "machine": f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB",
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "ours": ", ".join(f"{n} {v}" for n, v in ours.items()),
-        "peers": listed,
-        "threads": str(THREADS),
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d"),
-    }
-
-
-def table(figures: list[Figure]) -> str:
-    """The figures as a Markdown table."""
-
-    def words(f: Figure) -> str:
-        return "-" if f.met is None else "met" if f.met else "**missed**"
-
-    def answers(f: Figure) -> str:
-        return "-" if f.answers_equal is None else "equal" if f.answers_equal else "**DIFFERENT**"
-
-    rows = [
-        ("figure", "value", "unit", "goal", "", "answers"),
-        *(
-            (
-                f.figure,
-                "-" if f.value is None else f"{f.value:g}" if isinstance(f.value, float) else str(f.value),
-                f.unit,
-                f.goal,
-                words(f),
-                answers(f),
-            )
-            for f in figures
-        ),
-    ]
-    widths = [max(len(r[i]) for r in rows) for i in range(6)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
 
 
 def document(size: str, figures: list[Figure], about: dict[str, str], load: str, seconds: float) -> str:

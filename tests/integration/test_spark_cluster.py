@@ -11,7 +11,7 @@ import pytest
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
 from lake.spark import problems
-from tests.integration.conftest import free_port
+from tests.postgres_kit import free_port
 from tests.spark_cluster import Cluster, Driver, listening, settings_file
 from tests.spark_driver import MANY
 from tests.support import need

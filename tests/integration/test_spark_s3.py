@@ -17,7 +17,7 @@ import pytest
 
 from lake.lake import LakeError, create, latest_snapshot, open_reader, open_writer
 from lake.spark import LAYER
-from tests.integration.conftest import free_port
+from tests.postgres_kit import free_port
 from tests.spark_cluster import Cluster, Driver, wait_until
 from tests.support import need
 from tnmt.settings import Settings

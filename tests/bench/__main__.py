@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from simulator.size import SIZES
-from tests.bench import agreement, day
+from tests.bench import agreement, day, past
 from tests.bench.measure import MEMORY_GB
 from tests.bench.runner import PEERS, STATIONS, THREADS, Bench, Figure, environment, middle, ratio_of, short, table
 
@@ -27,12 +27,31 @@ DLT_CAP = 300
 # first day and days of each month of the lakes under an increment; the last ends the day before the increment
 MONTH = [("2026-03-01", 30)]
 HALF_YEAR = [("2025-10-01", 31), ("2025-11-01", 30), ("2025-12-01", 31), ("2026-01-01", 31), ("2026-02-01", 28), *MONTH]
+QUARTER = HALF_YEAR[-3:]
 YEAR = [("2025-04-01", 30), ("2025-05-01", 31), ("2025-06-01", 30), ("2025-07-01", 31), ("2025-08-01", 31), ("2025-09-01", 30), *HALF_YEAR]
-PARTS = ("day", "parse", "dlt", "increment", "live", "qc", "aggregates", "marts")
+PARTS = ("day", "parse", "dlt", "increment", "live", "qc", "aggregates", "marts", *past.PARTS)
 AGGREGATES = ["reading_hourly", "reading_8h", "reading_daily"]
 SERIES_DAYS = 6
 COPIES = 2
 """How often each station of the sample stands in the input of the aggregates."""
+METHOD = [
+    "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
+    "in the page cache). Our figures, the floor, ioos_qc and Polars on series are medians of 3 (a day of files at size S: one); another peer, and our run beside dlt, runs once (on series of size M three times). Answers are compared before a figure counts: rows, sums, "
+    "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
+    "A figure `a / b` is how many times longer a takes.",
+    "",
+    "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
+    "neither ledger of files, nor quarantine, nor versions of a key.",
+    "",
+    f"Quality control and aggregates: the simulator's province (size S: 20 stations; M and L: 213) of {SERIES_DAYS} days at 5 minutes goes through ingest and dbt, untimed; the inputs of the "
+    "models are then written as Parquet. Ours is the SQL of the models as dbt compiles it for a full build, in DuckDB in memory on these files; the lake, dbt's start and its tests are not in it. "
+    "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its ten flags (every reading kept), sorted; the libraries make "
+    "four of them. Ours of aggregates is `reading_hourly`, `reading_8h` and `reading_daily` with the causes of what is missing, grades and names; the peers make counts, means, minima, maxima and completeness. "
+    f"The aggregates' input holds each station {COPIES} times. DuckDB and Spark may take {MEMORY_GB} GB; pandas, Polars and the libraries know no limit; pandas, ioos_qc and SaQC use one thread. "
+    "Spark's session is started before its clock (column `starting` of results.json) and computes once, cold, as a batch does; its memory is that of Python and the JVM. "
+    "Answers: flags reading by reading, each difference in an explained class ([qc/peers.md](qc/peers.md)); of aggregates, equal rows and counts, figures within 1e-9 (relative above 1).",
+    "",
+]
 ANSWER = ("rows", "sum", "low", "high", "stations")
 
 
@@ -333,45 +352,38 @@ def aggregates(b: Bench, repeats: int, slow_repeats: int) -> None:
         ratio.answers_equal = b.compare(f"aggregates of {title}", {"different": {}}, {"different": found["different"]})
 
 
-def document(size: str, figures: list[Figure], about: dict[str, str], load: str, seconds: float) -> str:
-    """The page docs/benchmarks.md."""
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
+
+
+def document(size: str, parts: list[str], figures: list[Figure], about: dict[str, str], load: str, seconds: float) -> str:
+    """A page of docs/benchmarks*.md: the figures of these parts, how they were measured, and every run."""
+    beyond = set(parts) <= {*past.PARTS}
+    method = past.METHOD.split("\n") if beyond else [*METHOD, "", *past.METHOD.split("\n")] if {*past.PARTS} & set(parts) else METHOD
+    command = f"make bench SIZE={size}" if parts == [*PARTS] else f"python -m tests.bench --size {size} " + " ".join(f"--only {p}" for p in parts)
     detail = []
     for f in figures:
         for name, runs in f.peers.items():
             for r in runs if isinstance(runs, list) else [runs]:
-                if isinstance(r, dict) and "seconds" in r:
+                if isinstance(r, dict) and "outcome" in r:
                     detail.append(
-                        f"| {f.figure} | {name} | {r['outcome']} | {r['seconds']:.3g} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |"
+                        f"| {f.figure} | {name} | {r['outcome']} | {r.get('cold', '-')} | {_number(r.get('seconds'))} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |"
                     )
     return "\n".join(
         [
-            "# Benchmarks",
+            "# Benchmarks past one machine" if beyond else "# Benchmarks",
             "",
-            f"Printed by `make bench SIZE={size}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
+            f"Printed by `{command}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
             f"Load of the machine: {load}.",
             "",
             f"Ours: {about['ours']}. Peers: {about['peers']}. {about['threads']} threads for all.",
             "",
             table(figures),
             "",
-            "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
-            "in the page cache). Our figures, the floor, ioos_qc and Polars on series are medians of 3; another peer, and our run beside dlt, runs once (on series of size M three times). Answers are compared before a figure counts: rows, sums, "
-            "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
-            "A figure `a / b` is how many times longer a takes.",
+            *method,
             "",
-            "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
-            "neither ledger of files, nor quarantine, nor versions of a key.",
-            "",
-            f"Quality control and aggregates: the simulator's province (size S: 20 stations; M and L: 213) of {SERIES_DAYS} days at 5 minutes goes through ingest and dbt, untimed; the inputs of the "
-            "models are then written as Parquet. Ours is the SQL of the models as dbt compiles it for a full build, in DuckDB in memory on these files; the lake, dbt's start and its tests are not in it. "
-            "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its ten flags (every reading kept), sorted; the libraries make "
-            "four of them. Ours of aggregates is `reading_hourly`, `reading_8h` and `reading_daily` with the causes of what is missing, grades and names; the peers make counts, means, minima, maxima and completeness. "
-            f"The aggregates' input holds each station {COPIES} times. DuckDB and Spark may take {MEMORY_GB} GB; pandas, Polars and the libraries know no limit; pandas, ioos_qc and SaQC use one thread. "
-            "Spark's session is started before its clock (column `starting` of results.json) and computes once, cold, as a batch does; its memory is that of Python and the JVM. "
-            "Answers: flags reading by reading, each difference in an explained class ([qc/peers.md](qc/peers.md)); of aggregates, equal rows and counts, figures within 1e-9 (relative above 1).",
-            "",
-            "| figure | who | outcome | wall s | processor s | peak MiB | load before |",
-            "|---|---|---|---|---|---|---|",
+            "| figure | who | outcome | cold s | wall s | processor s | peak MiB | load before |",
+            "|---|---|---|---|---|---|---|---|",
             *detail,
             "",
         ]
@@ -397,7 +409,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="work-", dir=out) as work:
         b = Bench(Path(work))
         if "day" in parts:
-            whole_day(b, 3)
+            whole_day(b, 1 if chosen.size == "S" else 3)
             b.save()
         if {"parse", "dlt"} & set(parts):
             day.write_day(b.inputs, STATIONS, damage=False)
@@ -410,13 +422,13 @@ def main() -> int:
         shutil.rmtree(b.inputs, ignore_errors=True)
         if "increment" in parts:
             big = chosen.size != "S"
-            increments(b, {"a month": MONTH, **({"a year": YEAR} if big else {"half a year": HALF_YEAR})}, 3)
+            increments(b, {"a month": MONTH, **({"a year": YEAR} if big else {"a quarter": QUARTER})}, 3)
             if not big:
                 b.figures.append(
                     Figure("200 files into a lake of a year (168 M readings)", "not run", "s", "<= 0.5", None, None, {"needs": "SIZE=M"})
                 )
         if "live" in parts:
-            latency(b, 8 if chosen.size == "S" else 20)
+            latency(b, 4 if chosen.size == "S" else 20)
             b.save()
         if "marts" in parts:
             if chosen.size == "S":
@@ -433,17 +445,22 @@ def main() -> int:
             if "aggregates" in parts:
                 aggregates(b, 3, slow)
                 b.save()
-        b.figures += [
-            Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
-            Figure("make run, second time", "not run here", "s", "<= 90", None, None),
-        ]
+        for part in past.PARTS:
+            if part in parts:
+                past.RUN[part](b, chosen.size)
+                b.save()
+        if set(parts) - {*past.PARTS}:
+            b.figures += [
+                Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
+                Figure("make run, second time", "not run here", "s", "<= 90", None, None),
+            ]
         b.save()
     load.append(os.getloadavg()[0])
     about = environment()
     seconds = time.perf_counter() - began
     words = f"{load[0]:.1f} at the start, {load[1]:.1f} at the end"
     (out / "environment.json").write_text(json.dumps({**about, "size": chosen.size, "load": load}, indent=1) + "\n", encoding="utf-8")
-    page = document(chosen.size, b.figures, about, words, seconds)
+    page = document(chosen.size, [p for p in PARTS if p in parts], b.figures, about, words, seconds)
     (out / "benchmarks.md").write_text(page, encoding="utf-8")
     if chosen.document:
         chosen.document.write_text(page, encoding="utf-8")

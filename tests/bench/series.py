@@ -158,7 +158,15 @@ def same(ours: str, theirs: str) -> dict[str, Any]:
 
 
 def differing(
-    con: duckdb.DuckDBPyConnection, left: str, right: str, name: str, key: Sequence[str], equal: Sequence[str], near: Sequence[str], tolerance: float, floor: float = 1.0
+    con: duckdb.DuckDBPyConnection,
+    left: str,
+    right: str,
+    name: str,
+    key: Sequence[str],
+    equal: Sequence[str],
+    near: Sequence[str],
+    tolerance: float,
+    floor: float = 1.0,
 ) -> tuple[dict[str, int], float]:
     """Rows of two Parquet files that differ, paired by `key`: by column of `equal` and of `near`, and the greatest deviation of the latter.
 

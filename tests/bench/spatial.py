@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,29 +72,37 @@ def make(folder: str, parcels: int) -> dict[str, Any]:
     return {"bytes": sum(f.stat().st_size for f in out.iterdir())}
 
 
-def duckdb_query(kind: str, folder: str, query: str, out: str, warm: int) -> dict[str, Any]:
-    """A question by DuckDB; its answer goes to `<out>/duckdb.parquet`, not timed."""
+def duckdb_asked(kind: str, folder: str, questions: list[str], out: str, warm: int) -> dict[str, Any]:
+    """Questions by DuckDB; answers go to `<out>/<question>/duckdb.parquet`, not timed."""
     con = _duck()
     for table, view in views(kind).items():
-        con.execute(f"CREATE VIEW {table} AS {view.format(table=f'''read_parquet('{folder}/{table}.parquet')''')}")
-    statement = f"CREATE OR REPLACE TABLE answer AS {for_duckdb(kind, query)}"
-    used, _ = cold_and_warm(lambda: con.execute(statement), [Path(folder)], warm)
-    con.execute(f"COPY answer TO '{_place(out)}/duckdb.parquet'")
-    return {**used, "rows": con.execute("SELECT count(*) FROM answer").fetchall()[0][0]}
+        files = f"read_parquet('{folder}/{table}.parquet')"
+        con.execute(f"CREATE VIEW {table} AS {view.format(table=files)}")
+    found = {}
+    for question in questions:
+        statement = f"CREATE OR REPLACE TABLE answer AS {for_duckdb(kind, question)}"
+        used, _ = cold_and_warm(partial(con.execute, statement), [Path(folder)], warm)
+        con.execute(f"COPY answer TO '{_place(out, question)}/duckdb.parquet'")
+        found[question] = {**used, "rows": con.execute("SELECT count(*) FROM answer").fetchall()[0][0]}
+    return {"found": found}
 
 
-def spark_query(kind: str, folder: str, query: str, out: str, warm: int) -> dict[str, Any]:
-    """The same by Spark with Sedona. The start of the session is not in the figure, but told."""
+def spark_asked(kind: str, folder: str, questions: list[str], out: str, warm: int) -> dict[str, Any]:
+    """The same by Spark with Sedona. The start of the session is not in the figures, but told."""
     clock = Clock()
     spark = session(_settings())
     starting = clock.stop()["seconds"]
     for table, view in views(kind).items():
         spark.read.parquet(f"file://{folder}/{table}.parquet").createOrReplaceTempView(f"{table}_file")
         spark.sql(view.format(table=f"{table}_file")).createOrReplaceTempView(table)
-    used, table = cold_and_warm(lambda: spark.sql(queries(kind)[query]).toArrow(), [Path(folder)], warm, spark.sparkContext._gateway.proc.pid)
-    pq.write_table(table, f"{_place(out)}/spark.parquet")
+    found = {}
+    for question in questions:
+        sql = queries(kind)[question]
+        used, table = cold_and_warm(lambda sql=sql: spark.sql(sql).toArrow(), [Path(folder)], warm, spark.sparkContext._gateway.proc.pid)
+        pq.write_table(table, f"{_place(out, question)}/spark.parquet")
+        found[question] = {**used, "starting": round(starting, 3), "rows": table.num_rows}
     spark.stop()
-    return {**used, "starting": round(starting, 3), "rows": table.num_rows}
+    return {"found": found}
 
 
 def postgis_load(dsn: str, folder: str) -> dict[str, Any]:
@@ -115,47 +124,52 @@ def postgis_load(dsn: str, folder: str) -> dict[str, Any]:
     return {**clock.stop(), "bytes": size}
 
 
-def postgis_query(dsn: str, query: str, out: str, warm: int) -> dict[str, Any]:
-    """A question of the land by PostGIS; memory is that of its backend, shared buffers that it touched with it."""
-    statement = POSTGIS_NEAREST if query == "nearest" else queries("land")[query]
-    with psycopg.connect(dsn, autocommit=True) as con:
-        backend = con.info.backend_pid
+def postgis_asked(dsn: str, questions: list[str], out: str, warm: int) -> dict[str, Any]:
+    """Questions of the land by PostGIS; memory is that of the backend, shared buffers that it touched with it."""
+    found = {}
+    for question in questions:
+        statement = POSTGIS_NEAREST if question == "nearest" else queries("land")[question]
+        with psycopg.connect(dsn, autocommit=True) as con:
+            used, _ = cold_and_warm(partial(_answered, con, statement), [], warm, con.info.backend_pid)
+            rows = con.execute("SELECT count(*) FROM answer").fetchall()[0][0]
+            csv = _place(out, question) / "postgis.csv"
+            with csv.open("wb") as file, con.cursor() as cursor, cursor.copy("COPY answer TO STDOUT (FORMAT csv, HEADER)") as copy:
+                for data in copy:
+                    file.write(data)
+        duckdb.connect().execute(f"COPY (FROM read_csv('{csv}')) TO '{csv.with_suffix('.parquet')}'")
+        found[question] = {**used, "rows": rows}
+    return {"found": found}
 
-        def run() -> None:
-            con.execute("DROP TABLE IF EXISTS answer")
-            con.execute(f"CREATE TEMP TABLE answer AS {statement}")
 
-        used, _ = cold_and_warm(run, [], warm, backend)
-        rows = con.execute("SELECT count(*) FROM answer").fetchall()[0][0]
-        csv = _place(out) / "postgis.csv"
-        with csv.open("wb") as file, con.cursor() as cursor, cursor.copy("COPY answer TO STDOUT (FORMAT csv, HEADER)") as copy:
-            for data in copy:
-                file.write(data)
-    duckdb.connect().execute(f"COPY (FROM read_csv('{csv}')) TO '{csv.with_suffix('.parquet')}'")
-    return {**used, "rows": rows}
+def _answered(con: psycopg.Connection, statement: str) -> None:
+    con.execute("DROP TABLE IF EXISTS answer")
+    con.execute(f"CREATE TEMP TABLE answer AS {statement}")
 
 
 def compare(kind: str, query: str, out: str, left: str, right: str) -> dict[str, Any]:
     """Rows and columns in which two answers differ, and the greatest deviation of a figure."""
     a = answers(kind)[query]
     con = duckdb.connect()
-    different, greatest = differing(con, f"{out}/{left}.parquet", f"{out}/{right}.parquet", query, a.key, a.equal, a.near, TOLERANCE, FLOOR[kind])
+    different, greatest = differing(
+        con, f"{out}/{query}/{left}.parquet", f"{out}/{query}/{right}.parquet", query, a.key, a.equal, a.near, TOLERANCE, FLOOR[kind]
+    )
     return {"different": different, "deviation": greatest}
 
 
-def _place(out: str) -> Path:
-    Path(out).mkdir(parents=True, exist_ok=True)
-    return Path(out)
+def _place(out: str, question: str) -> Path:
+    place = Path(out) / question
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 if __name__ == "__main__":
     main(
         {
             "make": make,
-            "duckdb_query": duckdb_query,
-            "spark_query": spark_query,
+            "duckdb_asked": duckdb_asked,
+            "spark_asked": spark_asked,
             "postgis_load": postgis_load,
-            "postgis_query": postgis_query,
+            "postgis_asked": postgis_asked,
             "compare": compare,
         }
     )

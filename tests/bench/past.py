@@ -23,7 +23,7 @@ Q12_SCALE = {"S": 0.0005}
 """Trips of question 12 where they are fewer: without a join by k nearest it measures every trip to every building."""
 DAYS = {"S": (0,), "M": (0, 30, 60), "L": (30, 60, 120)}
 WARM = {"S": 1, "M": 3, "L": 3}
-CAP = {"S": 120, "M": 900, "L": 3600}
+CAP = {"S": 240, "M": 900, "L": 3600}
 """Seconds of a cell; what takes longer is printed as TIMEOUT."""
 SPARK = f"Spark local[{THREADS}] + Sedona"
 NAMES = {"duckdb": "DuckDB", "sedonadb": "SedonaDB", "geopandas": "GeoPandas", "postgis": "PostGIS", "spark": SPARK}

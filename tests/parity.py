@@ -97,5 +97,5 @@ class Marts:
             engine=engine,
             **variables,
         )
-        self.seconds = {r.node.name: r.execution_time for r in done.result.results}
+        self.seconds = {r.node.name: r.execution_time for r in done.result.results if r.node.resource_type == "model"}
         return changed(self.settings, [t for t in self.tables if not names or t.partition(".")[2] in names], self.made, newest(self.settings))

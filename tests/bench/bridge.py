@@ -162,14 +162,14 @@ def write_back(side: str, rows: int, warm: int) -> dict[str, Any]:
     return {**used, **figures, "rows": answer[0], "bytes": size, "answer": [str(v) for v in answer]}
 
 
-def lake_of(days: int) -> dict[str, Any]:
-    """A lake of so many days of 213 stations, or of the province of size S (0), whose models that opted in DuckDB has made once."""
+def lake_of(of: int | str) -> dict[str, Any]:
+    """A lake of so many days of 213 stations, or of the simulator's province of a size, whose models that opted in DuckDB has made once."""
     s = settings()
-    if days:
-        marts.fill(days)
+    if isinstance(of, int):
+        marts.fill(of)
     else:
         create(s)
-        generate(s.inbox, s.reference, 1, marts.END, SIZES["S"])
+        generate(s.inbox, s.reference, 1, marts.END, SIZES[of])
         assert not ingest(s, now=marts.AS_OF, run_id="first").errors
     made = Marts(s, s.home / "dbt", marts.AS_OF).made
     with open_reader(s) as con:

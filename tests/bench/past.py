@@ -18,10 +18,11 @@ PARTS = ("bridge", "write_back", "spatial", "spatialbench", "engines")
 READ_ROWS = {"S": 1_000_000, "M": 20_000_000, "L": 200_000_000}
 WRITTEN = {"S": 1_000_000, "M": 20_000_000, "L": 100_000_000}
 PARCELS = {"S": 20_000, "M": 500_000, "L": 2_000_000}
-SCALES = {"S": (0.1,), "M": (0.1, 1), "L": (1,)}
-Q12_SCALE = {"S": 0.0005}
+SCALES = {"S": (0.02,), "M": (0.1, 1), "L": (1,)}
+Q12_SCALE = {"S": 0.0002}
 """Trips of question 12 where they are fewer: without a join by k nearest it measures every trip to every building."""
-DAYS = {"S": (0,), "M": (0, 30, 60), "L": (30, 60, 120)}
+LAKES = {"S": ("XS",), "M": ("S", 30, 60), "L": (30, 60, 120)}
+"""Of the engines: a size of the simulator's province, or days of 213 stations."""
 WARM = {"S": 1, "M": 3, "L": 3}
 CAP = {"S": 240, "M": 900, "L": 3600}
 """Seconds of a cell; what takes longer is printed as TIMEOUT."""
@@ -35,16 +36,17 @@ TITLES = {
 }
 NO_SPARK = "not run: needs `make scale-out`"
 
-METHOD = """Past one machine: *cold* is the first run of a process with its input out of Linux's page cache (PostGIS: the first of its connection, its buffers as loading left them), *wall* the median of warm runs after it; at size S one, and an engine answers all spatial questions in one process, so its memory is the greatest so far.
-DuckDB, SedonaDB and Spark's JVM may take 4 GB, PostGIS 1 GB of shared buffers and 256 MB a sort; GeoPandas knows no limit. All processes are bound to two processors. The start of a Spark session is not in its time (`starting` in results.json); its memory is that of Python and the JVM, PostGIS' that of one backend, shared buffers that it touched with it.
-`TIMEOUT`, `OOM` and `ABORTED` stand where a time would; where ours did not finish, the peer wins.
+METHOD = """How it is measured past one machine:
 
-*Bridge*: a year of readings of 24 stations by month; a column renamed, one added with a default before the last month came, one reading of a hundred of June deleted. Spark "on the files" is told their paths, types and field ids, and knows neither deletes nor defaults: over the half-year without deletes both must give the same sums (the default apart), over the whole only the bridge must give DuckDB's.
-*Plan*: a catalog of two tables of 10,000 files, 20 columns and 1,000 delete files each, made by SQL; catalog bytes are of both.
-*Write back*: `lake.spark_write.write` (staging, INSERT by DuckDB, commit) against Spark's own Parquet writer and `ducklake_add_data_files`; what was written is read back by DuckDB and hashed.
-*Spatial*: quadrangles as parcels, 111 communes with wavy borders of 80 corners, WKB in Parquet, decoding in the time; PostGIS holds indexed tables, loaded apart. Answers are compared row by row (1e-6, relative above 1 m or m²). DuckDB has no join by nearest: it measures every pair.
-*SpatialBench*: tables by Apache's generator `spatialbench-cli` of the given scale, except that buildings are always those of scale 1 (below 0.5 the generator makes none) and at size S question 12 has trips of scale 0.0005. Its questions without a zone, written anew for the views of this bench: the figures are **not official**. Answers are compared with ours row by row, 1e-6 relative.
-*Engines*: every model with `meta.scale_out`, whole, by dbt; seconds are the sum of dbt's of each model, rows compared by `tests/parity.py`. Where days are named, 213 stations at 5 minutes."""
+* *cold* is the first run of a process with its input out of Linux's page cache (PostGIS: the first of its connection, its buffers as loading left them), *wall* the median of warm runs after it; at size S one, and an engine answers all spatial questions in one process, so its memory is the greatest so far.
+* DuckDB, SedonaDB and Spark's JVM may take 4 GB, PostGIS 1 GB of shared buffers and 256 MB a sort; GeoPandas knows no limit. All processes are bound to two processors. The start of a Spark session is not in its time (`starting` in results.json); its memory is that of Python and the JVM, PostGIS' that of one backend, shared buffers that it touched with it.
+* `TIMEOUT`, `OOM` and `ABORTED` stand where a time would; where ours did not finish, the peer wins.
+* *Bridge*: a year of readings of 24 stations by month; a column renamed, one added with a default before the last month came, one reading of a hundred of June deleted. Spark "on the files" is told their paths, types and field ids, and knows neither deletes nor defaults: over the half-year without deletes both must give the same sums (the default apart), over the whole only the bridge must give DuckDB's.
+* *Plan*: a catalog of two tables of 10,000 files, 20 columns and 1,000 delete files each, made by SQL; catalog bytes are of both.
+* *Write back*: `lake.spark_write.write` (staging, INSERT by DuckDB, commit) against Spark's own Parquet writer and `ducklake_add_data_files`; what was written is read back by DuckDB and hashed.
+* *Spatial*: quadrangles as parcels, 111 communes with wavy borders of 80 corners, WKB in Parquet, decoding in the time; PostGIS holds indexed tables, loaded apart. Answers are compared row by row (1e-6, relative above 1 m or m²). DuckDB has no join by nearest: it measures every pair.
+* *SpatialBench*: tables by Apache's generator `spatialbench-cli` of the given scale, except that buildings are always those of scale 1 (below 0.5 the generator makes none) and at size S question 12 has trips of scale 0.0002. Its questions without a zone, written anew for the views of this bench: the figures are **not official**. Answers are compared with ours row by row, 1e-6 relative.
+* *Engines*: every model with `meta.scale_out`, whole, by dbt; seconds are the sum of dbt's of each model, rows compared by `tests/parity.py`. Where days are named, 213 stations at 5 minutes. Each engine makes them once, in a new process: what Spark compiles in its first minutes is in it, as in a batch."""
 
 
 def against(
@@ -284,11 +286,11 @@ def engines(b: Bench, size: str) -> None:
     """The models that opted in, made whole by DuckDB and by Spark, on lakes of growing size."""
     if not has_spark(b, "models on Spark / on DuckDB"):
         return
-    for days in DAYS[size]:
-        home = b.work / f"engines-{days}"
-        what = f"{days} days of 213 stations" if days else "the province of size S"
+    for of in LAKES[size]:
+        home = b.work / f"engines-{of}"
+        what = f"the province of size {of}" if isinstance(of, str) else f"{of} days of 213 stations"
         b.say(f"engines: a lake of {what}")
-        lake = b.ours("lake_of", home, "bridge", days=days, cap=4 * CAP[size])
+        lake = b.ours("lake_of", home, "bridge", of=of, cap=4 * CAP[size])
         found = {}
         for name in ("duckdb", "spark"):
             b.say(f"engines: the models of {what} by {name}")

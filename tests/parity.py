@@ -75,14 +75,17 @@ def newest(settings: Settings) -> int:
 class Marts:
     """A filled lake whose marts that opted in are made by either engine, in this process."""
 
-    def __init__(self, settings: Settings, work: Path, as_of: datetime) -> None:
-        """`work` takes dbt's target and logs. Seeds and models that opted in, and what they read, are made by DuckDB."""
+    def __init__(self, settings: Settings, work: Path, as_of: datetime, made: int | None = None) -> None:
+        """`work` takes dbt's target and logs. Seeds and models that opted in, and what they read, are made by DuckDB; they were, at the snapshot `made`."""
         self.settings, self.work, self.variables = settings, work, {"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}"}
         self.manifest = dbt(settings, work, "parse").result
-        dbt(settings, work, "seed", **self.variables)
-        dbt(settings, work, "run", "--select", "+config.meta.scale_out:true", manifest=self.manifest, **self.variables)
+        self.seconds: dict[str, float] = {}
+        """Of each model that `on` made last, by dbt."""
+        if made is None:
+            dbt(settings, work, "seed", **self.variables)
+            dbt(settings, work, "run", "--select", "+config.meta.scale_out:true", manifest=self.manifest, **self.variables)
         self.tables = tables_of(self.manifest.to_dict())
-        self.made = newest(settings)
+        self.made = newest(settings) if made is None else made
 
     def by_child(self, **environment: str) -> tuple[dict[str, str], str]:
         """Makes the models that opted in anew on Spark, by `dbt` in a process of its own, as `tnmt run` does; what differs, and dbt's log."""
@@ -93,7 +96,7 @@ class Marts:
 
     def on(self, engine: str, *names: str, **variables: str | int) -> dict[str, str]:
         """Makes the models (those named, all that opted in otherwise) by `engine`; returns what differs from what DuckDB made first."""
-        dbt(
+        done = dbt(
             self.settings,
             self.work,
             "run",
@@ -104,4 +107,5 @@ class Marts:
             engine=engine,
             **variables,
         )
+        self.seconds = {r.node.name: r.execution_time for r in done.result.results if r.node.resource_type == "model"}
         return changed(self.settings, [t for t in self.tables if not names or t.partition(".")[2] in names], self.made, newest(self.settings))

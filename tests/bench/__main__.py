@@ -7,138 +7,52 @@ ours fails; never for a goal that is missed. Writes `bench/results.json` and `be
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from simulator.size import SIZES
-from tests.bench import agreement, day
+from tests.bench import agreement, day, past
 from tests.bench.measure import MEMORY_GB
+from tests.bench.runner import PEERS, STATIONS, THREADS, Bench, Figure, environment, middle, ratio_of, short, table
 
-ROOT = Path(__file__).resolve().parents[2]
-PEERS = ROOT / ".peers" / "bin" / "python"
-THREADS = 2
-STATIONS = 200
 DLT_CAP = 300
 # first day and days of each month of the lakes under an increment; the last ends the day before the increment
 MONTH = [("2026-03-01", 30)]
 HALF_YEAR = [("2025-10-01", 31), ("2025-11-01", 30), ("2025-12-01", 31), ("2026-01-01", 31), ("2026-02-01", 28), *MONTH]
+TEN_DAYS = [("2026-03-21", 10)]
 YEAR = [("2025-04-01", 30), ("2025-05-01", 31), ("2025-06-01", 30), ("2025-07-01", 31), ("2025-08-01", 31), ("2025-09-01", 30), *HALF_YEAR]
-PARTS = ("day", "parse", "dlt", "increment", "live", "qc", "aggregates", "marts")
+PARTS = ("day", "parse", "dlt", "increment", "live", "qc", "aggregates", "marts", *past.PARTS)
 AGGREGATES = ["reading_hourly", "reading_8h", "reading_daily"]
 SERIES_DAYS = 6
 COPIES = 2
 """How often each station of the sample stands in the input of the aggregates."""
+METHOD = [
+    "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
+    "in the page cache). Our figures, the floor, ioos_qc and Polars on series are medians of 3 (a day of files and their parsing at size S: one run); another peer, and our run beside dlt, runs once (on series of size M three times). Answers are compared before a figure counts: rows, sums, "
+    "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
+    "A figure `a / b` is how many times longer a takes.",
+    "",
+    "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
+    "neither ledger of files, nor quarantine, nor versions of a key.",
+    "",
+    f"Quality control and aggregates: the simulator's province (size S: 20 stations; M and L: 213) of {SERIES_DAYS} days at 5 minutes goes through ingest and dbt, untimed; the inputs of the "
+    "models are then written as Parquet. Ours is the SQL of the models as dbt compiles it for a full build, in DuckDB in memory on these files; the lake, dbt's start and its tests are not in it. "
+    "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its ten flags (every reading kept), sorted; the libraries make "
+    "four of them. Ours of aggregates is `reading_hourly`, `reading_8h` and `reading_daily` with the causes of what is missing, grades and names; the peers make counts, means, minima, maxima and completeness. "
+    f"The aggregates' input holds each station {COPIES} times. DuckDB and Spark may take {MEMORY_GB} GB; pandas, Polars and the libraries know no limit; pandas, ioos_qc and SaQC use one thread. "
+    "Spark's session is started before its clock (column `starting` of results.json) and computes once, cold, as a batch does; its memory is that of Python and the JVM. "
+    "Answers: flags reading by reading, each difference in an explained class ([qc/peers.md](qc/peers.md)); of aggregates, equal rows and counts, figures within 1e-9 (relative above 1).",
+    "",
+]
 ANSWER = ("rows", "sum", "low", "high", "stations")
-
-
-@dataclass
-class Figure:
-    """One line of the table and of results.json."""
-
-    figure: str
-    value: float | str | None
-    unit: str
-    goal: str
-    met: bool | None
-    answers_equal: bool | None
-    peers: dict[str, Any] = field(default_factory=dict)
-
-
-class Bench:
-    """Runs jobs, keeps figures, and remembers whether any answer differed."""
-
-    def __init__(self, work: Path) -> None:
-        self.work, self.began = work, time.perf_counter()
-        self.figures: list[Figure] = []
-        self.wrong: list[str] = []
-        self.inputs = work / "inputs"
-        self.series: dict[str, dict[str, int]] = {}
-        self.agreement: list[dict[str, Any]] = []
-
-    def run(self, python: Path | str, module: str, job: str, arguments: dict[str, Any], home: Path | None = None, cap: float = 900) -> dict[str, Any]:
-        """The job's result with `outcome` OK, ABORTED or TIMEOUT."""
-        env = {**os.environ, "TNMT_HOME": str(home or self.work / "none"), "TNMT_THREADS": str(THREADS), "PYTHONPATH": str(ROOT), "DO_NOT_TRACK": "1"}
-        load = os.getloadavg()[0]
-        try:
-            done = subprocess.run(
-                [str(python), "-m", module, job, json.dumps(arguments)], cwd=ROOT, env=env, check=False, capture_output=True, text=True, timeout=cap
-            )
-        except subprocess.TimeoutExpired:
-            return {"outcome": "TIMEOUT", "seconds": cap}
-        line = next((x for x in done.stdout.splitlines() if x.startswith("RESULT ")), None)
-        if done.returncode or line is None:
-            return {"outcome": "ABORTED", "error": (done.stderr.strip().splitlines() or ["no message"])[-1][:300]}
-        return {"outcome": "OK", "load": round(load, 1), **json.loads(line[7:])}
-
-    def ours(self, job: str, home: Path, module: str = "jobs", cap: float = 900, **arguments: Any) -> dict[str, Any]:
-        """A job of ours; its failure ends the bench."""
-        result = self.run(sys.executable, f"tests.bench.{module}", job, arguments, home, cap)
-        if result["outcome"] != "OK":
-            raise SystemExit(f"bench: our job {job} {result['outcome']}: {result.get('error', '')}")
-        return result
-
-    def peer(self, job: str, cap: float = 900, **arguments: Any) -> dict[str, Any]:
-        """A peer's job, in the environment of the peers."""
-        return self.run(PEERS, "tests.bench.peers", job, {**arguments, "threads": THREADS}, cap=cap)
-
-    def say(self, text: str) -> None:
-        print(f"· {time.perf_counter() - self.began:4.0f} s  {text}", flush=True)
-
-    def save(self) -> None:
-        """Writes what is known so far, so that a bench that is stopped has not measured for nothing."""
-        text = json.dumps([asdict(f) for f in self.figures], ensure_ascii=False, indent=1)
-        (self.work.parent / "results.json").write_text(text + "\n", encoding="utf-8")
-
-    def compare(self, what: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
-        """Whether the answers are the same; a difference is printed and remembered."""
-        different = [f"{k}: {ours.get(k)!r} and {theirs.get(k)!r}" for k in theirs if ours.get(k) != theirs[k]]
-        if different:
-            self.wrong.append(f"{what}: {'; '.join(different)}")
-        return not different
-
-    def lake(self, name: str, stations: int = STATIONS) -> Path:
-        """A new lake that holds its registers."""
-        home = self.work / name
-        self.ours("make", home, stations=stations)
-        return home
-
-
-def _short(result: dict[str, Any]) -> dict[str, Any]:
-    """What of a run goes into results.json."""
-    kept = (
-        "outcome",
-        "seconds",
-        "cpu_seconds",
-        "peak_mib",
-        "load",
-        "error",
-        "with_open_seconds",
-        "starting",
-        "opening",
-        "names",
-        "cutting",
-        "typing",
-        "rows",
-        "bytes",
-    )
-    return {k: round(v, 3) if isinstance(v, float) else v for k, v in result.items() if k in kept}
-
-
-def _middle(runs: list[dict[str, Any]], key: str = "seconds") -> float:
-    return float(median(r[key] for r in runs))
 
 
 def whole_day(b: Bench, repeats: int) -> None:
@@ -154,8 +68,8 @@ def whole_day(b: Bench, repeats: int) -> None:
         want = day.write_day(pristine / "inbox" / day.SOURCE, STATIONS)
         runs.append(b.ours("publish", pristine, now=day.NOW.isoformat()))
         equal &= b.compare("day of station files", b.ours("look", pristine), want.answers())
-    wall, peak = _middle(runs), max(r["peak_mib"] for r in runs)
-    own = {"ours": [_short(r) for r in runs]}
+    wall, peak = middle(runs), max(r["peak_mib"] for r in runs)
+    own = {"ours": [short(r) for r in runs]}
     b.figures += [
         Figure("a day of 57,600 files (1 % damaged), inbox to published", round(wall, 2), "s", "<= 5", wall <= 5, equal, own),
         Figure("its peak memory", round(peak), "MiB", "<= 1536", peak <= 1536, equal),
@@ -182,8 +96,8 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
         b.say(f"opening and reading, then parsing, the same files ({i + 1} of {repeats})")
         floor.append(b.ours("read_only", home, folder=folder))
         own.append(b.ours("parse", home, folder=folder))
-    mine = _middle(own)
-    ratio = mine / _middle(floor)
+    mine = middle(own)
+    ratio = mine / middle(floor)
     b.figures.append(
         Figure(
             "parsing / opening and reading the same files, warm, one process each",
@@ -192,7 +106,7 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
             "<= 2",
             ratio <= 2,
             all(r["rows"] == own[0]["rows"] for r in own) and own[0]["rows"] == STATIONS * 288 * 10,
-            {"ours": [_short(r) for r in own], "open + read (os.open, os.read)": [_short(r) for r in floor]},
+            {"ours": [short(r) for r in own], "open + read (os.open, os.read)": [short(r) for r in floor]},
         )
     )
     answer = {k: own[0][k] for k in ANSWER}
@@ -211,15 +125,15 @@ def parsing(b: Bench, repeats: int, home: Path) -> None:
                     f">= {goal:g}" if goal else "-",
                     times >= goal if goal else None,
                     equal,
-                    {name: _short(result)},
+                    {name: short(result)},
                 )
             )
         else:
-            b.figures.append(Figure(f"{name} / parsing", result["outcome"], "x", f">= {goal:g}" if goal else "-", None, None, {name: _short(result)}))
+            b.figures.append(Figure(f"{name} / parsing", result["outcome"], "x", f">= {goal:g}" if goal else "-", None, None, {name: short(result)}))
 
 
-def against_dlt(b: Bench) -> None:
-    """Inbox to published against dlt, on the undamaged files; dlt appends, without ledger, quarantine or upsert."""
+def against_dlt(b: Bench, ways: tuple[bool, ...]) -> None:
+    """Inbox to published against dlt (its rows as Arrow or as dicts), on the undamaged files; dlt appends, without ledger, quarantine or upsert."""
     home = b.lake("undamaged")
     inbox = home / "inbox" / day.SOURCE
     b.say("the undamaged files, inbox to published")
@@ -228,13 +142,13 @@ def against_dlt(b: Bench) -> None:
     found = b.ours("look", home)
     equal = b.compare("undamaged day", found, want.answers())
     shutil.rmtree(home)
-    for arrow in (False, True):
+    for arrow in ways:
         work = b.work / f"dlt-{arrow}"
         work.mkdir()
         b.say(f"dlt on the same files, {'Arrow tables of 1,000 files' if arrow else 'rows as dicts'} (at most {DLT_CAP} s)")
         result = b.peer("dlt", cap=DLT_CAP, folder=str(b.inputs), work=str(work), arrow=arrow)
         name = f"dlt, {'Arrow' if arrow else 'dicts'}"
-        peers = {name: _short(result), "ours": _short(mine)}
+        peers = {name: short(result), "ours": short(mine)}
         if result["outcome"] == "ABORTED":
             b.figures.append(Figure(f"{name} / inbox to published", "ABORTED", "x", ">= 10", None, None, peers))
             continue
@@ -282,7 +196,7 @@ def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) 
             )
     first = next(iter(lakes))
     for name in lakes:
-        wall = _middle(runs[name])
+        wall = middle(runs[name])
         b.figures.append(
             Figure(
                 f"200 files into a lake of {name} ({filled[name]['rows'] / 1e6:.1f} M readings)",
@@ -291,11 +205,11 @@ def increments(b: Bench, lakes: dict[str, list[tuple[str, int]]], repeats: int) 
                 "<= 0.5",
                 wall <= 0.5,
                 equal[name],
-                {"ours": [_short(r) for r in runs[name]], "filling": _short(filled[name])},
+                {"ours": [short(r) for r in runs[name]], "filling": short(filled[name])},
             )
         )
         if name != first:
-            growth = wall / _middle(runs[first])
+            growth = wall / middle(runs[first])
             b.figures.append(Figure(f"growth from {first} to {name}", round(growth, 2), "x", "< 1.3", growth < 1.3, equal[name]))
     for home in homes.values():
         shutil.rmtree(home)
@@ -310,7 +224,7 @@ def latency(b: Bench, rounds: int) -> None:
         raise SystemExit(f"bench: our job live {result['outcome']}: {result.get('error', '')}")
     if not result["equal"]:
         b.wrong.append("a round of the live worker did not show every station at its time")
-    p95, peers = result["seconds"], {"ours": _short(result), "rounds": result["rounds"]}
+    p95, peers = result["seconds"], {"ours": short(result), "rounds": result["rounds"]}
     name = f"file to fresh serving file, {result['stations']} stations, p95 of {rounds} rounds"
     b.figures.append(Figure(name, round(p95, 1), "s", "< 20", p95 < 20, result["equal"], peers))
     b.figures.append(Figure("its median", round(result["median"], 1), "s", "-", None, result["equal"]))
@@ -341,7 +255,7 @@ def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
             equal = b.compare(
                 f"marts of {name}, incremental and anew", found, {k: v for k, v in job("digest").items() if k not in ("load", "peak_mib")}
             )
-        wall = _middle(runs)
+        wall = middle(runs)
         seconds, goal = whole["seconds"], 600 * (days / 365)
         b.figures += [
             Figure(
@@ -351,11 +265,9 @@ def marts(b: Bench, lakes: dict[str, int], repeats: int) -> None:
                 "<= 30",
                 wall <= 30,
                 equal,
-                {"ours": [_short(r) for r in runs], "its tests": _short(tests)},
+                {"ours": [short(r) for r in runs], "its tests": short(tests)},
             ),
-            Figure(
-                f"all environment marts of {name} anew", round(seconds, 1), "s", f"<= {goal:.0f}", seconds <= goal, equal, {"ours": _short(whole)}
-            ),
+            Figure(f"all environment marts of {name} anew", round(seconds, 1), "s", f"<= {goal:.0f}", seconds <= goal, equal, {"ours": short(whole)}),
             Figure("its peak memory", round(whole["peak_mib"]), "MiB", "<= 8192", whole["peak_mib"] <= 8192, equal),
         ]
         if walls:
@@ -384,11 +296,11 @@ def quality(b: Bench, repeats: int, slow_repeats: int) -> None:
         for peer, times in (("ioos_qc", repeats), ("saqc", slow_repeats)):
             if i < times:
                 runs[peer].append(b.peer(peer, folder=str(folder), out=str(out / peer)))
-    mine = _middle(runs["ours"])
-    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [_short(r) for r in runs["ours"]]}))
+    mine = middle(runs["ours"])
+    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [short(r) for r in runs["ours"]]}))
     for peer, goal in (("ioos_qc", 5), ("saqc", 1)):
         title = f"{agreement.NAMES[peer]}, series by series / ours"
-        if (ratio := _ratio(b, title, runs[peer], mine, goal)) is None:
+        if (ratio := ratio_of(b, title, runs[peer], mine, goal)) is None:
             continue
         flags = b.ours(
             "agree",
@@ -431,123 +343,47 @@ def aggregates(b: Bench, repeats: int, slow_repeats: int) -> None:
         for peer in titles:
             if i < (repeats if peer == "polars" else slow_repeats):
                 runs[peer].append(b.peer(f"{peer}_aggregates", folder=str(folder), out=str(out / peer)))
-    mine = _middle(runs["ours"])
-    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [_short(r) for r in runs["ours"]]}))
+    mine = middle(runs["ours"])
+    b.figures.append(Figure(name, round(mine, 2), "s", "-", None, None, {"ours": [short(r) for r in runs["ours"]]}))
     for peer, title in titles.items():
-        if (ratio := _ratio(b, f"{title} / ours", runs[peer], mine, 1)) is None:
+        if (ratio := ratio_of(b, f"{title} / ours", runs[peer], mine, 1)) is None:
             continue
         found = b.ours("same", b.work, "series", ours=str(out / "ours"), theirs=str(out / peer))
         ratio.answers_equal = b.compare(f"aggregates of {title}", {"different": {}}, {"different": found["different"]})
 
 
-def _ratio(b: Bench, title: str, runs: list[dict[str, Any]], mine: float, goal: float) -> Figure | None:
-    """Adds how many times longer a peer takes; returns the figure, or None where the peer did not come to an end."""
-    peers = {title.removesuffix(" / ours"): [_short(r) for r in runs]}
-    failed = next((r["outcome"] for r in runs if r["outcome"] != "OK"), None)
-    times = None if failed else _middle(runs) / mine
-    figure = Figure(title, failed or round(times or 0.0, 2), "x", f">= {goal:g}", None if times is None else times >= goal, None, peers)
-    b.figures.append(figure)
-    return None if failed else figure
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"
 
 
-def environment() -> dict[str, str]:
-    """Machine and versions."""
-    model = platform.machine()
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        model = next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    ours = {n: importlib.metadata.version(n) for n in ("duckdb", "pyarrow", "great-expectations")}
-    listed = subprocess.run(  # noqa: PLW1510  # what it prints is all that counts
-        [
-            str(PEERS),
-            "-c",
-            "import importlib.metadata as m; print(*(f'{n} {m.version(n)}' for n in ('dlt', 'duckdb', 'polars', 'pandas', 'pyarrow', 'ioos-qc', 'saqc', 'pyspark')), sep=', ')",
-        ],
-        capture_output=True,
-        text=True,
-    ).stdout.strip()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {
-        "machine": f"{model}, {os.cpu_count()} cores, {memory:.0f} GiB",
-        "system": platform.platform(terse=True),
-        "python": platform.python_version(),
-        "ours": ", ".join(f"{n} {v}" for n, v in ours.items()),
-        "peers": listed,
-        "threads": str(THREADS),
-        "date": datetime.now().astimezone().strftime("%Y-%m-%d"),
-    }
-
-
-def table(figures: list[Figure]) -> str:
-    """The figures as a Markdown table."""
-
-    def words(f: Figure) -> str:
-        return "-" if f.met is None else "met" if f.met else "**missed**"
-
-    def answers(f: Figure) -> str:
-        return "-" if f.answers_equal is None else "equal" if f.answers_equal else "**DIFFERENT**"
-
-    rows = [
-        ("figure", "value", "unit", "goal", "", "answers"),
-        *(
-            (
-                f.figure,
-                "-" if f.value is None else f"{f.value:g}" if isinstance(f.value, float) else str(f.value),
-                f.unit,
-                f.goal,
-                words(f),
-                answers(f),
-            )
-            for f in figures
-        ),
-    ]
-    widths = [max(len(r[i]) for r in rows) for i in range(6)]
-    lines = ["| " + " | ".join(c.ljust(w) for c, w in zip(r, widths)) + " |" for r in rows]
-    lines.insert(1, "|" + "|".join("-" * (w + 2) for w in widths) + "|")
-    return "\n".join(lines)
-
-
-def document(size: str, figures: list[Figure], about: dict[str, str], load: str, seconds: float) -> str:
-    """The page docs/benchmarks.md."""
+def document(size: str, parts: list[str], figures: list[Figure], about: dict[str, str], load: str, seconds: float) -> str:
+    """A page of docs/benchmarks*.md: the figures of these parts, how they were measured, and every run."""
+    beyond = set(parts) <= {*past.PARTS}
+    method = past.METHOD.split("\n") if beyond else [*METHOD, "", *past.METHOD.split("\n")] if {*past.PARTS} & set(parts) else METHOD
+    command = f"make bench SIZE={size}" if parts == [*PARTS] else f"python -m tests.bench --size {size} " + " ".join(f"--only {p}" for p in parts)
     detail = []
     for f in figures:
         for name, runs in f.peers.items():
             for r in runs if isinstance(runs, list) else [runs]:
-                if isinstance(r, dict) and "seconds" in r:
+                if isinstance(r, dict) and "outcome" in r:
                     detail.append(
-                        f"| {f.figure} | {name} | {r['outcome']} | {r['seconds']:.3g} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |"
+                        f"| {f.figure} | {name} | {r['outcome']} | {r.get('cold', '-')} | {_number(r.get('seconds'))} | {r.get('cpu_seconds', '-')} | {r.get('peak_mib', '-')} | {r.get('load', '-')} |"
                     )
     return "\n".join(
         [
-            "# Benchmarks",
+            "# Benchmarks past one machine" if beyond else "# Benchmarks",
             "",
-            f"Printed by `make bench SIZE={size}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
+            f"Printed by `{command}` on {about['date']}; it took {seconds / 60:.1f} min. {about['machine']}; {about['system']}; Python {about['python']}. "
             f"Load of the machine: {load}.",
             "",
             f"Ours: {about['ours']}. Peers: {about['peers']}. {about['threads']} threads for all.",
             "",
             table(figures),
             "",
-            "How it is measured: every cell in a process of its own, on the same files, its clock after the imports; warm (the files were just written and lie "
-            "in the page cache). Our figures, the floor, ioos_qc and Polars on series are medians of 3; another peer, and our run beside dlt, runs once (on series of size M three times). Answers are compared before a figure counts: rows, sums, "
-            "first and last time, stations; for the damaged day every quarantined line with its reason, worked out by the generator alone. "
-            "A figure `a / b` is how many times longer a takes.",
+            *method,
             "",
-            "What the peers do not do: `read_csv`, Polars and the script stop at, or swallow, damaged files, so they get the undamaged ones; dlt appends rows and keeps "
-            "neither ledger of files, nor quarantine, nor versions of a key.",
-            "",
-            f"Quality control and aggregates: the simulator's province (size S: 20 stations; M and L: 213) of {SERIES_DAYS} days at 5 minutes goes through ingest and dbt, untimed; the inputs of the "
-            "models are then written as Parquet. Ours is the SQL of the models as dbt compiles it for a full build, in DuckDB in memory on these files; the lake, dbt's start and its tests are not in it. "
-            "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its ten flags (every reading kept), sorted; the libraries make "
-            "four of them. Ours of aggregates is `reading_hourly`, `reading_8h` and `reading_daily` with the causes of what is missing, grades and names; the peers make counts, means, minima, maxima and completeness. "
-            f"The aggregates' input holds each station {COPIES} times. DuckDB and Spark may take {MEMORY_GB} GB; pandas, Polars and the libraries know no limit; pandas, ioos_qc and SaQC use one thread. "
-            "Spark's session is started before its clock (column `starting` of results.json) and computes once, cold, as a batch does; its memory is that of Python and the JVM. "
-            "Answers: flags reading by reading, each difference in an explained class ([qc/peers.md](qc/peers.md)); of aggregates, equal rows and counts, figures within 1e-9 (relative above 1).",
-            "",
-            "| figure | who | outcome | wall s | processor s | peak MiB | load before |",
-            "|---|---|---|---|---|---|---|",
+            "| figure | who | outcome | cold s | wall s | processor s | peak MiB | load before |",
+            "|---|---|---|---|---|---|---|---|",
             *detail,
             "",
         ]
@@ -573,26 +409,29 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="work-", dir=out) as work:
         b = Bench(Path(work))
         if "day" in parts:
-            whole_day(b, 3)
+            whole_day(b, 1 if chosen.size == "S" else 3)
             b.save()
         if {"parse", "dlt"} & set(parts):
             day.write_day(b.inputs, STATIONS, damage=False)
         if "parse" in parts:
-            parsing(b, 3, b.lake("parsing", 2))
+            parsing(b, 1 if chosen.size == "S" else 3, b.lake("parsing", 2))
             b.save()
         if "dlt" in parts:
-            against_dlt(b)
+            against_dlt(b, (True,) if chosen.size == "S" else (False, True))
             b.save()
         shutil.rmtree(b.inputs, ignore_errors=True)
         if "increment" in parts:
             big = chosen.size != "S"
-            increments(b, {"a month": MONTH, **({"a year": YEAR} if big else {"half a year": HALF_YEAR})}, 3)
+            increments(b, {"a month": MONTH, "a year": YEAR} if big else {"ten days": TEN_DAYS, "a month": MONTH}, 3)
             if not big:
                 b.figures.append(
                     Figure("200 files into a lake of a year (168 M readings)", "not run", "s", "<= 0.5", None, None, {"needs": "SIZE=M"})
                 )
         if "live" in parts:
-            latency(b, 8 if chosen.size == "S" else 20)
+            if chosen.size == "S" and chosen.only is None:
+                b.figures.append(Figure("file to fresh serving file", "not run", "s", "< 20", None, None, {"needs": "SIZE=M, or --only live"}))
+            else:
+                latency(b, 8 if chosen.size == "S" else 20)
             b.save()
         if "marts" in parts:
             if chosen.size == "S":
@@ -609,17 +448,22 @@ def main() -> int:
             if "aggregates" in parts:
                 aggregates(b, 3, slow)
                 b.save()
-        b.figures += [
-            Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
-            Figure("make run, second time", "not run here", "s", "<= 90", None, None),
-        ]
+        for part in past.PARTS:
+            if part in parts:
+                past.RUN[part](b, chosen.size)
+                b.save()
+        if set(parts) - {*past.PARTS}:
+            b.figures += [
+                Figure("make run on a fresh machine", "not run here", "s", "<= 360", None, None),
+                Figure("make run, second time", "not run here", "s", "<= 90", None, None),
+            ]
         b.save()
     load.append(os.getloadavg()[0])
     about = environment()
     seconds = time.perf_counter() - began
     words = f"{load[0]:.1f} at the start, {load[1]:.1f} at the end"
     (out / "environment.json").write_text(json.dumps({**about, "size": chosen.size, "load": load}, indent=1) + "\n", encoding="utf-8")
-    page = document(chosen.size, b.figures, about, words, seconds)
+    page = document(chosen.size, [p for p in PARTS if p in parts], b.figures, about, words, seconds)
     (out / "benchmarks.md").write_text(page, encoding="utf-8")
     if chosen.document:
         chosen.document.write_text(page, encoding="utf-8")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.bench.measure import MEMORY_GB, Clock, files_below, main, peak_mib
+from tests.bench.measure import MEMORY_GB, Clock, files_below, main
 
 NAMES = ("parameter", "value", "unit", "measured_at", "status")
 RULES = ("range", "spike", "rate_of_change", "flat_line")
@@ -421,7 +421,7 @@ def spark_aggregates(folder: str, out: str, threads: int) -> dict[str, Any]:
     spark.range(1).count()
     started = time.perf_counter() - began
     java = spark.sparkContext._gateway.proc.pid  # its memory and time are not ours until it ends
-    before, clock = _processor_seconds(java), Clock()
+    clock = Clock(java)
     for name, path in zip(("reading", "period", "station"), READ):
         spark.read.parquet(f"{folder}/{path}.parquet").createOrReplaceTempView(name)
     spark.sql(SPARK_HOURLY).cache().createOrReplaceTempView("reading_hourly")
@@ -432,8 +432,6 @@ def spark_aggregates(folder: str, out: str, threads: int) -> dict[str, Any]:
         "reading_daily": spark.sql(SPARK_DAILY).toArrow(),
     }
     used = clock.stop()
-    used["cpu_seconds"] = round(used["cpu_seconds"] + _processor_seconds(java) - before, 3)
-    used["peak_mib"] = round(used["peak_mib"] + peak_mib(java), 1)
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -443,16 +441,6 @@ def spark_aggregates(folder: str, out: str, threads: int) -> dict[str, Any]:
         pq.write_table(table.cast(plain), f"{out}/{name}.parquet")
     spark.stop()
     return {**used, "starting": round(started, 3), "rows": sum(t.num_rows for t in tables.values())}
-
-
-def _processor_seconds(pid: int) -> float:
-    """Of a running process, from Linux; 0 where it does not tell."""
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            fields = file.read().rsplit(")", 1)[1].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 SPARK_HOURLY = f"""

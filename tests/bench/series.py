@@ -7,6 +7,7 @@ their SQL as `<model>.sql`. The other jobs know DuckDB alone, so that their memo
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -150,19 +151,43 @@ def same(ours: str, theirs: str) -> dict[str, Any]:
     different: dict[str, int] = {}
     greatest = 0.0
     for model, (key, equal, near) in SAME.items():
-        kept = ", ".join(["day::DATE AS day" if k == "day" else k for k in key] + [*equal, *(f"{c}::DOUBLE AS {c}" for c in near)])
-        deviation = {c: f"abs(o.{c} - p.{c}) / greatest(1, abs(o.{c}))" for c in near}
-        tests = {f"{model}: rows": f"o.{key[0]} IS NULL OR p.{key[0]} IS NULL"}
-        tests |= {f"{model}.{c}": f"o.{c} IS DISTINCT FROM p.{c}" for c in equal}
-        tests |= {f"{model}.{c}": f"(o.{c} IS NULL) <> (p.{c} IS NULL) OR {deviation[c]} > {TOLERANCE}" for c in near}
-        counts = ", ".join(f"count(*) FILTER ({t})" for t in tests.values())
-        found = con.execute(f"""
-            SELECT {", ".join(f"max({d})" for d in deviation.values())}, {counts}
-            FROM (SELECT {kept} FROM '{ours}/{model}.parquet') AS o FULL JOIN (SELECT {kept} FROM '{theirs}/{model}.parquet') AS p
-                ON {" AND ".join(f"o.{k} = p.{k}" for k in key)}""").fetchall()[0]
-        greatest = max(greatest, *(d or 0.0 for d in found[: len(near)]))
-        different |= {name: n for name, n in zip(tests, found[len(near) :]) if n}
+        found, deviation = differing(con, f"{ours}/{model}.parquet", f"{theirs}/{model}.parquet", model, key, equal, near, TOLERANCE)
+        different |= found
+        greatest = max(greatest, deviation)
     return {"different": different, "deviation": greatest}
+
+
+def differing(
+    con: duckdb.DuckDBPyConnection,
+    left: str,
+    right: str,
+    name: str,
+    key: Sequence[str],
+    equal: Sequence[str],
+    near: Sequence[str],
+    tolerance: float,
+    floor: float = 1.0,
+) -> tuple[dict[str, int], float]:
+    """Rows of two Parquet files that differ, paired by `key`: by column of `equal` and of `near`, and the greatest deviation of the latter.
+
+    A deviation counts above `tolerance`, relative to the left, or to `floor` where that is greater. A row that one file lacks, or holds twice, is a difference.
+    """
+    kept = ", ".join(["day::DATE AS day" if k == "day" else k for k in key] + [*equal, *(f"{c}::DOUBLE AS {c}" for c in near)])
+    deviation = {c: f"abs(o.{c} - p.{c}) / greatest({floor}, abs(o.{c}))" for c in near}
+    tests = {f"{name}: rows": f"o.{key[0]} IS NULL OR p.{key[0]} IS NULL"}
+    tests |= {f"{name}.{c}": f"o.{c} IS DISTINCT FROM p.{c}" for c in equal}
+    tests |= {f"{name}.{c}": f"(o.{c} IS NULL) <> (p.{c} IS NULL) OR {deviation[c]} > {tolerance}" for c in near}
+    counts = ", ".join(f"count(*) FILTER ({t})" for t in tests.values())
+    found = con.execute(f"""
+        SELECT {counts}{"".join(f", max({d})" for d in deviation.values())}
+        FROM (SELECT {kept} FROM '{left}') AS o FULL JOIN (SELECT {kept} FROM '{right}') AS p ON {" AND ".join(f"o.{k} = p.{k}" for k in key)}""").fetchall()[
+        0
+    ]
+    different = {test: n for test, n in zip(tests, found[: len(tests)]) if n}
+    for side in (left, right):
+        if twice := con.execute(f"SELECT count(*) - count(DISTINCT ({', '.join(key)})) FROM '{side}'").fetchall()[0][0]:
+            different[f"{name}: rows twice"] = twice
+    return different, max((d for d in found[len(tests) :] if d), default=0.0)
 
 
 if __name__ == "__main__":

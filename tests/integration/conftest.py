@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import os
 import secrets
-import shutil
 import subprocess
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from lake.spark import LAYER, problems, session
 from tests.integration.real_kit import RealPlatform, take_in
+from tests.postgres_kit import Server, new_server, remove
 from tests.spark_cluster import WITH_US, wait_until
 from tests.support import free_port, need, real_data
 from tnmt.settings import Settings
@@ -27,91 +23,7 @@ from tnmt.settings import Settings
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
-PASSWORD = "mat-khau-bi-mat"
 GATEWAY = LAYER / "bin" / "versitygw"
-
-
-@dataclass(frozen=True)
-class Server:
-    """A PostgreSQL server that this session started. PostgreSQL refuses root, which then acts as user `postgres`."""
-
-    folder: Path
-    port: int
-    binaries: Path
-
-    def dsn(self, database: str = "postgres") -> str:
-        """How to connect, password included."""
-        return f"host=127.0.0.1 port={self.port} dbname={database} user=postgres password={PASSWORD}"
-
-    def execute(self, statement: str, database: str = "postgres") -> list[tuple[Any, ...]]:
-        """Runs one statement, or several without results, each committed by itself."""
-        with psycopg.connect(self.dsn(database), autocommit=True) as con:
-            cursor = con.execute(statement)
-            return cursor.fetchall() if cursor.description else []
-
-    def start(self) -> None:
-        """Starts the server and waits until it answers."""
-        # commits stay synchronous: a killed server keeps what was committed before
-        options = f"-c listen_addresses=127.0.0.1 -c port={self.port} -c unix_socket_directories= -c fsync=off -c full_page_writes=off"
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-t", "60", "-l", str(self.folder / "log"), "-o", options, "start")
-
-    def kill(self) -> None:
-        """Stops the server in the middle of whatever it does: connections break."""
-        self._run("pg_ctl", "-D", str(self.folder / "data"), "-m", "immediate", "-w", "stop")
-
-    def make(self) -> None:
-        """Makes the cluster."""
-        secret = self.folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o644)
-        self._run(
-            "initdb",
-            "-D",
-            str(self.folder / "data"),
-            "-U",
-            "postgres",
-            "-A",
-            "scram-sha-256",
-            f"--pwfile={secret}",
-            "-E",
-            "UTF8",
-            "--locale=C.UTF-8",
-            "--no-sync",
-        )
-
-    def _run(self, command: str, *arguments: str) -> None:
-        user: dict[str, Any] = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.geteuid() == 0 else {}
-        done = subprocess.run(
-            [str(self.binaries / command), *arguments],
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=120,
-            **user,
-        )
-        if done.returncode:
-            raise RuntimeError(f"{command} failed: {done.stderr.decode()[-500:]}")
-
-
-def _binaries() -> Path | None:
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda p: int(p.parts[-3]))
-    return installed[-1].parent if installed else None
-
-
-def _new_server() -> Server:
-    binaries = _binaries()
-    need("postgresql", binaries is not None, "no /usr/lib/postgresql/*/bin/postgres (Debian: apt-get install postgresql-15)")
-    assert binaries is not None
-    # not under pytest's folder, which the server's user may not enter
-    folder = Path(tempfile.mkdtemp(prefix="tnmt-postgres-"))
-    if os.geteuid() == 0:
-        shutil.chown(folder, "postgres", "postgres")
-    server = Server(folder, free_port(), binaries)
-    server.make()
-    server.start()
-    return server
 
 
 @pytest.fixture(scope="session")
@@ -120,14 +32,15 @@ def new_postgres() -> Iterator[Callable[[], Server]]:
     made: list[Server] = []
 
     def make() -> Server:
-        made.append(_new_server())
+        try:
+            made.append(new_server())
+        except FileNotFoundError as missing:
+            need("postgresql", False, str(missing))
         return made[-1]
 
     yield make
     for server in made:
-        with suppress(RuntimeError):
-            server.kill()
-        shutil.rmtree(server.folder, ignore_errors=True)
+        remove(server)
 
 
 @pytest.fixture(scope="session")

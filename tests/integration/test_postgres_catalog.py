@@ -12,7 +12,7 @@ from lake.lake import open_reader
 from simulator.sample import generate
 from tests.conftest import AS_OF, END, table_rows
 from tests.faults.test_kill import TINY
-from tests.integration.conftest import Server
+from tests.postgres_kit import Server
 from tnmt.settings import Settings
 
 TNMT = str(Path(sys.executable).parent / "tnmt")

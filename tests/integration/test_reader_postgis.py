@@ -19,7 +19,7 @@ from ingestion.contract import Contract
 from ingestion.model import Problem
 from ingestion.readers import postgis as reader
 from ingestion.readers.postgis import SourceUnreachable, snapshot
-from tests.integration.conftest import PASSWORD, Server
+from tests.postgres_kit import PASSWORD, Server
 from tests.readers_kit import contract, delivery, duck, rows
 
 NOW = datetime(2026, 3, 25, 0, 10)

@@ -24,7 +24,7 @@ from lake.lake import create, latest_snapshot, open_reader, open_writer
 from lake.spark import READS, SparkMissing, frame, read
 from lake.spark_plan import SPARK_TYPES, Reason, Refused, plan
 from tests.examples import examples
-from tests.integration.conftest import Server
+from tests.postgres_kit import Server
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import sqlite3
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from lake.lake import create, duck, latest_snapshot, open_reader, open_writer
 from lake.spark_plan import Plan, Planner, Reason, Refused, plan
 from orchestration import doctor
 from tests.examples import examples
+from tests.many_files import change_catalog, fill_catalog
 from tnmt.settings import ROOT, Settings
 from tnmt.settings import settings as platform_settings
 
@@ -44,15 +44,6 @@ def _write(s: Settings, *statements: str) -> int:
         for statement in statements:
             con.execute(statement)
         return latest_snapshot(con)
-
-
-def _catalog(s: Settings, *statements: str) -> None:
-    """Changes the catalog itself, for what DuckLake of this version does not write."""
-    con = sqlite3.connect(s.lake_dir / "catalog.sqlite")
-    with con:
-        for statement in statements:
-            con.execute(statement)
-    con.close()
 
 
 def _rows(s: Settings, statement: str) -> list[tuple]:
@@ -226,7 +217,7 @@ def _other_deletes(s: Settings) -> str:
         "INSERT INTO lake.clean.vectors FROM range(9)",
         "DELETE FROM lake.clean.vectors WHERE id = 1",
     )
-    _catalog(
+    change_catalog(
         s, "UPDATE ducklake_delete_file SET format = 'puffin' WHERE table_id = (SELECT table_id FROM ducklake_table WHERE table_name = 'vectors')"
     )
     return "clean.vectors"
@@ -234,7 +225,7 @@ def _other_deletes(s: Settings) -> str:
 
 def _same_name(s: Settings) -> str:
     _write(s, "CREATE TABLE lake.clean.twins (id INTEGER)", "INSERT INTO lake.clean.twins VALUES (1)", "INSERT INTO lake.clean.twins VALUES (2)")
-    _catalog(
+    change_catalog(
         s, "UPDATE ducklake_data_file SET path = 'one.parquet' WHERE table_id = (SELECT table_id FROM ducklake_table WHERE table_name = 'twins')"
     )
     return "clean.twins"
@@ -324,25 +315,7 @@ def test_ten_thousand_files_are_planned_within_two_seconds(tmp_path: Path) -> No
     """A table of 10,000 files with 20 columns and 1,000 delete files, and one as large beside it: 400,000 rows of statistics."""
     s = Settings(home=tmp_path)
     create(s)
-    columns = ", ".join(f"c{i} INTEGER" for i in range(19))
-    for name in ("wide", "other"):
-        _write(s, f"CREATE TABLE lake.clean.{name} (ts TIMESTAMP, {columns})", f"INSERT INTO lake.clean.{name} (ts) VALUES ('2025-01-01')")
-    for name, first in (("wide", 1_000_000), ("other", 2_000_000)):
-        table = f"(SELECT table_id FROM ducklake_table WHERE table_name = '{name}')"
-        numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 9999)"
-        _catalog(
-            s,
-            f"""{numbers} INSERT INTO ducklake_data_file
-                SELECT {first} + i, table_id, begin_snapshot, NULL, NULL, 'day=' || i || '/file-' || i || '.parquet', 1, 'parquet', 1000, 9999, 99, i * 1000, NULL, NULL, NULL, NULL
-                FROM ducklake_data_file, n WHERE table_id = {table}""",
-            f"""{numbers} INSERT INTO ducklake_file_column_stats
-                SELECT {first} + i, table_id, column_id, 9, value_count, null_count, CASE WHEN column_id = 1 THEN datetime('2025-01-01', i || ' hours') END,
-                    CASE WHEN column_id = 1 THEN datetime('2025-01-01', i || ' hours', '59 minutes') END, NULL, NULL
-                FROM ducklake_file_column_stats, n WHERE table_id = {table}""",
-            f"""{numbers} INSERT INTO ducklake_delete_file
-                SELECT {first} + 100000 + i, table_id, begin_snapshot, NULL, {first} + i * 10, 'file-' || i || '-delete.parquet', 1, 'parquet', 7, 99, 9, NULL, NULL
-                FROM ducklake_data_file, n WHERE table_id = {table} AND data_file_id < {first} AND i < 1000""",
-        )
+    fill_catalog(s)
     took = []
     for _ in range(3):  # the best of three: other programs run beside the tests
         started = time.perf_counter()

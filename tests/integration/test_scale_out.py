@@ -22,8 +22,8 @@ from simulator.sample import generate
 from simulator.size import SIZES
 from tests.bench import marts as bench
 from tests.conftest import AS_OF, END
-from tests.integration.conftest import Server
 from tests.parity import Marts, newest
+from tests.postgres_kit import Server
 from tests.spark_cluster import Cluster, wait_until
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings

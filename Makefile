@@ -22,7 +22,7 @@ help:
 	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff      make fuzz   property tests on new, FUZZ=10 times as many examples"
 	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
 	@echo "make scale-out   Spark and Sedona beside the platform, for what one machine does not hold (S3=1: and its jars for object storage)"
-	@echo "make parity  the tests that fetch 560 MB or build other programs first: Spark and DuckDB on object storage"
+	@echo "make parity  models on Spark equal those on DuckDB: sizes S and M, cluster with a killed worker, object storage (fetches 560 MB), PostgreSQL"
 
 .boot/.stamp: requirements/uv.txt
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or 3.12 is needed and $(PYTHON) was not found: install it, or name it with PYTHON=…"; exit 1; }
@@ -117,7 +117,8 @@ test: .venv/.dev .superset/.stamp
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
 
 parity: .venv/.dev .spark/.s3 .spark/bin/versitygw
-	@REQUIRE=spark,object-storage $(V)/python -m pytest -q -rs -m parity
+	@REQUIRE=spark,object-storage,postgresql $(V)/python -m pytest -q -rs -m "parity or not parity" --timeout 3600 --durations 12 \
+		tests/integration/test_scale_out.py tests/integration/test_spark_s3.py
 
 fuzz: .venv/.dev
 	@FUZZ=$(FUZZ) $(V)/python -m pytest -q $$(grep -rl '@given' tests)

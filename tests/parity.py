@@ -91,7 +91,9 @@ class Marts:
         """Makes the models that opted in anew on Spark, by `dbt` in a process of its own, as `tnmt run` does; what differs, and dbt's log."""
         command = [str(Path(sys.executable).parent / "dbt"), "run", "--no-use-colors", "--project-dir", str(self.settings.dbt_project)]
         variables = json.dumps(self.variables | {"engine": "spark", "affected_from": -1})
-        log = run_dbt([*command, "--select", "config.meta.scale_out:true", "--vars", variables], self.settings, **environment)
+        log = run_dbt(
+            [*command, "--select", "config.meta.scale_out:true", "--vars", variables], self.settings, TNMT_HOME=str(self.settings.home), **environment
+        )
         return changed(self.settings, self.tables, self.made, newest(self.settings)), log
 
     def on(self, engine: str, *names: str, **variables: str | int) -> dict[str, str]:

@@ -16,11 +16,13 @@ STAGES = (
     "publish.committed",
     "build.before",
     "build.after",
-    "spark.staged",
-    "spark.before_commit",
     "serving.built",
     "serving.swapped",
 )
+"""In the order in which a run comes to them."""
+
+SPARK_COMMIT = "spark.before_commit"
+"""Between staging and commit of what Spark writes; a run on DuckDB does not come there."""
 
 
 def reach(stage: str) -> None:

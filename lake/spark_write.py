@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lake.faults import reach
+from lake.faults import SPARK_COMMIT, reach
 from lake.lake import LakeError, latest_snapshot, open_writer, transaction
 from lake.spark import _quoted
 from tnmt.settings import Settings
@@ -113,7 +113,6 @@ def stage(df: DataFrame, place: str, types: Mapping[str, str]) -> str:
         if not isinstance(error, (PySparkException, Py4JError)):
             raise
         raise SparkFailed(explained(error, place)) from None
-    reach("spark.staged")
     columns = ", ".join(
         f"ST_GeomFromWKB({_identifier(n)}) AS {_identifier(n)}" if t.startswith("GEOMETRY") else f"CAST({_identifier(n)} AS {t}) AS {_identifier(n)}"
         for n, t in types.items()
@@ -145,7 +144,7 @@ def write(spark: SparkSession, settings: Settings, df: DataFrame, table: str, *,
             if replace:
                 con.execute(f"DELETE FROM lake.{table}")
             con.execute(f"INSERT INTO lake.{table} BY NAME {rows}")
-            reach("spark.before_commit")
+            reach(SPARK_COMMIT)
         with open_writer(settings, f"spark write {table}", spatial=False) as con:
             return latest_snapshot(con)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import duckdb
 import pytest
 
+from lake.faults import SPARK_COMMIT
 from lake.lake import LakeError, create, latest_snapshot, open_reader, open_writer
 from lake.spark import read
 from lake.spark_write import SparkFailed, stage, staging, staging_root, sweep, write
@@ -164,7 +165,7 @@ def test_a_driver_killed_between_staging_and_commit(lake: Settings, spark: Spark
     with open_writer(lake, "test") as con:
         con.execute("CREATE TABLE lake.clean.child (id INTEGER, text VARCHAR)")
     before = _snapshot(lake)
-    assert _child(lake, TNMT_KILL_AT="spark.before_commit").returncode == -9
+    assert _child(lake, TNMT_KILL_AT=SPARK_COMMIT).returncode == -9
     assert _snapshot(lake) == before
     left = _staged(lake)
     assert len(left) == 1

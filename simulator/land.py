@@ -107,6 +107,10 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
     _defects(parcels, province, manifest)
     _write_parcels(out, earlier, f"{end.year - 1}1215", manifest)
     _write_parcels(out, parcels, stamp, manifest)
+    # rows that say again what the earlier file said, but for those that no row can be placed with
+    said = {(p["id"], p["use"], p["area"], p["shape"]) for p in earlier}
+    again = sum((p["id"], p["use"], p["area"], p["shape"]) in said for p in parcels if p["use"] != "XYZ")
+    manifest.duplicates["parcel_gpkg"] += again
     certificates = _write_rights(out, parcels, rng, stamp, end, manifest)
     _write_changes(out, parcels, certificates, rng, stamp, end, size, manifest)
     _write_plans(out, province, parcels, stamp, end, manifest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import duckdb
 
 from lake.lake import latest_snapshot, open_reader
+from orchestration.marts import run_dbt
 from tests.marts_kit import dbt
 from tnmt.settings import Settings
 
@@ -83,6 +86,13 @@ class Marts:
             dbt(settings, work, "run", "--select", "+config.meta.scale_out:true", manifest=self.manifest, **self.variables)
         self.tables = tables_of(self.manifest.to_dict())
         self.made = newest(settings) if made is None else made
+
+    def by_child(self, **environment: str) -> tuple[dict[str, str], str]:
+        """Makes the models that opted in anew on Spark, by `dbt` in a process of its own, as `tnmt run` does; what differs, and dbt's log."""
+        command = [str(Path(sys.executable).parent / "dbt"), "run", "--no-use-colors", "--project-dir", str(self.settings.dbt_project)]
+        variables = json.dumps(self.variables | {"engine": "spark", "affected_from": -1})
+        log = run_dbt([*command, "--select", "config.meta.scale_out:true", "--vars", variables], self.settings, **environment)
+        return changed(self.settings, self.tables, self.made, newest(self.settings)), log
 
     def on(self, engine: str, *names: str, **variables: str | int) -> dict[str, str]:
         """Makes the models (those named, all that opted in otherwise) by `engine`; returns what differs from what DuckDB made first."""

@@ -27,7 +27,7 @@ from types import TracebackType
 from typing import Any
 
 from lake.spark import LAYER
-from tests.postgres_kit import free_port
+from tests.support import free_port
 from tnmt.settings import ROOT
 
 INFRA = ROOT / "infra" / "spark"
@@ -44,6 +44,10 @@ SMALL = {
     "spark.network.timeoutInterval": "10s",
 }
 """What differs from the settings of several nodes: free ports, small executors, a silent worker is given up sooner."""
+
+
+WITH_US = ["setpriv", "--pdeathsig", "TERM"]
+"""In front of a command: it ends with the process that started it, even if that one is killed."""
 
 
 def wait_until(what: Callable[[], Any], seconds: float, text: Callable[[], str]) -> Any:
@@ -153,7 +157,12 @@ class Cluster:
         }
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
-                unit_command(unit, environment, name), env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*WITH_US, *unit_command(unit, environment, name)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
             )
 
 
@@ -164,7 +173,7 @@ class Driver:
         self.log = log
         with log.open("wb") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", module, *arguments],
+                [*WITH_US, sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
                 env={**{k: v for k, v in os.environ.items() if not k.startswith("SPARK_")}, **environment},
                 stdin=subprocess.PIPE,

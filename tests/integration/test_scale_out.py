@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -21,6 +23,8 @@ from simulator.size import SIZES
 from tests.bench import marts as bench
 from tests.conftest import AS_OF, END
 from tests.parity import Marts, newest
+from tests.postgres_kit import Server
+from tests.spark_cluster import Cluster, wait_until
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
 
@@ -40,24 +44,30 @@ OPTED_IN = {
 }
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    before = dict(os.environ)
-    os.environ["TNMT_HOME"] = str(tmp_path_factory.mktemp("scale-out"))
+def _taken_in(tmp: Path, **environment: str) -> Marts:
+    """Size S on a lake of its own, taken in and its marts made by DuckDB. The environment stays changed."""
+    os.environ.update(environment, TNMT_HOME=str(tmp / "home"))
     s = platform_settings()
     create(s)
-    yield s
+    generate(s.inbox, s.reference, 1, END, SIZES["S"])
+    assert not ingest(s, now=AS_OF, run_id="first").errors
+    return Marts(s, tmp, AS_OF)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment() -> Iterator[None]:
+    """As it was, after the module."""
+    before = dict(os.environ)
+    yield
     RUNNER.staged.close()
     os.environ.clear()
     os.environ.update(before)
 
 
 @pytest.fixture(scope="module")
-def province(home: Settings, tmp_path_factory: pytest.TempPathFactory) -> Marts:
-    """Size S, taken in and its marts made by DuckDB."""
-    generate(home.inbox, home.reference, 1, END, SIZES["S"])
-    assert not ingest(home, now=AS_OF, run_id="first").errors
-    return Marts(home, tmp_path_factory.mktemp("dbt"), AS_OF)
+def province(tmp_path_factory: pytest.TempPathFactory) -> Marts:
+    """On files and a SQLite catalog."""
+    return _taken_in(tmp_path_factory.mktemp("scale-out"))
 
 
 def _rows(s: Settings, tables: list[str]) -> dict[str, int]:
@@ -74,13 +84,11 @@ def test_a_whole_build(province: Marts, spark: SparkSession) -> None:
 
 
 def test_an_incremental_build_of_every_day_touched(province: Marts, spark: SparkSession) -> None:
-    last = {"affected_from": 0, "affected_to": 10**6}
-    assert province.on("spark", **last) == {}
-    # Spark alone made what is there: days that are gone come back
+    # days that are gone come back, and what is there is made again
     with open_writer(province.settings, "test") as con:
         for table in ("reading_hourly", "reading_8h", "reading_daily", "reading_qc"):
             con.execute(f"DELETE FROM lake.marts_environment.{table} WHERE day >= DATE '{END - timedelta(days=1)}' AND day < DATE '{END}'")
-    assert province.on("spark", **last) == {}
+    assert province.on("spark", affected_from=0, affected_to=10**6) == {}
     RUNNER.staged.close()  # as the end of the process does
     assert not list(Path(staging_root(province.settings)).iterdir())
 
@@ -121,3 +129,42 @@ def test_size_m(tmp_path_factory: pytest.TempPathFactory, spark: SparkSession, m
     assert province.on("spark", affected_from=-1) == {}
     assert province.on("spark", affected_from=0, affected_to=10**6) == {}
     RUNNER.staged.close()
+
+
+@pytest.mark.parity
+def test_on_a_cluster_while_a_worker_is_killed_with_its_executor(province: Marts, tmp_path: Path) -> None:
+    with Cluster(tmp_path / "spark", workers=2) as cluster:
+        in_the_middle: list[bool] = []
+
+        def kill() -> None:
+            root = Path(staging_root(province.settings))
+            # Spark makes this folder when the job of a model begins, and removes it when it is committed
+            wait_until(lambda: list(root.glob("*/*/_temporary")), 300, lambda: cluster.log("master")[-2000:])
+            time.sleep(2)
+            in_the_middle.append(bool(list(root.glob("*/*/_temporary"))))
+            cluster.stop("w0")
+
+        killer = threading.Thread(target=kill)
+        killer.start()
+        told, log = province.by_child(**cluster.environment)
+        killer.join()
+        assert in_the_middle == [True]
+        assert "got disassociated, removing it" in cluster.log("master")
+    assert told == {}
+    assert f"PASS={len(OPTED_IN)}" in log
+
+
+@pytest.mark.parity
+def test_on_object_storage(tmp_path: Path, store: dict[str, str]) -> None:
+    stored = _taken_in(tmp_path, **store)
+    told, _ = stored.by_child()
+    assert told == {}
+
+
+@pytest.mark.parity
+def test_on_a_postgresql_catalog(tmp_path: Path, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TNMT_DATA", "TNMT_S3_ENDPOINT", "TNMT_S3_KEY_ID", "TNMT_S3_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    postgres.execute("CREATE DATABASE scale_out")
+    told, _ = _taken_in(tmp_path, TNMT_CATALOG="postgres:" + postgres.dsn("scale_out")).by_child()
+    assert told == {}

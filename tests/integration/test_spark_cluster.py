@@ -11,10 +11,9 @@ import pytest
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
 from lake.spark import problems
-from tests.postgres_kit import free_port
 from tests.spark_cluster import Cluster, Driver, listening, settings_file
 from tests.spark_driver import MANY
-from tests.support import need
+from tests.support import free_port, need
 from tnmt.settings import Settings
 
 ROWS = 1_000_000

@@ -11,13 +11,14 @@ import shutil
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lake.faults import SPARK_COMMIT, reach
 from lake.lake import LakeError, latest_snapshot, open_writer, transaction
 from lake.spark import _quoted
+from tnmt.clock import now
 from tnmt.settings import Settings
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def staging(spark: SparkSession, settings: Settings) -> Iterator[str]:
     """A place of this process for staged rows; gone at the end of the block, whatever ends it. Sweeps what others left."""
     sweep(settings, spark)
     root = staging_root(settings)
-    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    name = f"{now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
     if "://" in root:
         try:
             yield f"{root}/{name}"
@@ -84,8 +85,6 @@ def stage(df: DataFrame, place: str, types: Mapping[str, str]) -> str:
 
     Raises SparkFailed where the columns are not those, or Spark cannot compute or write them.
     """
-    from py4j.protocol import Py4JError
-    from pyspark.errors import PySparkException
     from pyspark.sql import functions as F
 
     if missing := sorted({n.lower() for n in types} ^ {c.lower() for c in df.columns}):
@@ -107,12 +106,8 @@ def stage(df: DataFrame, place: str, types: Mapping[str, str]) -> str:
             value = F.col(_quoted(column))
         made.append(value.alias(column))
     path = f"{place}/{uuid.uuid4().hex[:8]}"
-    try:
+    with explaining(place):
         df.select(*made).write.parquet(path.replace("s3://", "s3a://", 1) if "://" in path else f"file://{path}")
-    except Exception as error:
-        if not isinstance(error, (PySparkException, Py4JError)):
-            raise
-        raise SparkFailed(explained(error, place)) from None
     columns = ", ".join(
         f"ST_GeomFromWKB({_identifier(n)}) AS {_identifier(n)}" if t.startswith("GEOMETRY") else f"CAST({_identifier(n)} AS {t}) AS {_identifier(n)}"
         for n, t in types.items()
@@ -175,7 +170,19 @@ def _fits(spark: str, duck: str) -> bool:
     return spark in _KINDS.get(duck.partition("(")[0], ())
 
 
-def explained(error: Exception, place: str = "") -> str:
+@contextmanager
+def explaining(place: str) -> Iterator[None]:
+    """Makes errors of Spark in the block SparkFailed, with what to do; `place` is where rows are staged."""
+    from py4j.protocol import Py4JError
+    from pyspark.errors import PySparkException
+
+    try:
+        yield
+    except (PySparkException, Py4JError) as error:
+        raise SparkFailed(_explained(error, place)) from None
+
+
+def _explained(error: Exception, place: str) -> str:
     """What went wrong in Spark, in a line or two; its own text is a hundred."""
     text = str(error)
     if "No space left on device" in text or "File too large" in text:
@@ -206,7 +213,7 @@ def _sweep_store(spark: SparkSession, root: str) -> list[str]:
     system = path.getFileSystem(spark._jsc.hadoopConfiguration())
     if not system.exists(path):
         return []
-    oldest = f"{datetime.now(UTC) - STALE:%Y%m%dT%H%M%S}"
+    oldest = f"{now() - STALE:%Y%m%dT%H%M%S}"
     names = [status.getPath().getName() for status in system.listStatus(path)]
     stale = [n for n in names if n < oldest]
     for name in stale:

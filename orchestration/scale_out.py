@@ -64,7 +64,7 @@ class Runner:
         Raises Unportable, Refused, SparkMissing or SparkFailed. What an earlier call staged is removed: dbt is done with it.
         """
         from lake.lake import latest_snapshot, open_reader
-        from lake.spark_write import SparkFailed, explained, stage, staging
+        from lake.spark_write import explaining, stage, staging
         from tnmt.settings import settings
 
         s = settings()
@@ -76,15 +76,9 @@ class Runner:
             sql, tables = translated(con, query)
             self.staged.close()
             place = self.staged.enter_context(staging(self.spark, s))
-            try:
+            with explaining(place):
                 self._see(con, s, tables, snapshot)
                 return stage(self.spark.sql(sql), place, types)
-            except Exception as error:
-                from pyspark.errors import PySparkException
-
-                if not isinstance(error, PySparkException):
-                    raise
-                raise SparkFailed(explained(error, place)) from None
 
     def _see(self, con: duckdb.DuckDBPyConnection, s: Settings, tables: dict[str, tuple[str, ...]], snapshot: int) -> None:
         """Makes tables and views of the lake known to Spark; a view by its own SQL, after what it reads."""

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from lake.faults import SPARK_COMMIT, reach
 from lake.lake import LakeError, latest_snapshot, open_writer, transaction
 from lake.spark import _quoted
-from tnmt.clock import now
 from tnmt.settings import Settings
 
 if TYPE_CHECKING:
@@ -41,13 +40,11 @@ def staging_root(settings: Settings) -> str:
     return str(settings.home / "tmp" / "spark" / "staging")
 
 
-def sweep(settings: Settings, spark: SparkSession | None = None) -> list[str]:
-    """Removes what processes staged that are no more; returns its names. In an object store (which needs `spark`) by age."""
-    root = staging_root(settings)
-    if "://" in root:
-        return _sweep_store(spark, root) if spark is not None else []
+def sweep(settings: Settings) -> list[str]:
+    """Removes what processes of this machine staged in a folder and that are no more; returns its names."""
     removed = []
-    for folder in sorted(Path(root).glob("*")) if Path(root).is_dir() else []:
+    root = Path(staging_root(settings))
+    for folder in sorted(root.glob("*")) if root.is_dir() else []:
         with (folder / ".lock").open("w") as held:
             try:
                 fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -61,15 +58,16 @@ def sweep(settings: Settings, spark: SparkSession | None = None) -> list[str]:
 @contextmanager
 def staging(spark: SparkSession, settings: Settings) -> Iterator[str]:
     """A place of this process for staged rows; gone at the end of the block, whatever ends it. Sweeps what others left."""
-    sweep(settings, spark)
-    root = staging_root(settings)
-    name = f"{now():%Y%m%dT%H%M%S}-{uuid.uuid4().hex[:8]}"
+    root, name = staging_root(settings), uuid.uuid4().hex
     if "://" in root:
+        store = _Store(spark, root)
+        store.begin(name)
         try:
             yield f"{root}/{name}"
         finally:
-            _remove(spark, f"{root}/{name}")
+            store.remove(name)
         return
+    sweep(settings)
     folder = Path(root) / name
     folder.mkdir(parents=True)
     with (folder / ".lock").open("w") as held:
@@ -78,6 +76,36 @@ def staging(spark: SparkSession, settings: Settings) -> Iterator[str]:
             yield str(folder)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Store:
+    """Staging below a prefix of an object store, by Spark's own client."""
+
+    def __init__(self, spark: SparkSession, root: str) -> None:
+        jvm = spark._jvm
+        assert jvm is not None
+        self.path = jvm.org.apache.hadoop.fs.Path
+        self.root = root.replace("s3://", "s3a://", 1)
+        self.files = self.path(self.root).getFileSystem(spark._jsc.hadoopConfiguration())
+
+    def begin(self, name: str) -> None:
+        """Marks the place with an object, and removes places whose mark is older than this one by STALE: no clock but the store's."""
+        made = self._marked(name, make=True)
+        for status in self.files.listStatus(self.path(self.root)):
+            other = status.getPath().getName()
+            if made - self._marked(other) > STALE.total_seconds() * 1000:
+                self.remove(other)
+
+    def remove(self, name: str) -> None:
+        """Removes a place and all that is in it."""
+        self.files.delete(self.path(f"{self.root}/{name}"), True)
+
+    def _marked(self, name: str, *, make: bool = False) -> float:
+        """When a place was marked, in milliseconds of the store's clock; infinity where it is just being made or removed."""
+        mark = self.path(f"{self.root}/{name}/_begun")
+        if make:
+            self.files.create(mark).close()
+        return float(self.files.getFileStatus(mark).getModificationTime()) if self.files.exists(mark) else float("inf")
 
 
 def stage(df: DataFrame, place: str, types: Mapping[str, str]) -> str:
@@ -201,21 +229,3 @@ def _explained(error: Exception, place: str) -> str:
 
 def _identifier(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
-
-
-def _remove(spark: SparkSession, uri: str) -> None:
-    path = spark._jvm.org.apache.hadoop.fs.Path(uri.replace("s3://", "s3a://", 1))
-    path.getFileSystem(spark._jsc.hadoopConfiguration()).delete(path, True)
-
-
-def _sweep_store(spark: SparkSession, root: str) -> list[str]:
-    path = spark._jvm.org.apache.hadoop.fs.Path(root.replace("s3://", "s3a://", 1))
-    system = path.getFileSystem(spark._jsc.hadoopConfiguration())
-    if not system.exists(path):
-        return []
-    oldest = f"{now() - STALE:%Y%m%dT%H%M%S}"
-    names = [status.getPath().getName() for status in system.listStatus(path)]
-    stale = [n for n in names if n < oldest]
-    for name in stale:
-        _remove(spark, f"{root}/{name}")
-    return stale

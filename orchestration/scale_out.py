@@ -20,8 +20,6 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 if TYPE_CHECKING:
-    from pyspark.sql import SparkSession
-
     from lake.spark_sql import Columns
     from tnmt.settings import Settings
 
@@ -42,7 +40,7 @@ class Runner:
         self.staged = ExitStack()
 
     @cached_property
-    def spark(self) -> SparkSession:
+    def spark(self) -> Any:
         """One session a process; stopped at its end, before what it staged is removed."""
         from lake.spark import session
         from tnmt.settings import settings

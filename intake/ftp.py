@@ -87,6 +87,15 @@ class _Data(TLS_DTPHandler):
 
     _cut = False
 
+    def push(self, data: bytes) -> None:
+        if data:
+            super().push(data)
+            return
+        # the names in an empty folder: written before TLS is agreed on, no bytes count as a broken connection, and the client sees a reset
+        self._initialized = True
+        self._wanted_io_events = self.ioloop.WRITE
+        self.modify_ioloop_events(self.ioloop.WRITE)
+
     def recv(self, buffer_size: int) -> bytes:
         try:
             data = self.socket.recv(buffer_size)

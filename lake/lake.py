@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -213,6 +213,18 @@ def has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
     except duckdb.CatalogException:
         return False
     return True
+
+
+def columns_of(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> dict[str, dict[str, str]]:
+    """{`schema.name`: {column: DuckDB type}} of those tables and views that the lake has, columns in their order."""
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in con.execute(
+        "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
+        "WHERE database_name = 'lake' AND list_contains(?, schema_name || '.' || table_name) ORDER BY column_index",
+        [sorted(tables)],
+    ).fetchall():
+        found.setdefault(table, {})[column] = kind
+    return found
 
 
 def latest_snapshot(con: duckdb.DuckDBPyConnection) -> int:

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lake.faults import SPARK_COMMIT, reach
-from lake.lake import LakeError, latest_snapshot, open_writer, transaction
-from lake.spark import _quoted
+from lake.lake import LakeError, columns_of, latest_snapshot, open_reader, open_writer, transaction
+from lake.spark import _quoted, _uri
 from tnmt.settings import Settings
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class _Store:
         jvm = spark._jvm
         assert jvm is not None
         self.path = jvm.org.apache.hadoop.fs.Path
-        self.root = root.replace("s3://", "s3a://", 1)
+        self.root = _uri(root)
         self.files = self.path(self.root).getFileSystem(spark._jsc.hadoopConfiguration())
 
     def begin(self, name: str) -> None:
@@ -135,7 +135,7 @@ def stage(df: DataFrame, place: str, types: Mapping[str, str]) -> str:
         made.append(value.alias(column))
     path = f"{place}/{uuid.uuid4().hex[:8]}"
     with explaining(place):
-        df.select(*made).write.parquet(path.replace("s3://", "s3a://", 1) if "://" in path else f"file://{path}")
+        df.select(*made).write.parquet(_uri(path))
     columns = ", ".join(
         f"ST_GeomFromWKB({_identifier(n)}) AS {_identifier(n)}" if t.startswith("GEOMETRY") else f"CAST({_identifier(n)} AS {t}) AS {_identifier(n)}"
         for n, t in types.items()
@@ -151,29 +151,23 @@ def write(spark: SparkSession, settings: Settings, df: DataFrame, table: str, *,
     was written.
     """
     with staging(spark, settings) as place:
-        with open_writer(settings, f"spark write {table}") as con:
-            schema, _, name = table.partition(".")
-            types = dict(
-                con.execute(
-                    "SELECT column_name, data_type FROM duckdb_columns() "
-                    "WHERE database_name = 'lake' AND schema_name = ? AND table_name = ? ORDER BY column_index",
-                    [schema, name],
-                ).fetchall()
-            )
+        with open_reader(settings) as con:
+            types = columns_of(con, [table]).get(table)
         if not types:
             raise LakeError(f"there is no table {table} to write to; make it with DuckDB: its types are what the rows become")
         rows = stage(df, place, types)  # takes long: no lock is held
-        with open_writer(settings, f"spark write {table}") as con, transaction(con):
-            if replace:
-                con.execute(f"DELETE FROM lake.{table}")
-            con.execute(f"INSERT INTO lake.{table} BY NAME {rows}")
-            reach(SPARK_COMMIT)
-        with open_writer(settings, f"spark write {table}", spatial=False) as con:
+        with open_writer(settings, f"spark write {table}") as con:
+            with transaction(con):
+                if replace:
+                    con.execute(f"DELETE FROM lake.{table}")
+                con.execute(f"INSERT INTO lake.{table} BY NAME {rows}")
+                reach(SPARK_COMMIT)
             return latest_snapshot(con)
 
 
+_INTEGERS = ("tinyint", "smallint", "int", "bigint")
 _KINDS = {
-    "TINYINT": ("tinyint", "smallint", "int", "bigint"),
+    **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"), _INTEGERS),
     "DOUBLE": ("double",),
     "FLOAT": ("float",),
     "VARCHAR": ("string",),
@@ -184,7 +178,6 @@ _KINDS = {
     "BLOB": ("binary",),
     "GEOMETRY": ("udt", "geometry"),
 }
-_KINDS |= dict.fromkeys(("SMALLINT", "INTEGER", "BIGINT", "HUGEINT", "UTINYINT", "USMALLINT", "UINTEGER"), _KINDS["TINYINT"])
 
 
 def _fits(spark: str, duck: str) -> bool:
@@ -192,9 +185,9 @@ def _fits(spark: str, duck: str) -> bool:
     if spark == "void":
         return True
     if spark.startswith("decimal"):
-        return duck.startswith("DECIMAL") or (duck in _KINDS and _KINDS[duck] is _KINDS["TINYINT"] and spark.endswith(",0)"))
+        return duck.startswith("DECIMAL") or (_KINDS.get(duck) is _INTEGERS and spark.endswith(",0)"))
     if duck.startswith("DECIMAL"):
-        return spark in _KINDS["TINYINT"]
+        return spark in _INTEGERS
     return spark in _KINDS.get(duck.partition("(")[0], ())
 
 

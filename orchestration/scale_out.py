@@ -20,7 +20,6 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
 if TYPE_CHECKING:
-    from lake.spark_sql import Columns
     from tnmt.settings import Settings
 
 
@@ -125,20 +124,9 @@ def view_query(statement: str) -> str:
     return str(created.expression.sql("duckdb"))
 
 
-def columns_of(con: duckdb.DuckDBPyConnection, tables: set[str]) -> Columns:
-    """Names and types of the columns of tables and views of the catalog `lake`."""
-    found: dict[str, dict[str, str]] = {}
-    for table, column, kind in con.execute(
-        "SELECT schema_name || '.' || table_name, column_name, data_type FROM duckdb_columns() "
-        "WHERE database_name = 'lake' AND list_contains(?, schema_name || '.' || table_name) ORDER BY column_index",
-        [sorted(tables)],
-    ).fetchall():
-        found.setdefault(table, {})[column] = kind
-    return found
-
-
 def translated(con: duckdb.DuckDBPyConnection, query: str) -> tuple[str, dict[str, tuple[str, ...]]]:
     """Spark SQL of a query, and the columns that it reads by table or view of the lake. Raises Unportable."""
+    from lake.lake import columns_of
     from lake.spark_sql import tables_of, to_spark
 
     done = to_spark(query, columns_of(con, tables_of(query)))
@@ -155,7 +143,8 @@ def compiled(settings: Settings, variables: dict[str, str], select: str = "+conf
 
     command = [str(Path(sys.executable).parent / "dbt"), "compile", "--no-use-colors", "--quiet", "--project-dir", str(settings.dbt_project)]
     run_dbt([*command, "--select", select, "--vars", json.dumps({"as_of": "2026-03-25 00:10:00", **variables})], settings)
-    return json.loads((target_dir(settings) / "manifest.json").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+    manifest: dict[str, Any] = json.loads((target_dir(settings) / "manifest.json").read_text(encoding="utf-8"))
+    return manifest
 
 
 def empty_lake(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> None:

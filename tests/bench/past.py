@@ -297,7 +297,7 @@ def engines(b: Bench, size: str) -> None:
             found[name] = b.run(sys.executable, "tests.bench.bridge", "engine", {"name": name, "made": lake["made"]}, home, 4 * CAP[size])
         title = f"models of {what} ({lake['rows'] / 1e6:.2f} M readings)"
         equal = {n: b.compare(f"{title} by {n}", {"different": {}}, {"different": r["different"]}) for n, r in found.items() if r["outcome"] == "OK"}
-        against(b, title, found, equal=equal)  # type: ignore[arg-type]
+        against(b, title, found, equal=equal)
         if all(r["outcome"] == "OK" for r in found.values()):
             for model, seconds in found["duckdb"]["models"].items():
                 ratio = found["spark"]["models"][model] / seconds

@@ -101,7 +101,7 @@ def test_what_keeps_spark_from_it_is_said_and_nothing_is_written(
     province: Marts, spark: SparkSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     con = duckdb.connect()
-    Plugin("scale_out", {}).configure_connection(con)  # type: ignore[arg-type]  # as dbt-duckdb does
+    Plugin("scale_out", {}).configure_connection(con)
     for query, told in {
         "SELECT station_id FROM lake.clean.station LIMIT 3": "not portable: LIMIT",
         "SELECT no_column FROM lake.clean.station": "no_column",

@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from lake.spark_start import is_cluster, own_address, properties, start
 from tnmt.settings import ROOT, Settings
 
 if TYPE_CHECKING:
+    import duckdb
     from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, SparkSession
 
@@ -48,6 +49,9 @@ READS = {
 
 BROADCAST_DELETES = 2_000_000
 """Deleted positions that every executor can hold (about 100 bytes each); above that they are joined by a shuffle."""
+
+FILE, POSITION = "_tnmt_file", "_tnmt_position"
+"""Columns by which deleted rows are told."""
 
 SNAPSHOT_ID_FIELD = 2147483539
 """Field id of the column in which DuckLake keeps the snapshot of each row of a merged file."""
@@ -173,7 +177,7 @@ def _object_storage(settings: Settings) -> dict[str, str]:
 
 def read(
     spark: SparkSession,
-    settings: Settings,
+    lake: Settings | duckdb.DuckDBPyConnection,
     table: str,
     *,
     snapshot: int | None = None,
@@ -182,9 +186,10 @@ def read(
 ) -> DataFrame:
     """The table `schema.table` as it was at `snapshot` (the newest unless named): the rows that DuckDB reads there, or Refused.
 
-    `where` keeps the rows for which every predicate `(column, one of = < <= > >=, value)` holds. Geometry comes as Sedona's.
+    `lake` is where it is, or a connection to it for several tables. `where` keeps the rows for which every predicate `(column, one of
+    = < <= > >=, value)` holds. Geometry comes as Sedona's.
     """
-    return frame(spark, plan(settings, table, snapshot=snapshot, columns=columns, where=where))
+    return frame(spark, plan(lake, table, snapshot=snapshot, columns=columns, where=where))
 
 
 def frame(spark: SparkSession, planned: Plan) -> DataFrame:
@@ -224,28 +229,34 @@ def _part(spark: SparkSession, planned: Plan, files: Sequence[DataFile]) -> Data
     from pyspark.sql.types import LongType, StructField, StructType, _parse_datatype_string
 
     first = files[0]
-    later, position, name = "_tnmt_later", "_tnmt_position", "_tnmt_file"
+    later = "_tnmt_later"
     held = [c for c in planned.columns if c.name not in first.lacks]
     fields = [StructField(c.name, _parse_datatype_string(c.spark_type), True, {"parquet.field.id": c.id}) for c in held]
     if first.later:
         fields.append(StructField(later, LongType(), True, {"parquet.field.id": SNAPSHOT_ID_FIELD}))
     df = spark.read.schema(StructType(fields)).parquet(*[_uri(f.path) for f in files])
     if first.deletes:
-        df = df.select("*", F.col("_metadata.file_name").alias(name), F.col("_metadata.row_index").alias(position))
-        df = df.join(_deleted(spark, planned.snapshot, files, name, position), [name, position], "left_anti")
+        key, deleted = _deleted(spark, planned.snapshot, files)
+        df = df.select("*", key(F.col("_metadata.file_name")).alias(FILE), F.col("_metadata.row_index").cast("int").alias(POSITION))
+        df = df.join(deleted, [FILE, POSITION], "left_anti")
     if first.later:
         df = df.where(_made_by(later, planned.snapshot))
     return df.select(*[F.lit(c.default).cast(c.spark_type).alias(c.name) if c.name in first.lacks else _column(c.name) for c in planned.columns])
 
 
-def _deleted(spark: SparkSession, snapshot: int, files: Sequence[DataFile], name: str, position: str) -> DataFrame:
-    """Name of the data file and position of every row deleted up to the snapshot."""
+def _deleted(spark: SparkSession, snapshot: int, files: Sequence[DataFile]) -> tuple[Callable[[SparkColumn], SparkColumn], DataFrame]:
+    """How a row tells its file from the file's name, and (that, position) of every row deleted up to the snapshot.
+
+    A file is told by 32 bits of its name's hash: Spark joins two integers as one number, in a third of the time that names take.
+    """
     import pyarrow as pa
     from pyspark.sql import functions as F
 
     # which data file a delete file is of stands in the catalog; the path inside it is of the place where it was written
     pairs = [(_name(f.deletes.path), _name(f.path)) for f in files if f.deletes]
-    owners = spark.createDataFrame(pa.table({"_tnmt_delete_file": [p[0] for p in pairs], name: [p[1] for p in pairs]}))
+    owners = spark.createDataFrame(pa.table({"_tnmt_delete_file": [p[0] for p in pairs], "_tnmt_name": [p[1] for p in pairs]}))
+    told_apart = len({r[0] for r in owners.select(F.hash("_tnmt_name")).collect()}) == len(pairs)
+    key: Callable[[SparkColumn], SparkColumn] = F.hash if told_apart else lambda name: name
     found = None
     for later in (False, True):
         paths = [_uri(f.deletes.path) for f in files if f.deletes and f.deletes.later is later]
@@ -255,11 +266,11 @@ def _deleted(spark: SparkSession, snapshot: int, files: Sequence[DataFile], name
         deletes = spark.read.schema(fields).parquet(*paths)
         if later:
             deletes = deletes.where(_made_by("_ducklake_internal_snapshot_id", snapshot))
-        deletes = deletes.select(F.col("_metadata.file_name").alias("_tnmt_delete_file"), F.col("pos").alias(position))
+        deletes = deletes.select(F.col("_metadata.file_name").alias("_tnmt_delete_file"), F.col("pos").cast("int").alias(POSITION))
         found = deletes if found is None else found.unionAll(deletes)
     assert found is not None
-    found = found.join(F.broadcast(owners), "_tnmt_delete_file").select(name, position)
-    return F.broadcast(found) if sum(f.deletes.rows for f in files if f.deletes) <= BROADCAST_DELETES else found
+    found = found.join(F.broadcast(owners), "_tnmt_delete_file").select(key(F.col("_tnmt_name")).alias(FILE), POSITION)
+    return key, F.broadcast(found) if sum(f.deletes.rows for f in files if f.deletes) <= BROADCAST_DELETES else found
 
 
 def _made_by(column: str, snapshot: int) -> SparkColumn:

@@ -144,14 +144,20 @@ class Plan:
 
 
 def plan(
-    settings: Settings, table: str, *, snapshot: int | None = None, columns: Sequence[str] | None = None, where: Sequence[Predicate] = ()
+    lake: Settings | duckdb.DuckDBPyConnection,
+    table: str,
+    *,
+    snapshot: int | None = None,
+    columns: Sequence[str] | None = None,
+    where: Sequence[Predicate] = (),
 ) -> Plan:
     """Plans the read of `schema.table` at `snapshot` (the newest unless named).
 
+    `lake` is where the lake is, or a connection of `open_reader`: opening one takes 0.3 s, a plan of a few files a tenth of it.
     `columns` picks columns (all unless named). `where` are predicates that all must hold; files whose statistics exclude one are left
     out, and the reader still applies them to rows. Raises Refused, or ValueError for a wrong column, operator or kind of value.
     """
-    with open_reader(settings) as con:
+    with open_reader(lake) if isinstance(lake, Settings) else lake.cursor() as con:
         con.execute("BEGIN")  # one catalog transaction: every question below is answered from the same state
         return Planner(con, table, snapshot).plan(columns, where)
 

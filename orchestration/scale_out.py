@@ -74,10 +74,10 @@ class Runner:
             self.staged.close()
             place = self.staged.enter_context(staging(self.spark, s))
             with explaining(place):
-                self._see(con, s, tables, snapshot)
+                self._see(con, tables, snapshot)
                 return stage(self.spark.sql(sql), place, types)
 
-    def _see(self, con: duckdb.DuckDBPyConnection, s: Settings, tables: dict[str, tuple[str, ...]], snapshot: int) -> None:
+    def _see(self, con: duckdb.DuckDBPyConnection, tables: dict[str, tuple[str, ...]], snapshot: int) -> None:
         """Makes tables and views of the lake known to Spark; a view by its own SQL, after what it reads."""
         from lake.spark import read
         from lake.spark_sql import view_name
@@ -97,7 +97,7 @@ class Runner:
 
         collect(tables)
         for name, used in columns.items():
-            read(self.spark, s, name, snapshot=snapshot, columns=sorted(used)).createOrReplaceTempView(view_name(name))
+            read(self.spark, con, name, snapshot=snapshot, columns=sorted(used)).createOrReplaceTempView(view_name(name))
         for name, sql in queries.items():
             self.spark.sql(sql).createOrReplaceTempView(view_name(name))
 

@@ -67,16 +67,17 @@ def reads(side: str, warm: int) -> dict[str, Any]:
     s = settings()
     clock = Clock()
     spark = None if side == "duckdb" else session(s)
+    con = open_reader(s)
     used: dict[str, Any] = {"starting": round(clock.stop()["seconds"], 3)}
     if side == "bridge":
         began = time.perf_counter()
-        plan(s, TABLE)
+        plan(con, TABLE)
         used["planning"] = round(time.perf_counter() - began, 3)
     for name, where in READS.items():
         if spark is None:
-            run = partial(_by_duckdb, open_reader(s), " AND ".join(f"{c} {op} TIMESTAMP '{v}'" for c, op, v in where) or "true")
+            run = partial(_by_duckdb, con, " AND ".join(f"{c} {op} TIMESTAMP '{v}'" for c, op, v in where) or "true")
         else:
-            run = partial(_by_bridge, spark, where) if side == "bridge" else _on_files(spark, where)
+            run = partial(_by_bridge, spark, con, where) if side == "bridge" else _on_files(spark, where)
         figures, row = cold_and_warm(run, [Path(s.data_path)], warm, spark.sparkContext._gateway.proc.pid if spark else None)
         used[name] = {**figures, "answer": [str(v) for v in row]}
     if spark:
@@ -88,8 +89,8 @@ def _by_duckdb(con: duckdb.DuckDBPyConnection, where: str) -> Any:
     return con.execute(f"SELECT {SUMS} FROM lake.{TABLE} WHERE {where}").fetchall()[0]
 
 
-def _by_bridge(spark: SparkSession, where: tuple[Any, ...]) -> Any:
-    return _sums(read(spark, settings(), TABLE, where=where))
+def _by_bridge(spark: SparkSession, con: duckdb.DuckDBPyConnection, where: tuple[Any, ...]) -> Any:
+    return _sums(read(spark, con, TABLE, where=where))
 
 
 def _sums(df: DataFrame) -> Any:

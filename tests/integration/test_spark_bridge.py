@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
 from lake.spark import READS, SparkMissing, frame, read
-from lake.spark_plan import SPARK_TYPES, Reason, Refused, plan
+from lake.spark_plan import SPARK_TYPES, Column, DataFile, DeleteFile, Plan, Reason, Refused, plan
 from tests.examples import examples
 from tests.postgres_kit import Server
 from tnmt.settings import Settings
@@ -307,6 +307,22 @@ def test_merged_files_are_read_as_of_their_snapshots(spark: SparkSession, lake: 
     assert any(f.deletes and f.deletes.later for p in planned for f in p.files), "no merged delete file at an old snapshot: nothing was tried"
     counts = [_same(frame(spark, p), lake, f"FROM lake.clean.merged AT (VERSION => {p.snapshot})") for p in planned]
     assert counts == [0, 10, 20, 30, 40, 36, 32, 28, 28, 38, 48, 48]
+
+
+def test_files_whose_names_hash_alike_keep_their_own_deletes(spark: SparkSession, tmp_path: Path) -> None:
+    from pyspark.sql import functions as F
+
+    alike = spark.range(400_000).selectExpr("concat('ducklake-', id, '.parquet') AS name").selectExpr("name", "hash(name) AS h")
+    names = alike.groupBy("h").agg(F.collect_list("name").alias("names")).where("size(names) = 2").first()["names"]
+    with duckdb.connect() as con:
+        for i, name in enumerate(names):
+            con.execute(f"COPY (SELECT i AS id FROM range({i * 10}, {i * 10 + 10}) AS r(i)) TO '{tmp_path / name}' (FIELD_IDS {{id: 1}})")
+            con.execute(f"COPY (SELECT '{name}' AS file_path, {i + 3}::BIGINT AS pos) TO '{tmp_path / f'{i}-delete.parquet'}'")
+    files = tuple(
+        DataFile(str(tmp_path / name), 10, False, DeleteFile(str(tmp_path / f"{i}-delete.parquet"), 1, False), ()) for i, name in enumerate(names)
+    )
+    planned = Plan("clean.alike", 1, (Column(1, "id", "int64", None),), ("id",), (), files, 2)
+    assert sorted(r.id for r in frame(spark, planned).collect()) == [i for i in range(20) if i not in (3, 14)]
 
 
 # types and times

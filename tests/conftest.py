@@ -5,10 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, datetime
 from pathlib import Path
 
-import duckdb
 import hypothesis
 import pytest
 
@@ -19,13 +17,33 @@ from simulator.manifest import Manifest
 from simulator.sample import generate
 from simulator.size import SIZES
 from tests.examples import examples
+from tests.tiny import AS_OF, END, FEW, TINY, Undisturbed, prepare, state, tnmt
 from tnmt.settings import Settings, settings
 
 hypothesis.settings.register_profile("project", examples(100))
 hypothesis.settings.load_profile("project")
 
-END = date(2026, 3, 24)
-AS_OF = datetime(2026, 3, 25, 0, 10)
+TOGETHER = {"test_real_data": "real data", "test_real_marts": "real data", "test_kill": "tiny", "test_postgres_catalog": "tiny"}
+"""Modules that share a platform of the session; every other one is a group of its own."""
+FIRST = (
+    "test_scale_out",
+    "test_spark_bridge",
+    "test_kill",
+    "test_postgres_catalog",
+    "test_dashboard",
+    "test_decisions",
+    "test_dagster",
+    "test_intake",
+)
+"""Modules that take minutes: begun first, so that no process waits for another at the end."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For `-n 2 --dist loadgroup`: a module's tests stay in one process, for they share its platforms, and the slowest modules begin."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.stem, item.path.stem)))
 
 
 @dataclass(frozen=True)
@@ -67,6 +85,21 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     yield Platform(s, manifest, ran.ingested)
 
 
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The tiny province after one whole run by the command line. Only to be read."""
+    base = tmp_path_factory.mktemp("undisturbed")
+    generate(base / "sample", Settings().reference, 1, END, TINY)
+    prepare(base / "home", base / "sample")
+    s = Settings(home=base / "home")
+    done = tnmt(s.home, "run", *FEW)
+    assert done.returncode == 0, done.stderr
+    ingested = state(s)
+    done = tnmt(s.home, "run")
+    assert done.returncode == 0, done.stderr
+    return Undisturbed(base / "sample", s.home, ingested, state(s))
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """An empty lake of its own."""
@@ -74,16 +107,3 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     s = settings()
     create(s)
     return s
-
-
-def table_rows(con: duckdb.DuckDBPyConnection, schema: str) -> dict[str, list[tuple]]:
-    """All rows of a schema's tables, ordered, geometry as text; for comparing two lakes."""
-    found: dict[str, list[tuple]] = {}
-    for (name,) in con.execute(
-        "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = ? AND table_type = 'BASE TABLE' ORDER BY 1",
-        [schema],
-    ).fetchall():
-        columns = con.execute(f"DESCRIBE lake.{schema}.{name}").fetchall()
-        picked = ", ".join(f"ST_AsText({c[0]})" if str(c[1]).startswith("GEOMETRY") else c[0] for c in columns)
-        found[name] = con.execute(f"SELECT {picked} FROM lake.{schema}.{name} ORDER BY ALL").fetchall()
-    return found

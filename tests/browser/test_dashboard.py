@@ -189,9 +189,11 @@ def superset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Superset]:
     for link in ("serving.duckdb", "serving-sqllab.duckdb"):
         (home / "serving" / link).symlink_to(file.name)
     subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=300)
-    started = time.monotonic()
+    before = os.times()
     again = subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=60, capture_output=True, text=True)
-    assert time.monotonic() - started < 5, "a second set-up takes seconds"
+    after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    assert used < 5, "a second set-up takes seconds"  # of the processor: other tests run beside
     passwords = json.loads((home / "superset/passwords.json").read_text())
     assert "passwords.json" in again.stdout and not any(p in again.stdout for p in passwords.values())
     with socket.socket() as probe:

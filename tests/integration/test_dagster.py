@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import AS_OF, END
-from tests.faults.test_kill import TINY
+from tests.tiny import AS_OF, END, TINY
 
 SCRIPT = """
 import json, sys

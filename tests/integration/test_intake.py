@@ -23,7 +23,8 @@ from ingestion.ingest import contracts_of, ingest
 from intake import accounts
 from intake.server import Intake
 from lake.lake import create, open_reader
-from tests.conftest import END, Platform
+from tests.conftest import Platform
+from tests.tiny import END
 from tnmt.settings import Settings
 
 STATIONS = [f"BP_T{n:03}_NUOTHA" for n in range(200)]

@@ -16,7 +16,8 @@ from lake.serving import current
 from orchestration.run import run
 from sharing.trace import NothingToTrace, trace
 from simulator.registers import write_channel_register, write_station_register
-from tests.conftest import AS_OF, Platform
+from tests.conftest import Platform
+from tests.tiny import AS_OF
 
 
 def test_rows_reconcile_for_every_delivery(platform: Platform) -> None:

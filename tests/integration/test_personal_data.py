@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from lake.lake import CLOSED_SCHEMAS, open_reader
 from lake.query import QueryRefused, query
-from tests.conftest import AS_OF, Platform
+from tests.conftest import Platform
 from tests.support import need
+from tests.tiny import AS_OF
 
 
 def _people(platform: Platform) -> list[tuple]:

@@ -15,10 +15,10 @@ import pytest
 
 from lake.lake import open_reader
 from tests import readings_oracle as oracle
-from tests.conftest import AS_OF as SAMPLE_AS_OF
 from tests.conftest import Platform
 from tests.integration.real_kit import BC_ROWS, RealPlatform
 from tests.marts_kit import dbt
+from tests.tiny import AS_OF as SAMPLE_AS_OF
 from tnmt.settings import Settings
 
 AS_OF = pd.Timestamp("2014-01-02 07:10:00")

@@ -20,10 +20,10 @@ from orchestration.scale_out import RUNNER, Plugin
 from simulator.sample import generate
 from simulator.size import SIZES
 from tests.bench import marts as bench
-from tests.conftest import AS_OF, END
 from tests.parity import Marts, newest
 from tests.postgres_kit import Server
 from tests.spark_cluster import Cluster, wait_until
+from tests.tiny import AS_OF, END
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
 

@@ -17,7 +17,8 @@ from lake.maintenance import erase_raw, maintain, pin
 from sharing.extract import ExtractRefused, make_extract
 from simulator.sample import generate
 from simulator.size import Size
-from tests.conftest import AS_OF, Platform
+from tests.conftest import Platform
+from tests.tiny import AS_OF
 from tnmt.settings import Settings
 
 

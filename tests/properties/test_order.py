@@ -14,8 +14,8 @@ from ingestion.ingest import contracts_of, register_sources
 from ingestion.landing import land
 from ingestion.load import ensure_target_tables, load, pending, requeue
 from lake.lake import create, open_writer
-from tests.conftest import table_rows
 from tests.examples import examples
+from tests.tiny import table_rows
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
 

@@ -6,6 +6,7 @@ session is asked for, and nothing else may (tests/unit/test_spark_plan.py): Grea
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import os
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     import duckdb
     from pyspark.sql import Column as SparkColumn
     from pyspark.sql import DataFrame, SparkSession
+    from pyspark.sql.types import DataType
 
 LAYER = ROOT / ".spark"
 HASHES = ROOT / "infra" / "spark" / "jars.sha256"
@@ -226,12 +228,12 @@ def frame(spark: SparkSession, planned: Plan) -> DataFrame:
 def _part(spark: SparkSession, planned: Plan, files: Sequence[DataFile]) -> DataFrame:
     """Files that are read alike: all with deletes or none, all with rows of later snapshots or none, lacking the same columns."""
     from pyspark.sql import functions as F
-    from pyspark.sql.types import LongType, StructField, StructType, _parse_datatype_string
+    from pyspark.sql.types import LongType, StructField, StructType
 
     first = files[0]
     later = "_tnmt_later"
     held = [c for c in planned.columns if c.name not in first.lacks]
-    fields = [StructField(c.name, _parse_datatype_string(c.spark_type), True, {"parquet.field.id": c.id}) for c in held]
+    fields = [StructField(c.name, _spark_type(c.spark_type), True, {"parquet.field.id": c.id}) for c in held]
     if first.later:
         fields.append(StructField(later, LongType(), True, {"parquet.field.id": SNAPSHOT_ID_FIELD}))
     df = spark.read.schema(StructType(fields)).parquet(*[_uri(f.path) for f in files])
@@ -242,6 +244,14 @@ def _part(spark: SparkSession, planned: Plan, files: Sequence[DataFile]) -> Data
     if first.later:
         df = df.where(_made_by(later, planned.snapshot))
     return df.select(*[F.lit(c.default).cast(c.spark_type).alias(c.name) if c.name in first.lacks else _column(c.name) for c in planned.columns])
+
+
+@functools.cache
+def _spark_type(text: str) -> DataType:
+    """A type of Spark by its DDL; the JVM parses it once."""
+    from pyspark.sql.types import _parse_datatype_string
+
+    return _parse_datatype_string(text)
 
 
 def _deleted(spark: SparkSession, snapshot: int, files: Sequence[DataFile]) -> tuple[Callable[[SparkColumn], SparkColumn], DataFrame]:

@@ -21,7 +21,7 @@ PARCELS = {"S": 20_000, "M": 500_000, "L": 2_000_000}
 SCALES = {"S": (0.02,), "M": (0.1, 1), "L": (1,)}
 Q12_SCALE = {"S": 0.0002}
 """Trips of question 12 where they are fewer: without a join by k nearest it measures every trip to every building."""
-LAKES = {"S": ("XS",), "M": ("S", 5, 20), "L": (30, 60, 120)}
+LAKES = {"S": ("XS",), "M": ("S", 10), "L": (30, 60, 120)}
 """Of the engines: a size of the simulator's province, or days of 213 stations."""
 WARM = {"S": 1, "M": 3, "L": 3}
 ROUNDS = {"S": 1, "M": 3, "L": 3}

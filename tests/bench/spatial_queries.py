@@ -69,8 +69,8 @@ TRIP_QUERIES = {
         SELECT t_tripkey, t_pickuptime, ST_X(pickup) AS lon, ST_Y(pickup) AS lat, ST_Distance(pickup, ST_GeomFromText('{CENTRE}')) AS distance
         FROM trip WHERE ST_DWithin(pickup, ST_GeomFromText('{CENTRE}'), 0.45) ORDER BY distance, t_tripkey LIMIT 100""",
     "q3": f"""
-        SELECT date_trunc('month', t_pickuptime) AS month, count(t_tripkey) AS trips, avg(t_distance) AS distance,
-            avg(date_part('epoch', t_dropofftime) - date_part('epoch', t_pickuptime)) AS seconds, avg(t_fare) AS fare
+        SELECT date_trunc('month', t_pickuptime) AS month, count(t_tripkey) AS trips, avg(CAST(t_distance AS DOUBLE)) AS distance,
+            avg(date_part('epoch', t_dropofftime) - date_part('epoch', t_pickuptime)) AS seconds, avg(CAST(t_fare AS DOUBLE)) AS fare
         FROM trip WHERE ST_DWithin(pickup, ST_GeomFromText('{BOX}'), 0.045) GROUP BY 1""",
     "q5": """
         SELECT c_custkey, c_name, date_trunc('month', t_pickuptime) AS month, count(*) AS dropoffs, ST_Area(ST_ConvexHull(ST_Collect_Agg(dropoff))) AS hull

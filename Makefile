@@ -114,7 +114,7 @@ test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
 	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
 		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
-	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs -n 2 --dist loadgroup --no-loadscope-reorder
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
 
 parity: .venv/.dev .spark/.s3 .spark/bin/versitygw
 	@REQUIRE=spark,object-storage,postgresql $(V)/python -m pytest -q -rs -m "parity or not parity" --timeout 3600 --durations 12 \

@@ -23,28 +23,6 @@ from tnmt.settings import Settings, settings
 hypothesis.settings.register_profile("project", examples(100))
 hypothesis.settings.load_profile("project")
 
-TOGETHER = {"test_real_data": "real data", "test_real_marts": "real data", "test_kill": "tiny", "test_postgres_catalog": "tiny"}
-"""Modules that share a platform of the session; every other one is a group of its own."""
-FIRST = (
-    "test_scale_out",
-    "test_spark_bridge",
-    "test_kill",
-    "test_postgres_catalog",
-    "test_dashboard",
-    "test_decisions",
-    "test_dagster",
-    "test_intake",
-)
-"""Modules that take minutes: begun first, so that no process waits for another at the end."""
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For `-n 2 --dist loadgroup`: a module's tests stay in one process, for they share its platforms, and the slowest modules begin."""
-    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(item.path.stem, item.path.stem)))
-
 
 @dataclass(frozen=True)
 class Platform:

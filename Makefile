@@ -7,6 +7,7 @@ TNMT_HOME ?= $(CURDIR)/var
 SIZE ?= S
 SERVE ?= 1
 FUZZ ?= 10
+PROCESSES ?= 2
 B := .boot/bin
 V := .venv/bin
 export TNMT_HOME
@@ -19,7 +20,8 @@ export GX_ANALYTICS_ENABLED := false
 
 help:
 	@echo "make run     set up, sample province, whole pipeline, Superset and Dagster (SERVE=0: all but stay up)"
-	@echo "make test    all tests      make lint   ruff, mypy, sqlfluff      make fuzz   property tests on new, FUZZ=10 times as many examples"
+	@echo "make test    all tests, in PROCESSES=2 at once      make lint   ruff, mypy, sqlfluff"
+	@echo "make fuzz    property tests on new, FUZZ=10 times as many examples"
 	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
 	@echo "make scale-out   Spark and Sedona beside the platform, for what one machine does not hold (S3=1: and its jars for object storage)"
 	@echo "make parity  models on Spark equal those on DuckDB: sizes S and M, cluster with a killed worker, object storage (fetches 560 MB), PostgreSQL"
@@ -114,7 +116,7 @@ test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
 	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
 		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
-	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs -n $(PROCESSES)
 
 parity: .venv/.dev .spark/.s3 .spark/bin/versitygw
 	@REQUIRE=spark,object-storage,postgresql $(V)/python -m pytest -q -rs -m "parity or not parity" --timeout 3600 --durations 12 \

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from lake.lake import open_reader
-from orchestration.marts import run_dbt
+from orchestration.marts import DBT, run_dbt
 from tnmt.settings import Settings
 
 MODELS = ("data_decision", "exceedance_episode", "interruption", "aqi_hourly", "aqi_daily")
@@ -33,12 +32,11 @@ def build_as_known(settings: Settings, at: datetime, first_day: date, out: Path)
         "known_at": at.isoformat(sep=" "),
         "known_first_day": (first_day - timedelta(days=2)).isoformat(),
     }
-    dbt = str(Path(sys.executable).parent / "dbt")
-    options = ["--no-use-colors", "--project-dir", str(settings.dbt_project), "--target", "known", "--vars", json.dumps(variables)]
+    options = ["--no-use-colors", "--target", "known", "--vars", json.dumps(variables)]
     with tempfile.TemporaryDirectory(prefix=".known-", dir=out.parent) as folder:
         half = Path(folder) / "known.duckdb"
         _copy_reference(settings, half)
-        command = [dbt, "run", "--select", *(f"+{m}" for m in MODELS), *options]
+        command = [DBT, "run", "--select", *(f"+{m}" for m in MODELS), *options]
         run_dbt(command, settings, TNMT_DBT_SCRATCH=str(half), DBT_TARGET_PATH=str(settings.home / "dbt-known"))
         with duckdb.connect(str(half)) as con:
             names = [

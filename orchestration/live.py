@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from dbt.artifacts.resources.types import NodeType
 from dbt.cli.main import dbtRunner
 
 from ingestion.contract import ContractError
@@ -29,6 +30,7 @@ from lake.lake import LakeError, exists, lock
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
 from orchestration.marts import BuildFailed, build, dbt_environment, dbt_vars, plan, serve_marts, served_tables, target_dir
+from orchestration.parsed import parsed
 from quality.rules import SuiteError
 from tnmt.settings import Settings
 
@@ -98,12 +100,9 @@ class Live:
         if not exists(settings):
             raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
         os.environ.update(dbt_environment(settings))
-        self._options = ["--project-dir", str(settings.dbt_project), "--target-path", str(target_dir(settings) / "live"), "--quiet"]
-        parsed: Any = dbtRunner().invoke(["parse", *self._options])
-        if not parsed.success:
-            raise BuildFailed(f"the dbt project cannot be parsed: {parsed.exception}")
-        self._manifest = parsed.result
-        nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == "model" and "live" in n.tags]
+        self._options = ["--target-path", str(target_dir(settings) / "live"), "--quiet"]
+        self._manifest = parsed(settings)
+        nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == NodeType.Model and "live" in n.tags]
         served = served_tables(settings)
         self.tables = sorted(t for n in nodes if (t := f"{n.schema}.{n.name}") in served)
         self._lab_days = {t: days for t in self.tables if (days := served[t]) is not None}

@@ -36,6 +36,10 @@ class Built:
     """Marts of earlier days stay as they are; None where any day may change."""
 
 
+DBT = str(Path(sys.executable).parent / "tnmt-dbt")
+"""dbt without a parse of the project where none is due (orchestration/parsed.py)."""
+
+
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """Environment of every dbt child: the lake's address, extensions from the wheels, no telemetry."""
     return {
@@ -46,6 +50,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TNMT_MEMORY_LIMIT": settings.memory_limit,
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
+        "DBT_PROJECT_DIR": str(settings.dbt_project),
         "DBT_PROFILES_DIR": str(settings.dbt_project),
         "DBT_TARGET_PATH": str(target_dir(settings)),
         "DBT_LOG_PATH": str(settings.home / "logs"),
@@ -69,7 +74,7 @@ def manifest(settings: Settings) -> Path:
     """dbt's manifest; made by `dbt parse` where no build has left one yet."""
     path = target_dir(settings) / "manifest.json"
     if not path.exists():
-        run_dbt([str(Path(sys.executable).parent / "dbt"), "parse", "--no-use-colors", "--project-dir", str(settings.dbt_project)], settings, None)
+        run_dbt([DBT, "parse", "--no-use-colors"], settings, None)
     return path
 
 
@@ -77,6 +82,13 @@ def dbt_vars(as_of: datetime, affected_from: int, affected_to: int, engine: str 
     """The variables of a build as dbt wants them; `engine` computes the models that opted in (meta.scale_out)."""
     variables = {"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}", "affected_from": affected_from, "affected_to": affected_to}
     return json.dumps(variables | ({"engine": engine} if engine != "duckdb" else {}))
+
+
+def build_arguments(built: Built, as_of: datetime, engine: str) -> list[str]:
+    """`dbt build` of what a plan covers. Reference data are loaded, and unit tests judge the SQL, where either may have changed."""
+    unchanged = ("seed", "unit_test") if built.affected_from >= 0 else ()
+    excluded = [word for kind in unchanged for word in ("--exclude-resource-type", kind)]
+    return ["build", *excluded, "--vars", dbt_vars(as_of, built.affected_from, built.affected_to, engine)]
 
 
 def _last_build(con: duckdb.DuckDBPyConnection) -> tuple[int, datetime | None, str]:
@@ -118,15 +130,7 @@ def build(
     if not built.done:
         return built
     reach("build.before")
-    command = [
-        str(Path(sys.executable).parent / "dbt"),
-        "build",
-        "--no-use-colors",
-        "--project-dir",
-        str(settings.dbt_project),
-        "--vars",
-        dbt_vars(as_of, built.affected_from, built.affected_to, settings.engine),
-    ]
+    command = [DBT, *build_arguments(built, as_of, settings.engine), "--no-use-colors"]
     if settings.is_sqlite:
         with lock(settings, f"dbt build {build_id}"):
             log = run_dbt(command, settings, say)

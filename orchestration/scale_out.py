@@ -139,9 +139,9 @@ FORMS: dict[str, dict[str, str]] = {"whole": {}, "incremental": {"known_first_da
 
 def compiled(settings: Settings, variables: dict[str, str], select: str = "+config.meta.scale_out:true") -> dict[str, Any]:
     """dbt's manifest with the SQL of the selected nodes, as of a fixed moment, compiled on the lake of `settings`."""
-    from orchestration.marts import run_dbt, target_dir
+    from orchestration.marts import DBT, run_dbt, target_dir
 
-    command = [str(Path(sys.executable).parent / "dbt"), "compile", "--no-use-colors", "--quiet", "--project-dir", str(settings.dbt_project)]
+    command = [DBT, "compile", "--no-use-colors", "--quiet"]
     run_dbt([*command, "--select", select, "--vars", json.dumps({"as_of": "2026-03-25 00:10:00", **variables})], settings)
     manifest: dict[str, Any] = json.loads((target_dir(settings) / "manifest.json").read_text(encoding="utf-8"))
     return manifest

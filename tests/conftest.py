@@ -1,4 +1,4 @@
-"""Platforms that tests share: making one costs seconds, so the read-only tests look at the same."""
+"""Platforms that tests share: making one costs seconds, so the read-only tests look at the same. And which modules run side by side."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -22,6 +23,44 @@ from tnmt.settings import Settings, settings
 
 hypothesis.settings.register_profile("project", examples(100))
 hypothesis.settings.load_profile("project")
+
+
+TOGETHER = (
+    ("test_kill", "test_postgres_catalog"),
+    ("test_real_data", "test_real_marts"),
+    ("test_spark_bridge", "test_spark_constructs", "test_spark_plan", "test_spark_write"),
+    ("test_intake", "test_path", "test_personal_data", "test_sharing_and_upkeep"),
+)
+"""Modules that share what is dear to make: one process runs them all. Every other module is taken by whichever process is free."""
+
+LONGEST = (
+    *("test_scale_out", "test_dashboard", "test_spark_bridge", "test_kill", "test_intake", "test_real_data", "test_dagster", "test_decisions"),
+    *("test_increments", "test_order", "test_spark_cluster", "test_live", "test_readme", "test_unseen_source"),
+)
+"""Modules that go first, so that no process is left with a long one at the end; the others follow in their own order."""
+
+
+def _unit(nodeid: str) -> str:
+    module = Path(nodeid.partition("::")[0]).stem
+    return next((group[0] for group in TOGETHER if module in group), module)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hands out whole units of modules (with `-n`)."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByUnit(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _unit(nodeid)
+
+    config.option.loadscopereorder = False
+    return ByUnit(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest units first; within a unit nothing changes."""
+    items.sort(key=lambda item: LONGEST.index(unit) if (unit := _unit(item.nodeid)) in LONGEST else len(LONGEST))
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ import duckdb
 from dbt.cli.main import dbtRunner
 
 from lake.lake import create
+from orchestration.marts import dbt_environment
+from orchestration.parsed import parsed
 from tnmt.settings import ROOT, Settings
 
 PROJECT = ROOT / "dbt_project"
@@ -29,18 +31,15 @@ class Compiled(dict[str, str]):
 def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, **variables: str | int) -> Any:
     """Runs dbt in this process on the lake of `settings`; target and logs go below `home`. Returns what dbt returns; fails where dbt does.
 
-    `manifest` is the result of an earlier `parse`, which then need not be made again.
+    `manifest` is the result of an earlier `parse`, with what runs have compiled since.
     """
     before = dict(os.environ)
-    os.environ.update(
-        TNMT_LAKE_ATTACH=settings.attach,
-        TNMT_LAKE_DATA=settings.data_path,
-        TNMT_DUCKDB_EXTENSIONS=str(settings.extensions),
-        DBT_SEND_ANONYMOUS_USAGE_STATS="false",
-    )
-    common = ["--quiet", "--project-dir", str(PROJECT), "--profiles-dir", str(PROJECT), "--target-path", str(home / "target")]
+    os.environ.update(dbt_environment(settings))
+    common = ["--quiet", "--target-path", str(home / "target"), "--log-path", str(home / "logs")]
     try:
-        done = dbtRunner(manifest=manifest).invoke([*arguments, *common, "--log-path", str(home / "logs"), "--vars", json.dumps(variables)])
+        if manifest is None and arguments[0] != "parse":
+            manifest = parsed(settings)
+        done = dbtRunner(manifest=manifest).invoke([*arguments, *common, "--vars", json.dumps(variables)])
     finally:
         os.environ.clear()
         os.environ.update(before)

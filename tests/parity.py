@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import duckdb
 
 from lake.lake import latest_snapshot, open_reader
-from orchestration.marts import run_dbt
+from orchestration.marts import DBT, run_dbt
 from tests.marts_kit import dbt
 from tnmt.settings import Settings
 
@@ -89,7 +88,7 @@ class Marts:
 
     def by_child(self, **environment: str) -> tuple[dict[str, str], str]:
         """Makes the models that opted in anew on Spark, by `dbt` in a process of its own, as `tnmt run` does; what differs, and dbt's log."""
-        command = [str(Path(sys.executable).parent / "dbt"), "run", "--no-use-colors", "--project-dir", str(self.settings.dbt_project)]
+        command = [DBT, "run", "--no-use-colors"]
         variables = json.dumps(self.variables | {"engine": "spark", "affected_from": -1})
         log = run_dbt(
             [*command, "--select", "config.meta.scale_out:true", "--vars", variables], self.settings, TNMT_HOME=str(self.settings.home), **environment

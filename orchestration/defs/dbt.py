@@ -9,7 +9,7 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 
 from lake.lake import lock
 from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.marts import dbt_vars, manifest, plan, record, target_dir
+from orchestration.marts import build_arguments, manifest, plan, record, target_dir
 from tnmt.settings import settings
 
 ENGINE_TAG = "tnmt/engine"
@@ -41,9 +41,7 @@ def marts_assets() -> dg.AssetsDefinition:
         built = plan(where, as_of)
         # on SQLite the writer lock spans the build, whose child writes; on PostgreSQL increments go on beside it
         with lock(where, f"dbt build {context.run_id[:12]}") if where.is_sqlite else nullcontext():
-            yield from dbt.cli(
-                ["build", "--vars", dbt_vars(as_of, built.affected_from, built.affected_to, engine)], context=context, target_path=target_dir(where)
-            ).stream()
+            yield from dbt.cli(build_arguments(built, as_of, engine), context=context, target_path=target_dir(where)).stream()
         record(where, built, as_of, context.run_id[:12], platform.arrival())
 
     return marts

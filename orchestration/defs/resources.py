@@ -1,15 +1,13 @@
 """Resources: which platform, and what time it is. Runs read no clock but this one."""
 
 import os
-import sys
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
-from orchestration.marts import dbt_environment
+from orchestration.marts import DBT, dbt_environment
 from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings, settings
 
@@ -54,6 +52,6 @@ def resources() -> dict[str, Any]:
         "dbt": OfflineDbt(
             project_dir=str(s.dbt_project),
             profiles_dir=str(s.dbt_project),
-            dbt_executable=str(Path(sys.executable).parent / "dbt"),
+            dbt_executable=DBT,
         ),
     }

@@ -11,7 +11,6 @@ import csv
 import json
 import re
 import unicodedata
-from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -20,16 +19,14 @@ from typing import Any
 import duckdb
 import pytest
 import yaml
-from dbt.cli.main import dbtRunner
 
 from ingestion.contract import load_contracts
 from ingestion.merge import LINEAGE_TYPES, has_conflict
 from ingestion.targets import clean_columns
 from lake.lake import create, open_reader, open_writer
-from tnmt.settings import Settings
+from tests.marts_kit import PROJECT, dbt
+from tnmt.settings import ROOT, Settings
 
-ROOT = Path(__file__).resolve().parents[2]
-PROJECT = ROOT / "dbt_project"
 SOURCES = yaml.safe_load((PROJECT / "models/staging/sources.yml").read_text(encoding="utf-8"))
 HISTORY = {t["name"] for t in SOURCES["sources"][1]["tables"]}
 CLEAN = {t["name"]: {c["name"]: c["data_type"] for c in t["columns"]} for t in SOURCES["sources"][0]["tables"]}
@@ -227,9 +224,9 @@ class Lake:
 
     def __init__(self, home: Path) -> None:
         self.home = home
-        self.manifest: Any = None
         self.settings = Settings(home=home)
         create(self.settings)
+        self.manifest = dbt(self.settings, self.home, "parse").result
         with open_writer(self.settings, "fixture") as con:
             for name, types in CLEAN.items():
                 columns = ", ".join(f"{c} {t}" for c, t in types.items())
@@ -246,26 +243,8 @@ class Lake:
             )
 
     def dbt(self, *arguments: str, as_of: str = AS_OF, affected: tuple[int, int] = (-1, 0)) -> None:
-        """Runs dbt with threads 1; the project is parsed once, as a resident worker would do it."""
-        common = [
-            "--project-dir",
-            str(PROJECT),
-            "--profiles-dir",
-            str(PROJECT),
-            "--target-path",
-            str(self.home / "target"),
-            "--log-path",
-            str(self.home / "logs"),
-            "--no-use-colors",
-            "--quiet",
-        ]
-        if self.manifest is None:
-            self.manifest = dbtRunner().invoke(["parse", *common]).result
-        variables = json.dumps({"as_of": as_of, "affected_from": affected[0], "affected_to": affected[1]})
-        done: Any = dbtRunner(manifest=self.manifest).invoke([*arguments, *common, "--vars", variables])
-        assert done.exception is None, done.exception
-        bad = [f"{r.node.name}: {r.status} {r.message}" for r in done.result.results if r.status not in ("success", "pass", "no-op")]
-        assert done.success and not bad, "\n".join(bad)
+        """Runs dbt; the project is loaded once, as a resident worker would do it."""
+        dbt(self.settings, self.home, *arguments, manifest=self.manifest, as_of=as_of, affected_from=affected[0], affected_to=affected[1])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with open_reader(self.settings) as con:
@@ -273,19 +252,10 @@ class Lake:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
-    with pytest.MonkeyPatch.context() as patch:
-        lake = Lake(tmp_path_factory.mktemp("lake"))
-        for name, value in {
-            "TNMT_LAKE_ATTACH": lake.settings.attach,
-            "TNMT_LAKE_DATA": lake.settings.data_path,
-            "TNMT_DUCKDB_EXTENSIONS": str(lake.settings.extensions),
-            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-            "DO_NOT_TRACK": "1",
-        }.items():
-            patch.setenv(name, value)
-        lake.dbt("build")
-        yield lake
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Lake:
+    lake = Lake(tmp_path_factory.mktemp("lake"))
+    lake.dbt("build")
+    return lake
 
 
 @pytest.fixture(scope="module")

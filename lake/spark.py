@@ -36,6 +36,9 @@ S3_HASHES = ROOT / "infra" / "spark" / "jars-s3.sha256"
 JAVA = (17, 21)
 """Versions of Java that Spark 4.0 runs on."""
 
+JAVA_OPTIONS = "-Duser.timezone=UTC -Djts.overlay=ng"
+"""Of driver and executors: time as the lake stores it, and the overlay of polygons that GEOS has (OverlayNG; JTS's older one is further off)."""
+
 READS = {
     "spark.sql.parquet.fieldId.read.enabled": "true",  # names change, ids do not
     "spark.sql.session.timeZone": "UTC",
@@ -141,8 +144,8 @@ def session(settings: Settings, *, master: str | None = None, conf: Mapping[str,
         # all jars on one class path in front of Spark's own: Parquet needs the JTS that Sedona's jar holds
         "spark.driver.extraClassPath": jars,
         "spark.executor.extraClassPath": jars,
-        "spark.driver.extraJavaOptions": "-Duser.timezone=UTC",
-        "spark.executor.extraJavaOptions": "-Duser.timezone=UTC",
+        "spark.driver.extraJavaOptions": JAVA_OPTIONS,
+        "spark.executor.extraJavaOptions": JAVA_OPTIONS,
         "spark.driver.memory": re.sub(r"\s*i?b$", "", settings.memory_limit.lower()),
         **({"spark.driver.host": host} if host else {}),
         **({} if is_cluster(master) else {"spark.driver.bindAddress": "127.0.0.1"}),

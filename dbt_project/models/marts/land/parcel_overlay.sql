@@ -9,7 +9,7 @@ with parcel as (
         parcel_number,
         crs,
         coalesce(st_isvalid(geometry) and st_area(geometry) > 0, false) as is_valid,
-        cast(case when st_isvalid(geometry) then st_area(geometry) end as decimal(18, 4)) as parcel_area_m2
+        case when st_isvalid(geometry) then st_area(geometry) end as parcel_area_m2
     from {{ ref('stg_parcel') }}
 ),
 
@@ -31,11 +31,11 @@ laid as (
         parcel.old_commune_code,
         boundary.old_commune_code as boundary_commune_code,
         boundary.is_illustrative,
-        max(cast(st_area(parcel.geometry) as decimal(18, 4))) as parcel_area_m2,
+        max(st_area(parcel.geometry)) as parcel_area_m2,
         max(
             case
                 when parcel.crs = boundary.crs
-                    then cast(st_area(st_intersection(parcel.geometry, boundary.geometry)) as decimal(18, 4))
+                    then least(st_area(st_intersection(parcel.geometry, boundary.geometry)), st_area(parcel.geometry))
             end
         ) as area_m2
     from {{ ref('stg_parcel') }} as parcel
@@ -45,7 +45,8 @@ laid as (
 ),
 
 part as (
-    -- of a parcel that is itself smaller than a sliver, what is nearly all of it counts
+    -- of a parcel that is itself smaller than a sliver, what is nearly all of it counts. An area is judged by four digits: the others
+    -- depend on which of two equal corners an engine begins with
     select
         parcel_id,
         old_commune_code,
@@ -54,8 +55,11 @@ part as (
         area_m2
     from laid
     where
-        area_m2 > 0
-        and (area_m2 > {{ var('boundary_sliver_m2') }} or parcel_area_m2 - area_m2 <= {{ var('boundary_sliver_m2') }})
+        cast(area_m2 as decimal(18, 4)) > 0
+        and (
+            cast(area_m2 as decimal(18, 4)) > {{ var('boundary_sliver_m2') }}
+            or cast(parcel_area_m2 - area_m2 as decimal(18, 4)) <= {{ var('boundary_sliver_m2') }}
+        )
 ),
 
 judged as (
@@ -70,7 +74,7 @@ judged as (
             when boundary.old_commune_code is null then 'no_boundary'
             when parcel.crs <> boundary.crs then 'other_crs'
             when declared.area_m2 is null then 'outside'
-            when parcel.parcel_area_m2 - declared.area_m2 > {{ var('boundary_sliver_m2') }} then 'astride'
+            when cast(parcel.parcel_area_m2 - declared.area_m2 as decimal(18, 4)) > {{ var('boundary_sliver_m2') }} then 'astride'
             else 'inside'
         end as placement
     from parcel
@@ -96,7 +100,7 @@ select
     part.is_illustrative,
     part.area_m2,
     judged.parcel_area_m2,
-    cast(part.area_m2 as double) / nullif(judged.parcel_area_m2, 0) as parcel_share,
+    part.area_m2 / nullif(judged.parcel_area_m2, 0) as parcel_share,
     judged.placement,
     case judged.placement
         when 'inside' then 'Trong xã đã khai'

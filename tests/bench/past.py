@@ -42,7 +42,7 @@ METHOD = """How it is measured past one machine:
 
 * *cold* is the first run of a process with its input out of Linux's page cache (PostGIS: the first of its connection, its buffers as loading left them), *wall* the median of the warm runs after it, which end with the third or after a minute; at size S one, and an engine answers all spatial questions in one process, so its memory is the greatest so far.
 * DuckDB, SedonaDB and Spark's JVM may take 4 GB, PostGIS 1 GB of shared buffers and 256 MB a sort; GeoPandas knows no limit. All processes are bound to two processors. The start of a Spark session, and opening the lake (0.3 s), are not in its time (`starting` in results.json); its memory is that of Python and the JVM, PostGIS' that of one backend, shared buffers that it touched with it.
-* `TIMEOUT`, `OOM` and `ABORTED` stand where a time would; where ours did not finish, the peer wins.
+* `TIMEOUT`, `OOM` and `ABORTED` stand where a time would; where ours did not finish, the peer wins. `TIMEOUT at 0.1`: not asked again of more rows than those of that scale.
 * *Bridge*: a year of readings of 24 stations by month; a column renamed, one added with a default before the last month came, one reading of a hundred of June deleted. Spark "on the files" is told their paths, types and field ids, and knows neither deletes nor defaults: over the half-year without deletes both must give the same sums (the default apart), over the whole only the bridge must give DuckDB's.
 * *Bridge* and *write back* run three times at sizes M and L, each time in a new process, the sides in turn; printed is the run of the middle.
 * *Plan*: a catalog of two tables of 10,000 files, 20 columns and 1,000 delete files each, made by SQL; catalog bytes are of both.
@@ -213,13 +213,18 @@ def _equal(b: Bench, kind: str, query: str, out: Path, runs: dict[str, dict[str,
 Ask = Callable[[list[str]], dict[str, Any]]
 
 
-def _asked(asks: dict[str, Ask], questions: list[str], size: str) -> dict[str, dict[str, dict[str, Any]]]:
-    """Question -> engine -> result. An engine has a process for each question; at size S one for all, to save their starts."""
+def _asked(
+    asks: dict[str, Ask], questions: list[str], size: str, gave_up: dict[tuple[str, str], dict[str, Any]] | None = None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Question -> engine -> result. An engine has a process for each question; at size S one for all, to save their starts.
+
+    Where `gave_up` has a result of (engine, question), from fewer rows, it stands for the one of these.
+    """
     groups = [questions] if size == "S" else [[q] for q in questions]
     runs: dict[str, dict[str, dict[str, Any]]] = {q: {} for q in questions}
     for group in groups:
         for name, ask in asks.items():
-            result = ask(group)
+            result = (gave_up or {}).get((name, group[0])) or ask(group)
             for question in group:
                 runs[question][name] = {**result, **result["found"][question]} if result["outcome"] == "OK" else result
     return runs
@@ -278,6 +283,7 @@ def spatialbench(b: Bench, size: str) -> None:
     buildings = b.work / "buildings"
     b.say("SpatialBench's buildings")
     _generate(1, "building", buildings)
+    gave_up: dict[tuple[str, str], dict[str, Any]] = {}
     for scale in SCALES[size]:
         b.say(f"SpatialBench's tables of scale {scale:g}")
         folders = {s: b.work / f"trips-{s:g}" for s in (scale, Q12_SCALE.get(size, scale))}
@@ -290,7 +296,8 @@ def spatialbench(b: Bench, size: str) -> None:
             out = b.work / "answers" / f"{at:g}"
             place = {"kind": "trips", "folder": str(folder), "out": str(out)}
             asks = {"duckdb": _ours(b, "duckdb_asked", size, **place), **{name: _peer(b, name, size, **place) for name in ("sedonadb", "geopandas")}}
-            for question, runs in _asked(asks, questions, size).items():
+            for question, runs in _asked(asks, questions, size, gave_up).items():
+                gave_up |= {(n, question): r | {"outcome": f"TIMEOUT at {at:g}"} for n, r in runs.items() if r["outcome"] == "TIMEOUT"}
                 empty = ", no rows" if any(r.get("rows") == 0 for r in runs.values()) else ""
                 against(b, f"SpatialBench {question}, scale {at:g}{empty}", runs, equal=_equal(b, "trips", question, out, runs))
         for folder in folders.values():

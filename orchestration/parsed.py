@@ -34,6 +34,7 @@ def parsed(settings: Settings) -> Manifest:
     kept = folder / f"parsed-{project_hash(settings)}-{version('dbt-core')}-{version('dbt-duckdb')}.msgpack"
     try:
         manifest = Manifest.from_msgpack(kept.read_bytes())
+        # what macros see as `graph`, which msgpack does not keep; dbt gives the method no types
         manifest.build_flat_graph()  # type: ignore[no-untyped-call]
         return manifest
     except OSError:
@@ -41,17 +42,18 @@ def parsed(settings: Settings) -> Manifest:
     done: Any = dbtRunner().invoke(["parse", "--quiet"])
     if not done.success:
         raise BuildFailed(f"the dbt project cannot be parsed: {done.exception}")
+    fresh: Manifest = done.result
     half = kept.with_suffix(f".{os.getpid()}")
     try:
         folder.mkdir(exist_ok=True)
-        half.write_bytes(done.result.to_msgpack())
+        half.write_bytes(fresh.to_msgpack())
         for old in folder.glob("parsed-*.msgpack"):
             old.unlink(missing_ok=True)
         half.replace(kept)
     except OSError:
         with suppress(OSError):
             half.unlink()
-    return done.result  # type: ignore[no-any-return]
+    return fresh
 
 
 def main() -> None:

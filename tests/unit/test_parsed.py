@@ -81,7 +81,7 @@ def test_reference_data_and_unit_tests_only_where_the_project_changed() -> None:
 
 
 def test_the_command_ends_as_dbt_does(tmp_path: Path) -> None:
-    """A wrong option, a model that does not exist (dbt warns), a model that fails for want of a lake."""
+    """A wrong option, a list, a run that cannot go on for want of a lake."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         home = {"TNMT_HOME": str(tmp_path / "home")}

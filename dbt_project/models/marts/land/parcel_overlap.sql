@@ -55,5 +55,5 @@ select
     coalesce(met.old_commune_code = met.other_old_commune_code and met.sheet_number = met.other_sheet_number, false) as is_same_sheet
 from met
 left join {{ ref('int_commune') }} as commune on met.old_commune_code = commune.old_commune_code
--- judged by four digits: the others depend on which of two equal corners an engine begins with
+-- judged by four digits: of what two engines find in the others, some is noise
 where cast(met.overlap_m2 as decimal(18, 4)) > {{ var('parcel_overlap_m2') }}

@@ -45,8 +45,8 @@ laid as (
 ),
 
 part as (
-    -- of a parcel that is itself smaller than a sliver, what is nearly all of it counts. An area is judged by four digits: the others
-    -- depend on which of two equal corners an engine begins with
+    -- of a parcel that is itself smaller than a sliver, what is nearly all of it counts. An area is judged by four digits: of
+    -- what two engines find in the others, some is noise
     select
         parcel_id,
         old_commune_code,

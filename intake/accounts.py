@@ -22,6 +22,9 @@ FILE = "intake-accounts.json"
 TRIES, TRIES_OF_ADDRESS, WINDOW = 5, 100, 600.0
 """After so many wrong passwords for an account from one address (or for any account from it) within so many seconds, none is looked at."""
 
+LOGIN_SECONDS = 20
+"""Within so many seconds a new connection has to have logged in."""
+
 
 class Denied(Exception):
     """A log-in that is refused, in words for the sender (Vietnamese)."""

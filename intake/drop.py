@@ -7,6 +7,7 @@ waits go into a folder beside it. What is refused is refused while the sender ca
 from __future__ import annotations
 
 import csv
+import fcntl
 import filecmp
 import json
 import os
@@ -16,9 +17,10 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import structlog
 
@@ -32,12 +34,17 @@ HEARTBEAT = "intake.json"
 LAYOUTS = "ftp_folder_layout.csv"
 REMEMBERED = 20_000
 """Sizes of so many received files are kept, for senders that ask for it before they delete theirs."""
+LOCK = "intake/lock"
 STALE_TEMPORARY = 86_400.0
 COUNT_AGAIN = 10.0
 SPARE_BYTES = 1 << 30
 SWALLOWED = 64 << 20
 _PARTS = {"{station}": r"[^\W\d]+_\w+", "{yyyy}": r"\d{4}", "{mm}": r"\d{2}", "{dd}": r"\d{2}"}
 log = structlog.get_logger("intake")
+
+
+class AlreadyRunning(OSError):
+    """Another process takes in for this platform; two would remove each other's uploads."""
 
 
 class Refused(Exception):
@@ -132,10 +139,14 @@ class Drop:
     """The place where uploads arrive. Shared by the servers of all protocols."""
 
     def __init__(self, settings: Settings, contract: Contract) -> None:
-        """Folders are made; what a killed server left of uploads is removed, as no sender was told that it arrived."""
+        """Folders are made; what a killed server left of uploads is removed, as no sender was told that it arrived.
+
+        Raises AlreadyRunning where another process does this already.
+        """
         self.settings, self.contract = settings, contract
         self.inbox = inbox_of(settings, contract)
         self.aside = settings.home / "intake" / "uploading"
+        self._alone = _alone(settings)
         shutil.rmtree(self.aside, ignore_errors=True)
         self.aside.mkdir(parents=True)
         self.inbox.mkdir(parents=True, exist_ok=True)
@@ -145,6 +156,10 @@ class Drop:
         self._tally: dict[str, Tally] = defaultdict(Tally)
         self._sizes: dict[tuple[str, str], int] = {}
         self._waiting: dict[str, tuple[float, int]] = {}
+
+    def leave(self) -> None:
+        """Lets another process take in."""
+        self._alone.close()
 
     def jail(self, account: Account) -> Path:
         """The folder that the account sees: its own folders, and files that it has not renamed yet."""
@@ -156,7 +171,7 @@ class Drop:
         """Starts the upload of a file; raises Refused."""
         try:
             self._check_name(account, relative)
-            self._check_room(account)
+            self._check_room(account, relative)
         except Refused as refused:
             raise self.refuse(account, relative, refused) from None
         upload = Upload(self, account, relative)
@@ -206,24 +221,27 @@ class Drop:
         log.warning("upload refused", account=account.name, name=relative, reason=refused.reason)
         return refused
 
-    def tend(self) -> None:
-        """Removes what no sender will come back for, and writes the heartbeat."""
+    def tend(self, serving: dict[str, bool] | None = None) -> None:
+        """Writes the heartbeat, with what of the servers still serves, and removes what no sender will come back for. Raises OSError where the disk refuses."""
+        with self._lock:
+            beat = {n: {**vars(t), "refused": dict(t.refused)} for n, t in sorted(self._tally.items())}
+        half = self.settings.home / f".{HEARTBEAT}"
+        told = {"pid": os.getpid(), "uploading": len(self.open_uploads), "serving": serving or {}, "accounts": beat}
+        half.write_text(json.dumps(told), encoding="utf-8")
+        half.replace(self.settings.home / HEARTBEAT)
         before = time.time() - STALE_TEMPORARY
         accounts = self.settings.home / "intake" / "accounts"
         for folder, _, names in os.walk(accounts, topdown=False):
             for name in names:
                 path = Path(folder, name)
-                if path.stat().st_mtime < before:
-                    path.unlink(missing_ok=True)
-                    log.warning("unfinished upload removed", path=str(path.relative_to(accounts)))
+                with suppress(FileNotFoundError):  # renamed by its sender meanwhile
+                    if path.lstat().st_mtime < before:
+                        path.unlink()
+                        log.warning("unfinished upload removed", path=str(path.relative_to(accounts)))
             is_dated = len(Path(folder).relative_to(accounts).parts) > 1
-            if is_dated and not os.listdir(folder) and Path(folder).stat().st_mtime < before:
-                os.rmdir(folder)
-        with self._lock:
-            beat = {n: {**vars(t), "refused": dict(t.refused)} for n, t in sorted(self._tally.items())}
-        half = self.settings.home / f".{HEARTBEAT}"
-        half.write_text(json.dumps({"pid": os.getpid(), "uploading": len(self.open_uploads), "accounts": beat}), encoding="utf-8")
-        half.replace(self.settings.home / HEARTBEAT)
+            with suppress(OSError):  # a file came into it meanwhile
+                if is_dated and not os.listdir(folder) and Path(folder).stat().st_mtime < before:
+                    os.rmdir(folder)
 
     def _check_name(self, account: Account, relative: str) -> None:
         path = PurePosixPath(relative)
@@ -239,7 +257,7 @@ class Drop:
         if not any(p.fullmatch(folder) for p in self._layouts):
             raise Refused("folder", f"Thư mục {folder} không thuộc mười kiểu thư mục được nhận (docs/intake.md)")
 
-    def _check_room(self, account: Account) -> None:
+    def _check_room(self, account: Account, relative: str) -> None:
         if shutil.disk_usage(self.inbox).free < SPARE_BYTES:
             raise Refused("disk", "Máy chủ sắp hết chỗ; hãy giữ tệp và gửi lại sau")
         counted, waiting = self._waiting.get(account.name, (0.0, 0))
@@ -250,6 +268,16 @@ class Drop:
             raise Refused(
                 "quota", f"Đã có {waiting} tệp của tài khoản chờ xử lý, nhiều nhất là {self.settings.intake_waiting_files}; hãy gửi lại sau"
             )
+        most = self.settings.intake_unfinished_files
+        begun = sum(u.account.name == account.name for u in self.open_uploads)
+        if begun >= most:
+            raise Refused("quota", f"Tài khoản đang gửi {begun} tệp cùng lúc, nhiều nhất là {most}; hãy gửi lần lượt")
+        if relative.lower().endswith(UNFINISHED):
+            unfinished = sum(len(names) for _, _, names in os.walk(self.jail(account)))
+            if unfinished >= most:
+                raise Refused(
+                    "quota", f"Đã có {unfinished} tệp chưa được đổi sang tên thật, nhiều nhất là {most}; hãy đổi tên hoặc gửi thẳng tên thật"
+                )
 
     def _deliver(self, account: Account, path: Path, relative: str) -> None:
         """Links a complete file into the inbox under the path that the sender gave it."""
@@ -295,6 +323,36 @@ class Drop:
             finally:
                 os.close(folder)
             return True
+
+
+def _alone(settings: Settings) -> IO[str]:
+    """The open file whose lock says that this process takes in; the kernel drops the lock with the process."""
+    path = settings.home / LOCK
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+", encoding="utf-8")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read() or "?"
+        file.close()
+        raise AlreadyRunning(f"process {holder} takes in for {settings.home} already; stop it first") from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether a process takes in for this platform, whether or not it still says so in the heartbeat."""
+    try:
+        with (settings.home / LOCK).open("r") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
 
 
 def heartbeat(settings: Settings, stale: float = 60.0) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ connection only a reset is, so a station on a bad line should use FTPS or SFTP.
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +20,7 @@ from pyftpdlib.ioloop import IOLoop
 from pyftpdlib.log import logger
 from pyftpdlib.servers import FTPServer
 
-from intake.accounts import Account, Denied, Door
+from intake.accounts import LOGIN_SECONDS, Account, Denied, Door
 from intake.drop import Drop, Refused, Upload
 from tnmt.settings import Settings
 
@@ -145,8 +146,22 @@ class _Control(TLS_FTPHandler):
     proto_cmds: ClassVar[dict[str, Any]] = {name: about for name, about in TLS_FTPHandler.proto_cmds.items() if name not in NOT_OFFERED}
     banner = "TNMT."
     auth_failed_timeout = 1
+    timeout = LOGIN_SECONDS
+    idle_seconds = LOGIN_SECONDS
+    began = 0.0
     max_login_attempts = 3
     use_sendfile = False
+
+    def handle(self) -> None:
+        self.began = time.monotonic()
+        super().handle()
+
+    def on_login(self, username: str) -> None:
+        """Who logged in may be idle for longer than a stranger."""
+        self.timeout = self.idle_seconds
+        if self._idler is not None and not self._idler.cancelled:
+            self._idler.cancel()
+        self._idler = self.ioloop.call_later(self.timeout, self.handle_timeout, _errback=self.handle_error)
 
     def ftp_SIZE(self, path: str) -> None:
         size = self.drop.size(self.account, os.path.relpath(path, self.fs.root)) if self.account else None
@@ -157,6 +172,17 @@ class _Control(TLS_FTPHandler):
         if account is not None:
             self.door.leave(account)
         super().close()
+
+
+class _Server(FTPServer):
+    """Where all places are taken, the connection that has been a stranger for longest makes room: nobody locks the stations out by idling."""
+
+    def handle_accepted(self, sock: Any, addr: Any) -> Any:
+        if self._map_len() >= self.max_cons:
+            strangers = [c for c in self.ioloop.socket_map.values() if isinstance(c, _Control) and c.account is None]
+            if strangers:
+                min(strangers, key=lambda c: c.began).close()
+        return super().handle_accepted(sock, addr)
 
 
 class Ftp:
@@ -177,11 +203,11 @@ class Ftp:
                 "tls_data_required": not settings.intake_plain_ftp,
                 "passive_ports": range(first, last + 1),
                 "masquerade_address": settings.intake_public_address,
-                "timeout": settings.intake_idle_seconds,
+                "idle_seconds": settings.intake_idle_seconds,
             },
         )
         self._drop = drop
-        self._server = FTPServer((settings.intake_host, settings.intake_ftp_port), handler, ioloop=IOLoop())
+        self._server = _Server((settings.intake_host, settings.intake_ftp_port), handler, ioloop=IOLoop())
         self._server.max_cons = settings.intake_connections
         self._server.max_cons_per_ip = 0
         self.port: int = self._server.socket.getsockname()[1]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncssh
+import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -23,18 +24,23 @@ from tnmt.settings import Settings
 GRACE = 10.0
 """Seconds that transfers in progress have when the server is told to end."""
 TEND_EVERY = 5.0
+log = structlog.get_logger("intake")
 
 
 class Intake:
     """FTP with TLS and SFTP into one drop. Use as a context, or `start` and `stop`."""
 
     def __init__(self, settings: Settings, contract: Contract) -> None:
-        """Makes keys where none is configured; raises OSError where a port is taken or a configured key is not there."""
+        """Makes keys where none is configured; raises OSError where a port is taken, a configured key is not there, or another process takes in."""
         for name in ("pyftpdlib", "asyncssh"):
             logging.getLogger(name).setLevel(logging.ERROR)
         self.drop, self.door = Drop(settings, contract), Door(settings)
-        self.ftp = Ftp(settings, self.drop, self.door, settings.intake_certificate or certificate(settings))
-        self.sftp = Sftp(settings, self.drop, self.door, settings.intake_host_key or host_key(settings))
+        try:
+            self.ftp = Ftp(settings, self.drop, self.door, settings.intake_certificate or certificate(settings))
+            self.sftp = Sftp(settings, self.drop, self.door, settings.intake_host_key or host_key(settings))
+        except BaseException:
+            self.drop.leave()
+            raise
         self._stopping, self._listening = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self._failure: OSError | None = None
@@ -54,7 +60,12 @@ class Intake:
         self._stopping.set()
         for thread in self._threads:
             thread.join()
-        self.drop.tend()
+        self._tell()
+        self.drop.leave()
+
+    def serving(self) -> dict[str, bool]:
+        """Which of the servers still serves."""
+        return {"sftp": self._threads[0].is_alive(), "ftp": self._threads[1].is_alive()}
 
     def __enter__(self) -> Intake:
         """Starts."""
@@ -78,7 +89,14 @@ class Intake:
 
     def _tend(self) -> None:
         while not self._stopping.wait(TEND_EVERY):
-            self.drop.tend()
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tends the drop. A full disk ends neither the servers nor this: the heartbeat grows old, which `doctor` sees, until there is room again."""
+        try:
+            self.drop.tend(self.serving())
+        except OSError as error:
+            log.error("the intake cannot write its heartbeat", error=str(error))
 
 
 def certificate(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, cast
 import asyncssh
 import asyncssh.sftp
 
-from intake.accounts import Account, Denied, Door
+from intake.accounts import LOGIN_SECONDS, Account, Denied, Door
 from intake.drop import Drop, Refused, Upload
 from tnmt.settings import Settings
 
@@ -111,16 +111,19 @@ for _name in ("open56", "read", "remove", "rmdir", "readlink", "symlink", "link"
 class _Connection(asyncssh.SSHServer):
     """One SSH connection: a password, then SFTP; no shell, no forwarding."""
 
-    def __init__(self, door: Door, open_connections: set[_Connection]) -> None:
-        self._door, self._all, self._account = door, open_connections, cast(Account | None, None)
+    def __init__(self, door: Door, open_connections: dict[_Connection, None], most: int) -> None:
+        self._door, self._all, self._most, self._account = door, open_connections, most, cast(Account | None, None)
         self._con: asyncssh.SSHServerConnection | None = None
 
     def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
         self._con = conn
-        self._all.add(self)
+        self._all[self] = None
+        if len(self._all) > self._most:
+            # the one that has been a stranger for longest makes room: nobody locks the stations out by idling
+            next((c for c in self._all if c._account is None), self).abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._all.discard(self)
+        self._all.pop(self, None)
         if self._account:
             self._door.leave(self._account)
 
@@ -160,10 +163,10 @@ class Sftp:
         asyncio.run(self._serve(stopping, listening, grace))
 
     async def _serve(self, stopping: Any, listening: Any, grace: float) -> None:
-        connections: set[_Connection] = set()
+        connections: dict[_Connection, None] = {}
 
         def connection() -> _Connection:
-            return _Connection(self._door, connections)
+            return _Connection(self._door, connections, self._settings.intake_connections)
 
         acceptor = await asyncssh.listen(
             self._settings.intake_host,
@@ -175,7 +178,7 @@ class Sftp:
             allow_scp=False,
             allow_pty=False,
             agent_forwarding=False,
-            login_timeout=30,
+            login_timeout=LOGIN_SECONDS,
             keepalive_interval=self._settings.intake_idle_seconds // 3,
             backlog=self._settings.intake_connections,
             public_key_auth=False,

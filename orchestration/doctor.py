@@ -16,7 +16,7 @@ import duckdb
 from ingestion.contract import ContractError
 from ingestion.ingest import contracts_of
 from intake.accounts import path_of, read
-from intake.drop import heartbeat
+from intake.drop import heartbeat, is_running
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
 from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, open_reader
 from lake.serving import current
@@ -123,7 +123,11 @@ def _intake(settings: Settings) -> Check:
     if stat.S_IMODE(path_of(settings).stat().st_mode) & 0o077:
         return Check("intake", False, f"{path_of(settings).name} can be read by others", f"chmod 600 {path_of(settings)}")
     if beat is None:
+        if is_running(settings):
+            return Check("intake", False, "running, but silent for a minute", f"is the disk full? see the log of `tnmt intake`, and {settings.home}")
         return Check("intake", True, f"{len(known)} accounts; not running")
+    if ended := [name.upper() for name, serves in beat.get("serving", {}).items() if not serves]:
+        return Check("intake", False, f"{' and '.join(ended)} ended by itself", "see the log of `tnmt intake`, and start it again")
     files = sum(a["files"] for a in beat["accounts"].values())
     refused = sum((Counter(a["refused"]) for a in beat["accounts"].values()), Counter())
     return Check(

@@ -642,6 +642,7 @@ def intake() -> None:
 
     from ingestion.ingest import contracts_of
     from intake.accounts import read
+    from intake.drop import AlreadyRunning
     from intake.server import Intake
 
     s = settings()
@@ -654,7 +655,11 @@ def intake() -> None:
             print(f"intake: {kind} on {s.intake_host}:{server.ftp.port}, SFTP on {s.intake_host}:{server.sftp.port}", flush=True)
             if not read(s):
                 print("no account yet: make them with `tnmt accounts OUT`", flush=True)
-            ended.wait()
+            while not ended.wait(1):
+                if stopped := [name for name, serves in server.serving().items() if not serves]:
+                    _fail(f"the intake ends, as {' and '.join(stopped)} did; see the log above and start it again")
+    except AlreadyRunning as error:
+        _fail(f"the intake cannot start: {error}")
     except OSError as error:
         _fail(f"the intake cannot start: {error}; see TNMT_INTAKE_HOST, TNMT_INTAKE_FTP_PORT, TNMT_INTAKE_SFTP_PORT in docs/intake.md")
 

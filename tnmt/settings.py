@@ -73,6 +73,8 @@ class Settings(BaseSettings):
     """Sessions that one account may have open."""
     intake_idle_seconds: int = 300
     intake_file_bytes: int = 1 << 20
+    intake_unfinished_files: int = 100
+    """Uploads in progress, and files under an unfinished name, that one account may have."""
     intake_waiting_files: int = 20_000
     """Files of one account that may wait in the inbox: more than the 60 days x 288 that a logger must keep (TT 10/2021 Điều 39)."""
 

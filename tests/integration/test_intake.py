@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import ftplib
+import os
 import socket
 import ssl
 import struct
@@ -20,9 +22,10 @@ import asyncssh
 import pytest
 
 from ingestion.ingest import contracts_of, ingest
-from intake import accounts
+from intake import accounts, drop
 from intake.server import Intake
 from lake.lake import create, open_reader
+from orchestration.doctor import CHECKS
 from tests.conftest import Platform
 from tests.tiny import END
 from tnmt.settings import Settings
@@ -443,3 +446,102 @@ def test_accounts_come_from_the_register(platform: Platform) -> None:
     assert in_use
     assert set(found) == in_use
     assert all(station in codes for station, codes in found.items())
+
+
+def test_a_second_intake_is_refused_and_uploads_in_progress_go_on(house: House) -> None:
+    client = house.ftp(STATIONS[0], tls=False)
+    data = client.transfercmd(f"STOR {name_of(STATIONS[0], AT)}")
+    data.sendall(b"first,")
+    wait(house.aside)
+    with pytest.raises(drop.AlreadyRunning, match=f"process {os.getpid()} takes in"):
+        Intake(house.settings, contracts_of(house.settings)["station_txt"])
+    data.sendall(b"second")
+    data.close()
+    assert client.voidresp().startswith("226")
+    assert house.found() == {name_of(STATIONS[0], AT): [b"first,second"]}
+
+
+def test_strangers_that_idle_lock_nobody_out(tmp_path: Path) -> None:
+    """More connections than there are places, none of which logs in: a station still gets in by either protocol."""
+    small = House(tmp_path, intake_connections=8)
+    try:
+        strangers = [socket.create_connection(("127.0.0.1", port)) for port in (small.intake.ftp.port, small.intake.sftp.port) for _ in range(30)]
+        time.sleep(1)
+        small.ftp(STATIONS[0]).storbinary(f"STOR {name_of(STATIONS[0], AT)}", BytesIO(b"x"))
+
+        async def by_sftp() -> None:
+            async with small.ssh(STATIONS[1]) as con, con.start_sftp_client() as sftp, sftp.open(name_of(STATIONS[1], AT), "wb") as file:
+                await file.write(b"y")
+
+        asyncio.run(by_sftp())
+        assert sorted(small.found()) == [name_of(s, AT) for s in STATIONS[:2]]
+        for one in strangers:
+            one.close()
+    finally:
+        small.intake.stop()
+
+
+def test_a_stranger_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("intake.ftp._Control.timeout", 1)
+    small = House(tmp_path)
+    try:
+        with socket.create_connection(("127.0.0.1", small.intake.ftp.port)) as stranger:
+            stranger.settimeout(10)
+            said = b""
+            while part := stranger.recv(4096):
+                said += part
+        assert b"421" in said
+        client = small.ftp(STATIONS[0])
+        time.sleep(2)
+        client.storbinary(f"STOR {name_of(STATIONS[0], AT)}", BytesIO(b"x"))  # who logged in has time
+    finally:
+        small.intake.stop()
+
+
+def test_files_that_are_never_renamed_have_a_quota(tmp_path: Path) -> None:
+    small = House(tmp_path, intake_unfinished_files=3)
+    try:
+        client = small.ftp(STATIONS[0])
+        for n in range(3):
+            client.storbinary(f"STOR {name_of(STATIONS[0], AT + timedelta(minutes=5 * n))}.part", BytesIO(b"x"))
+        with pytest.raises(ftplib.error_perm, match="3 tệp chưa được đổi sang tên thật"):
+            client.storbinary(f"STOR {name_of(STATIONS[0], AT + timedelta(hours=1))}.part", BytesIO(b"x"))
+        client.storbinary(f"STOR {name_of(STATIONS[0], AT + timedelta(hours=2))}", BytesIO(b"x"))
+        client.rename(f"{name_of(STATIONS[0], AT)}.part", name_of(STATIONS[0], AT))
+        client.storbinary(f"STOR {name_of(STATIONS[0], AT + timedelta(hours=1))}.part", BytesIO(b"x"))
+
+        async def by_sftp() -> None:
+            async with small.ssh(STATIONS[1]) as con, con.start_sftp_client() as sftp:
+                files = [await sftp.open(name_of(STATIONS[1], AT + timedelta(minutes=5 * n)), "wb") for n in range(3)]
+                with pytest.raises(asyncssh.SFTPError, match="3 tệp cùng lúc"):
+                    await sftp.open(name_of(STATIONS[1], AT + timedelta(hours=1)), "wb")
+                for file in files:
+                    await file.close()
+
+        asyncio.run(by_sftp())
+    finally:
+        small.intake.stop()
+
+
+def test_a_full_disk_is_seen_and_ends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The heartbeat cannot be written for a while: doctor says so, the servers go on, and so does the tending once there is room."""
+    monkeypatch.setattr("intake.server.TEND_EVERY", 0.1)
+
+    def no_room(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    small = House(tmp_path)
+    beat = small.settings.home / drop.HEARTBEAT
+    try:
+        wait(beat.exists)
+        with monkeypatch.context() as full:
+            full.setattr(drop.Drop, "tend", no_room)
+            time.sleep(0.5)
+            os.utime(beat, (time.time() - 3600,) * 2)
+            found = CHECKS["intake"](small.settings)
+            assert not found.ok and "silent" in found.found
+        small.ftp(STATIONS[0]).storbinary(f"STOR {name_of(STATIONS[0], AT)}", BytesIO(b"x"))
+        wait(lambda: drop.heartbeat(small.settings) is not None)
+        assert CHECKS["intake"](small.settings).ok
+    finally:
+        small.intake.stop()

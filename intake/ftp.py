@@ -149,6 +149,7 @@ class _Control(TLS_FTPHandler):
     timeout = LOGIN_SECONDS
     idle_seconds = LOGIN_SECONDS
     began = 0.0
+    _idler: Any
     max_login_attempts = 3
     use_sendfile = False
 
@@ -159,9 +160,9 @@ class _Control(TLS_FTPHandler):
     def on_login(self, username: str) -> None:
         """Who logged in may be idle for longer than a stranger."""
         self.timeout = self.idle_seconds
-        if self._idler is not None and not self._idler.cancelled:
-            self._idler.cancel()
-        self._idler = self.ioloop.call_later(self.timeout, self.handle_timeout, _errback=self.handle_error)
+        before, self._idler = self._idler, self.ioloop.call_later(self.timeout, self.handle_timeout, _errback=self.handle_error)
+        if before is not None and not before.cancelled:
+            before.cancel()
 
     def ftp_SIZE(self, path: str) -> None:
         size = self.drop.size(self.account, os.path.relpath(path, self.fs.root)) if self.account else None

@@ -7,6 +7,7 @@ TNMT_HOME ?= $(CURDIR)/var
 SIZE ?= S
 SERVE ?= 1
 FUZZ ?= 10
+KILLS ?= 100
 PROCESSES ?= 2
 B := .boot/bin
 V := .venv/bin
@@ -16,11 +17,13 @@ export DAGSTER_DISABLE_TELEMETRY := 1
 export DBT_SEND_ANONYMOUS_USAGE_STATS := false
 export DO_NOT_TRACK := 1
 export GX_ANALYTICS_ENABLED := false
-.PHONY: help setup run serve test fuzz bench lint clean superset dev peers scale-out parity
+.PHONY: help setup run serve test check faults fuzz bench lint clean superset dev peers scale-out parity
 
 help:
 	@echo "make run     set up, sample province, whole pipeline, Superset and Dagster (SERVE=0: all but stay up)"
 	@echo "make test    all tests, in PROCESSES=2 at once      make lint   ruff, mypy, sqlfluff"
+	@echo "make check   lint, unit tests and architecture, for every commit"
+	@echo "make faults  the long ones: KILLS=100 kills at any moment on each catalog, the zoo in all orders, zones and catalogs, property tests on PostgreSQL"
 	@echo "make fuzz    property tests on new, FUZZ=10 times as many examples"
 	@echo "make bench   SIZE=S|M|L     make clean  remove environments and the sample platform"
 	@echo "make scale-out   Spark and Sedona beside the platform, for what one machine does not hold (S3=1: and its jars for object storage)"
@@ -117,6 +120,15 @@ test: .venv/.dev .superset/.stamp
 	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
 		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
 	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs -n $(PROCESSES)
+
+# without what starts servers, Spark or a whole platform
+check: lint
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs -n $(PROCESSES) --timeout 300 tests/unit
+
+faults: .venv/.dev .superset/.stamp
+	@tests/system_packages.sh
+	@PATH="$(CURDIR)/$(V):$$PATH" KILLS=$(KILLS) REQUIRE=postgresql $(V)/python -m pytest -q -rs -s -m "long or not long" --timeout 86400 --durations 12 \
+		tests/faults $$(grep -rl 'mark.long' tests/properties tests/integration tests/unit tests/browser || true)
 
 parity: .venv/.dev .spark/.s3 .spark/bin/versitygw
 	@REQUIRE=spark,object-storage,postgresql $(V)/python -m pytest -q -rs -m "parity or not parity" --timeout 3600 --durations 12 \

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from simulator.manifest import Manifest
 from simulator.sample import generate
 from simulator.size import SIZES
 from tests.examples import examples
+from tests.postgres_kit import Server, new_server, remove
+from tests.support import need
 from tests.tiny import AS_OF, END, FEW, TINY, Undisturbed, prepare, state, tnmt
 from tnmt.settings import Settings, settings
 
@@ -124,3 +126,26 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     s = settings()
     create(s)
     return s
+
+
+@pytest.fixture(scope="session")
+def new_postgres() -> Iterator[Callable[[], Server]]:
+    """Makes servers, for tests that kill theirs; each is gone at the end of the session."""
+    made: list[Server] = []
+
+    def make() -> Server:
+        try:
+            made.append(new_server())
+        except FileNotFoundError as missing:
+            need("postgresql", False, str(missing))
+        return made[-1]
+
+    yield make
+    for server in made:
+        remove(server)
+
+
+@pytest.fixture(scope="session")
+def postgres(new_postgres: Callable[[], Server]) -> Server:
+    """One PostgreSQL for the session. Make databases or schemas of your own in it."""
+    return new_postgres()

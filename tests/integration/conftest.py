@@ -1,4 +1,4 @@
-"""What integration tests share: the platform of real data, and a throw-away PostgreSQL with PostGIS on 127.0.0.1 and a free port."""
+"""What integration tests share: the platform of real data, PostGIS, Spark and an object store."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ import pytest
 
 from lake.spark import LAYER, problems, session
 from tests.integration.real_kit import RealPlatform, take_in
-from tests.postgres_kit import Server, new_server, remove
+from tests.postgres_kit import Server
 from tests.spark_cluster import WITH_US, wait_until
 from tests.support import free_port, need, real_data
 from tnmt.settings import Settings
@@ -24,29 +24,6 @@ if TYPE_CHECKING:
     from pyspark.sql import SparkSession
 
 GATEWAY = LAYER / "bin" / "versitygw"
-
-
-@pytest.fixture(scope="session")
-def new_postgres() -> Iterator[Callable[[], Server]]:
-    """Makes servers, for tests that kill theirs; each is gone at the end of the session."""
-    made: list[Server] = []
-
-    def make() -> Server:
-        try:
-            made.append(new_server())
-        except FileNotFoundError as missing:
-            need("postgresql", False, str(missing))
-        return made[-1]
-
-    yield make
-    for server in made:
-        remove(server)
-
-
-@pytest.fixture(scope="session")
-def postgres(new_postgres: Callable[[], Server]) -> Server:
-    """One PostgreSQL for the session. Make databases or schemas of your own in it."""
-    return new_postgres()
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import structlog
 from ingestion.cast import cast, literal
 from ingestion.contract import Contract
 from ingestion.landing import stored_path
-from ingestion.merge import MERGES, ensure_table
+from ingestion.merge import MERGES, ensure_table, has_conflict
 from ingestion.model import Delivery, Problem
 from ingestion.names import groups, moment
 from ingestion.readers import reader_of
@@ -128,6 +128,8 @@ def _load_batch(
             f"{', '.join(str(f) for f in settings.suite_dirs)}"
         )
     judge_rows(con, "memory.main.batch", suite)
+    if contract.key:
+        _whole_keys(con, contract)
     if contract.load == "snapshot" and contract.key:
         _one_row_a_key(con, contract)
     block: Problem | None = None
@@ -224,6 +226,13 @@ def _register_deliveries(con: duckdb.DuckDBPyConnection, contract: Contract, del
     con.unregister("arriving")
 
 
+def _whole_keys(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """A row without a whole key cannot be told from another: it is not placed, whether or not the contract says `required`."""
+    con.execute(f"""
+        UPDATE memory.main.batch SET _reasons = ['key_missing'], _details = ['khóa {", ".join(contract.key)} phải có đủ giá trị, gặp ô trống']
+        WHERE len(_reasons) = 0 AND ({" OR ".join(f"{k} IS NULL" for k in contract.key)})""")
+
+
 def _one_row_a_key(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """In a snapshot a key stands once: which of two rows is right cannot be told, so the later line is not placed."""
     con.execute(f"""
@@ -231,7 +240,7 @@ def _one_row_a_key(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
         SELECT * EXCLUDE (_nth) REPLACE (
             CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['key_twice'] ELSE _reasons END AS _reasons,
             CASE WHEN _nth > 1 AND len(_reasons) = 0 THEN ['khóa {", ".join(contract.key)} đã có ở dòng trước'] ELSE _details END AS _details)
-        FROM (SELECT *, row_number() OVER (PARTITION BY len(_reasons) > 0, {", ".join(contract.key)} ORDER BY _line) AS _nth
+        FROM (SELECT *, row_number() OVER (PARTITION BY _delivery_id, len(_reasons) > 0, {", ".join(contract.key)} ORDER BY _line) AS _nth
               FROM memory.main.batch)""")
 
 
@@ -276,8 +285,13 @@ def _publish(
     personal = contract.personal
     columns = clean_columns(contract)
     table, full = ensure_target_tables(con, contract)
-    con.execute("CREATE OR REPLACE TEMP VIEW batch AS SELECT * FROM memory.main.batch")
-    con.execute("CREATE OR REPLACE TEMP VIEW good AS SELECT * FROM memory.main.batch WHERE len(_reasons) = 0")
+    _register_problems(con, contract, deliveries, problems)
+    # of a refused delivery nothing is taken in: gated again, what it brought before goes
+    con.execute(f"CREATE OR REPLACE TEMP VIEW batch AS SELECT * FROM memory.main.batch WHERE {block is None}")
+    con.execute("CREATE OR REPLACE TEMP VIEW good AS SELECT * FROM batch WHERE len(_reasons) = 0")
+    con.execute(f"""
+        CREATE OR REPLACE TEMP VIEW speaking AS
+        SELECT * FROM batch_deliveries WHERE {block is None} AND delivery_id NOT IN (SELECT delivery_id FROM file_problem)""")
     regated = bool(
         con.execute(
             "SELECT 1 FROM lake.ops.outcome WHERE source = ? AND day IN (SELECT day FROM batch_deliveries) "
@@ -285,7 +299,6 @@ def _publish(
             [contract.source],
         ).fetchall()
     )
-    _register_problems(con, contract, deliveries, problems)
     with transaction(con):
         seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
         if regated:
@@ -293,15 +306,15 @@ def _publish(
                 con.execute(
                     f"DELETE FROM lake.{schema}.row WHERE source = ? AND delivery_id IN (SELECT delivery_id FROM batch_deliveries)", [contract.source]
                 )
-        _taken_back(con, contract, table, regated and block is None)
-        if block is None:
+        if block is None or regated:
             MERGES[contract.load](con, contract, table, list(full), regated)
             if personal:
                 _publish_tokens(con, settings, contract, table, columns)
-            _quarantine(con, contract)
             _affected(con, contract, seq)
         else:
             con.execute("CREATE OR REPLACE TEMP TABLE merged AS SELECT ''::VARCHAR AS _delivery_id, 0 AS _line WHERE FALSE")
+        if block is None:
+            _quarantine(con, contract)
         reach("publish.merged")
         _outcomes(con, contract, block, run_id, now, seq)
         con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
@@ -332,7 +345,9 @@ def _publish(
         setattr(report, name, getattr(report, name) + int(value))
     if block:
         report.problems.append(f"{deliveries[0].name}: {block}")
-    con.execute("DROP VIEW good; DROP VIEW batch; DROP VIEW typed; DROP TABLE memory.main.batch; DROP TABLE cut")
+    con.execute(
+        "DROP VIEW IF EXISTS incoming; DROP VIEW speaking; DROP VIEW good; DROP VIEW batch; DROP VIEW typed; DROP TABLE memory.main.batch; DROP TABLE cut"
+    )
 
 
 def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery], problems: dict[str, Problem]) -> None:
@@ -372,7 +387,7 @@ def _publish_tokens(con: duckdb.DuckDBPyConnection, settings: Settings, contract
     _tokens(con, settings, secret, f"lake.{table}")
     exprs = {**{n: f"t.{n}" for n in columns}, **{f"{n}_token": f"(SELECT k.token FROM token_of AS k WHERE k.value = t.{n})" for n in secret}}
     lineage = ["_source", "_delivery_id", "_line", "_as_of", "_received_at"]
-    if contract.load != "snapshot":
+    if has_conflict(contract):
         lineage.append("conflict")
     con.execute(f"DELETE FROM lake.clean.{contract.target}")
     con.execute(
@@ -406,30 +421,10 @@ def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
 
 
 def _affected(con: duckdb.DuckDBPyConnection, contract: Contract, seq: int) -> None:
-    """What marts have to recompute: the (unit, day) of every accepted row; without such columns, the target as a whole."""
-    unit, day = _unit_and_day(contract)
+    """What marts have to recompute: the (unit, day) of every row that came, went or came back; without such columns, the target as a whole."""
     con.execute(f"""
         INSERT INTO lake.ops.affected
-        SELECT {seq}, {literal(contract.source)}, {literal(contract.target)}, unit, day
-        FROM (SELECT {unit} AS unit, {day or "b._day"} AS day FROM good AS b UNION SELECT unit, day FROM taken_back)""")
-
-
-def _unit_and_day(contract: Contract) -> tuple[str, str | None]:
-    """SQL for the unit and the day that a row of alias `b` touches; None where a target has no day of its own."""
-    if contract.target == "reading":
-        # the end of a span belongs to the day before at 00:00: (00:00, 24:00]
-        return "b.station_id", "CAST(b.measured_at - INTERVAL 1 MICROSECOND AS DATE)"
-    unit, day = contract.affected.get("unit"), contract.affected.get("day")
-    return f"coalesce(CAST(b.{unit} AS VARCHAR), '')" if unit else "''", f"CAST(b.{day} AS DATE)" if day else None
-
-
-def _taken_back(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, regated: bool) -> None:
-    """TEMP table `taken_back`: what the batch's deliveries touched when they were gated before, since that may go now."""
-    unit, day = _unit_and_day(contract)
-    con.execute(f"""
-        CREATE OR REPLACE TEMP TABLE taken_back AS
-        SELECT DISTINCT {unit} AS unit, {day or "d.day"} AS day FROM lake.{table} AS b
-        JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id WHERE {regated}""")
+        SELECT {seq}, {literal(contract.source)}, {literal(contract.target)}, unit, day FROM (SELECT DISTINCT unit, day FROM changed)""")
 
 
 def _outcomes(con: duckdb.DuckDBPyConnection, contract: Contract, block: Problem | None, run_id: str, now: datetime, seq: int) -> None:

@@ -3,8 +3,12 @@
 The result depends on the set of deliveries and their recorded arrivals alone, never on the order or the number of
 runs: of several versions of a key the one with the greatest (_as_of, _received_at, _delivery_id, _line) is current,
 and every other is kept in <table>_history, equal values too (else a value that returns could not be told from one
-that never left); of a snapshot only where its contract asks for it (`history`). All functions run inside the caller's transaction and fill the TEMP table `merged`
-(_delivery_id, _line): the rows of the batch that became current now.
+that never left); of a snapshot only where its contract asks for it (`history`). A delivery that is gated again is first
+taken back as if it had never come, whatever comes of it now.
+
+All functions run inside the caller's transaction. They read the batch's `good` rows, `batch` (all its rows), `batch_deliveries` and
+`speaking` (those deliveries that were not refused), and fill the TEMP tables `merged` (_delivery_id, _line), the rows of the batch that are
+current now, and `changed` (unit, day), what the batch touched before and after.
 """
 
 from __future__ import annotations
@@ -77,67 +81,114 @@ def _on(names: tuple[str, ...], left: str, right: str) -> str:
     return " AND ".join(f"{left}.{n} = {right}.{n}" for n in names)
 
 
+MINE = "(c._delivery_id IS NOT NULL AND c._delivery_id IN (SELECT delivery_id FROM batch_deliveries))"
+"""SQL: a row of alias `c` was brought by a delivery of the batch. A row without a delivery is nobody's, never unknown."""
+
+
+def unit_and_day(contract: Contract) -> tuple[str, str]:
+    """SQL for the unit and the day that a row of alias `c` touches; the day of its delivery where a target has none of its own."""
+    if contract.target == "reading":
+        # the end of a span belongs to the day before at 00:00: (00:00, 24:00]
+        return "c.station_id", "CAST(c.measured_at - INTERVAL 1 MICROSECOND AS DATE)"
+    unit, day = contract.affected.get("unit"), contract.affected.get("day")
+    of_delivery = "coalesce((SELECT d.day FROM batch_deliveries AS d WHERE d.delivery_id = c._delivery_id), CAST(c._as_of AS DATE))"
+    return f"coalesce(CAST(c.{unit} AS VARCHAR), '')" if unit else "''", f"CAST(c.{day} AS DATE)" if day else of_delivery
+
+
+def touches(contract: Contract, rows: str) -> str:
+    """SQL for the distinct (unit, day) of `rows`, a relation with the alias `c` and perhaps a condition."""
+    unit, day = unit_and_day(contract)
+    return f"SELECT DISTINCT {unit} AS unit, {day} AS day FROM {rows}"
+
+
+def _incoming(con: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> list[str]:
+    """TEMP view `incoming`: the good rows with every column that the table has; returns those columns without the lineage.
+
+    Several contracts may feed one target, each with columns of its own: a row that is moved keeps what another contract brought.
+    """
+    there = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{table}").fetchall() if row[0] not in (*LINEAGE_TYPES, "conflict")}
+    picked = [name if name in columns else f"CAST(NULL AS {kind}) AS {name}" for name, kind in there.items()]
+    con.execute(f"CREATE OR REPLACE TEMP VIEW incoming AS SELECT {', '.join([*picked, *LINEAGE_TYPES])} FROM good")
+    return list(there)
+
+
 def append(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], regated: bool) -> None:
     """Every row is new; a delivery that is gated again first takes its own rows back."""
+    con.execute(f"CREATE OR REPLACE TEMP TABLE changed AS {touches(contract, 'good AS c')}")
     if regated:
-        con.execute(f"DELETE FROM lake.{table} WHERE _delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
+        con.execute(f"INSERT INTO changed {touches(contract, f'lake.{table} AS c WHERE {MINE}')}")
+        con.execute(f"DELETE FROM lake.{table} AS c WHERE {MINE}")
     names = ", ".join([*columns, *LINEAGE_TYPES])
     con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM good")
     con.execute("CREATE OR REPLACE TEMP TABLE merged AS SELECT _delivery_id, _line FROM good")
 
 
 def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], regated: bool) -> None:
-    """Rows under keys that nobody has go straight in; for the others all versions are ranked anew."""
+    """Rows under keys that nobody has go straight in; for the others all versions are ranked anew.
+
+    Deliveries that are gated again touch the keys of the rows that they hold, current or superseded, and those of the rows that they bring now: of all
+    these keys the versions of other deliveries are ranked with the new rows, so that what a withdrawn row had superseded comes back.
+    """
+    columns = _incoming(con, table, columns)
     keys = contract.key
     key_list = ", ".join(keys)
     names = ", ".join([*columns, *LINEAGE_TYPES])
     history = f"{table}_history"
+    touched = "good"
+    if regated:
+        touched = "touched"
+        con.execute(f"""
+            CREATE OR REPLACE TEMP TABLE touched AS
+            SELECT {key_list} FROM good
+            UNION SELECT {key_list} FROM lake.{table} AS c WHERE {MINE}
+            UNION SELECT {key_list} FROM lake.{history} AS c WHERE {MINE}""")
     time = next((k for k in keys if contract.columns.get(k) and contract.columns[k].type in ("timestamp", "date")), None)
     ranges = [""]
     if time:
         # a constant range for each month prunes partitions and files; one stray date costs one month, not all between
         ranges = [
             f"AND c.{time} >= '{low}' AND c.{time} <= '{high}'"
-            for low, high in con.execute(f"SELECT min({time}), max({time}) FROM good GROUP BY date_trunc('month', {time}) ORDER BY 1").fetchall()
+            for low, high in con.execute(
+                f"SELECT min({time}), max({time}) FROM {touched} WHERE {time} IS NOT NULL GROUP BY date_trunc('month', {time}) ORDER BY 1"
+            ).fetchall()
         ]
-    mine = "c._delivery_id IN (SELECT delivery_id FROM batch_deliveries)"
 
     def present(name: str) -> str:
         parts = [
-            f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c SEMI JOIN good AS g "
+            f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c SEMI JOIN {touched} AS g "
             f"ON {_on(keys, 'c', 'g')} WHERE TRUE {r}"
             for r in ranges
         ]
-        if regated:
-            parts.append(f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c WHERE {mine}")
-        return " UNION ".join(parts) if regated else " UNION ALL ".join(parts)
+        return " UNION ALL ".join(parts) if parts else f"SELECT {names} FROM lake.{name} LIMIT 0"
 
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE existing AS {present(table)}"
-        if ranges
-        else f"CREATE OR REPLACE TEMP TABLE existing AS SELECT {names} FROM lake.{table} LIMIT 0"
-    )
+    con.execute(f"CREATE OR REPLACE TEMP TABLE existing AS {present(table)}")
     con.execute(f"""
-        CREATE OR REPLACE TEMP TABLE contested AS
-        SELECT {key_list} FROM existing
-        UNION
-        SELECT {key_list} FROM good GROUP BY {key_list} HAVING count(*) > 1""")
+        CREATE OR REPLACE TEMP TABLE changed AS
+        {touches(contract, "good AS c")} UNION {touches(contract, "existing AS c")}""")
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE contested AS "
+        + (
+            f"SELECT {key_list} FROM touched"
+            if regated
+            else f"SELECT {key_list} FROM existing UNION SELECT {key_list} FROM good GROUP BY {key_list} HAVING count(*) > 1"
+        )
+    )
     if not con.execute("SELECT count(*) FROM contested").fetchall()[0][0]:
-        con.execute(f"INSERT INTO lake.{table} ({names}, conflict) SELECT {names}, FALSE FROM good")
+        con.execute(f"INSERT INTO lake.{table} ({names}, conflict) SELECT {names}, FALSE FROM incoming")
         con.execute("CREATE OR REPLACE TEMP TABLE merged AS SELECT _delivery_id, _line FROM good")
         return
-    value = ", ".join(f"{c} := {c}" for c in columns if c not in keys)
+    value = ", ".join(f"{c} := {c}" for c in columns if c not in keys) or "nothing := NULL"
     later = f"OVER (PARTITION BY {key_list} ORDER BY {RANK} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
-    before = f"SELECT {names} FROM ({present(history)})" if ranges else f"SELECT {names} FROM lake.{history} LIMIT 0"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE ranked AS
         WITH old AS (
-            SELECT * FROM existing UNION ALL {before}
+            SELECT {names} FROM existing UNION ALL SELECT {names} FROM ({present(history)})
         ),
         versions AS (
-            SELECT {", ".join(f"g.{n}" for n in [*columns, *LINEAGE_TYPES])}, TRUE AS is_new FROM good AS g SEMI JOIN contested AS k ON {_on(keys, "g", "k")}
+            SELECT {", ".join(f"g.{n}" for n in [*columns, *LINEAGE_TYPES])}, TRUE AS is_new
+            FROM incoming AS g SEMI JOIN contested AS k ON {_on(keys, "g", "k")}
             UNION ALL
-            SELECT {names}, FALSE FROM old AS c WHERE NOT ({mine})
+            SELECT {names}, FALSE FROM old AS c{f" WHERE NOT {MINE}" if regated else ""}
         ),
         valued AS (
             SELECT *, struct_pack({value}) AS value_of FROM versions
@@ -159,12 +210,11 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
         SELECT {names}, is_new, conflict, place = max(place) FILTER (WHERE place < run_end) OVER (PARTITION BY {key_list}) AS is_current,
             _received_at AS known_from, greatest(_received_at, superseded_at) AS known_to
         FROM runs""")
-    had_current = "SELECT _delivery_id, _line FROM existing"
     for name in (table, history):
-        for r in ranges or [""]:
+        for r in ranges:
             con.execute(f"DELETE FROM lake.{name} AS c WHERE EXISTS (SELECT 1 FROM contested AS k WHERE {_on(keys, 'c', 'k')}) {r}")
         if regated:
-            con.execute(f"DELETE FROM lake.{name} AS c WHERE {mine}")
+            con.execute(f"DELETE FROM lake.{name} AS c WHERE {MINE}")
     con.execute(
         f"INSERT INTO lake.{history} ({names}, conflict, known_from, known_to) "
         f"SELECT {names}, conflict, known_from, known_to FROM ranked WHERE NOT is_current"
@@ -173,10 +223,10 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
         INSERT INTO lake.{table} ({names}, conflict)
         SELECT {names}, conflict FROM ranked WHERE is_current
         UNION ALL
-        SELECT {names}, FALSE FROM good AS g ANTI JOIN contested AS k ON {_on(keys, "g", "k")}""")
+        SELECT {names}, FALSE FROM incoming AS g ANTI JOIN contested AS k ON {_on(keys, "g", "k")}""")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE merged AS
-        SELECT _delivery_id, _line FROM ranked WHERE is_new AND is_current AND (_delivery_id, _line) NOT IN ({had_current})
+        SELECT _delivery_id, _line FROM ranked WHERE is_new AND is_current
         UNION ALL
         SELECT _delivery_id, _line FROM good AS g ANTI JOIN contested AS k ON {_on(keys, "g", "k")}""")
 
@@ -184,73 +234,125 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
 def scope_of(contract: Contract) -> str:
     """SQL for the scope that a snapshot's row belongs to: its scope columns, or the whole source."""
     if not contract.scope:
-        return f"'{contract.source}'"
+        return "_source"
     return " || '/' || ".join(f"coalesce(CAST({c} AS VARCHAR), '')" for c in contract.scope)
 
 
 def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], regated: bool) -> None:
-    """A delivery replaces what its scopes held, where it is newer than what is there; an older one changes nothing.
+    """Of each scope the newest delivery that speaks for it stands in the table; an older one changes nothing.
 
-    `batch` holds one delivery. The scopes that it covers are those of all its rows, quarantined ones too: a scope whose
-    rows all fail is empty in the lake, as the sender's newest word on it cannot be read. Where the contract asks for
-    `history`, what a scope held before, and what came too late to hold it, is kept there.
+    The scopes that a delivery speaks for are those of all its rows, quarantined ones too: a scope whose rows all fail is empty in the lake, as the
+    sender's newest word on it cannot be read. Where the contract asks for `history`, what does not stand is kept there, known until the first
+    delivery that ranks higher was received. A delivery that is gated again and speaks no more for a scope gives it back to the next one: its rows
+    return from the history, or where there is none it is put back to be gated from raw.
     """
+    columns = _incoming(con, table, columns)
     names = ", ".join([*columns, *LINEAGE_TYPES])
     scope = scope_of(contract)
+    kept = [table, *([f"{table}_history"] if contract.history else [])]
+    target = f"target = '{contract.target}'"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE mine AS
-        SELECT DISTINCT {scope} AS scope_key, d.delivery_id, d.as_of, d.received_at FROM batch AS b
-        JOIN batch_deliveries AS d ON b._delivery_id = d.delivery_id
-        {"" if contract.scope else "UNION SELECT '" + contract.source + "', delivery_id, as_of, received_at FROM batch_deliveries"}""")
+        SELECT DISTINCT {scope} AS scope_key, d.delivery_id, d.as_of, d.received_at FROM batch AS b JOIN speaking AS d ON b._delivery_id = d.delivery_id
+        {"" if contract.scope else f"UNION SELECT '{contract.source}', delivery_id, as_of, received_at FROM speaking"}""")
     con.execute(f"""
-        CREATE OR REPLACE TEMP TABLE won AS
-        SELECT m.* FROM mine AS m
-        WHERE NOT EXISTS (
-            SELECT 1 FROM lake.ops.scope AS s
-            WHERE s.target = '{contract.target}' AND s.scope_key = m.scope_key
-              AND (s.as_of, s.received_at, s.delivery_id) > (m.as_of, m.received_at, m.delivery_id))""")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE entering AS SELECT * FROM good WHERE {scope} IN (SELECT scope_key FROM won)")
-    inside = f"({scope}) IN (SELECT scope_key FROM won)" if contract.scope else (f"_source = '{contract.source}' AND EXISTS (SELECT 1 FROM won)")
-    plain = [c for c in columns if c not in ("geometry",)] + (["geometry"] if "geometry" in columns else [])
+        CREATE OR REPLACE TEMP TABLE spoke AS
+        SELECT s.scope_key, d.delivery_id, d.as_of, d.received_at FROM lake.ops.scope AS s JOIN batch_deliveries AS d USING (delivery_id)
+        WHERE s.{target} AND {regated}
+        {"".join(f" UNION SELECT {scope}, d.delivery_id, d.as_of, d.received_at FROM lake.{t} AS c JOIN batch_deliveries AS d ON c._delivery_id = d.delivery_id" for t in kept) if regated else ""}""")
+    con.execute("CREATE OR REPLACE TEMP TABLE touched AS SELECT scope_key FROM mine UNION SELECT scope_key FROM spoke")
+    inside = f"({scope}) IN (SELECT scope_key FROM touched)"
+    _speakers(con, kept, target, scope, inside)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE changed AS {touches(contract, f'lake.{table} AS c WHERE {inside} OR {MINE}')}")
+    plain = [c for c in columns if c != "geometry"] + (["geometry"] if "geometry" in columns else [])
     as_text = ", ".join("ST_AsHEXWKB(geometry)" if c == "geometry" else c for c in plain)
-    con.execute(f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT DISTINCT hash({as_text}) AS h FROM lake.{table} WHERE {inside}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT DISTINCT hash({as_text}) AS h FROM lake.{table} AS c WHERE {inside} AND NOT {MINE}")
+    if regated:
+        for name in kept:
+            con.execute(f"DELETE FROM lake.{name} AS c WHERE {MINE}")
+        con.execute(f"DELETE FROM lake.ops.scope AS c WHERE {target} AND {MINE.replace('_delivery_id', 'delivery_id')}")
+    stands = f"EXISTS (SELECT 1 FROM speaker AS s WHERE s.is_newest AND s.scope_key = ({scope}) AND s.delivery_id = c._delivery_id)"
+    if contract.history:
+        _to_history(con, table, names, scope, inside, stands)
+    con.execute(f"DELETE FROM lake.{table} AS c WHERE {inside} AND NOT {stands}")
+    if regated and contract.history:
+        con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM lake.{table}_history AS c WHERE {inside} AND {stands}")
+        con.execute(f"DELETE FROM lake.{table}_history AS c WHERE {inside} AND {stands}")
+    con.execute(f"CREATE OR REPLACE TEMP TABLE entering AS SELECT * FROM incoming AS c WHERE {stands}")
+    con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM entering")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE merged AS
         SELECT _delivery_id, _line FROM entering WHERE hash({as_text}) NOT IN (SELECT h FROM replaced)""")
-    if contract.history:
-        _superseded(con, contract, table, names, regated)
-    con.execute(f"DELETE FROM lake.{table} WHERE {inside}")
-    con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM entering")
     con.execute(f"INSERT INTO lake.ops.scope SELECT '{contract.source}', '{contract.target}', scope_key, delivery_id, as_of, received_at FROM mine")
-
-
-def _superseded(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, names: str, regated: bool) -> None:
-    """Moves to the history what the delivery supersedes, or the delivery's own rows where a newer one speaks for their scope.
-
-    known_to is when the first delivery that ranks higher in the scope was received, as in `upsert`.
-    """
-    history, scope = f"lake.{table}_history", scope_of(contract) if contract.scope else "_source"
+    con.execute(f"INSERT INTO changed {touches(contract, f'lake.{table} AS c WHERE {inside}')} UNION {touches(contract, 'good AS c')}")
     if regated:
-        con.execute(f"DELETE FROM {history} WHERE _delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
-    # arrivals need not be gated in their order: what ranks below may have been superseded earlier than thought
+        con.execute("""
+            INSERT INTO lake.ops.pending
+            SELECT DISTINCT l.delivery_id, l.source, l.day FROM speaker AS s JOIN lake.ops.landed AS l USING (delivery_id)
+            WHERE s.is_newest AND s.returns AND NOT s.has_rows AND l.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""")
+
+
+def _speakers(con: duckdb.DuckDBPyConnection, kept: list[str], target: str, scope: str, inside: str) -> None:
+    """TEMP table `speaker`: the deliveries that speak for each touched scope after this batch.
+
+    `is_newest`: its rows are to stand; `superseded_at`: when the first delivery above it was received; `returns`: a delivery of the batch that stood
+    above it spoke for the scope before; `has_rows`: rows of it are in the lake. What returns without rows, and whose raw bytes were erased, is passed over.
+    """
+    holders = " UNION ALL ".join(
+        f"SELECT {scope} AS scope_key, _delivery_id, _as_of, _received_at FROM lake.{t} AS c WHERE {inside} AND NOT {MINE}" for t in kept
+    )
     con.execute(f"""
-        UPDATE {history} AS h SET known_to = greatest(h._received_at, m.received_at) FROM mine AS m
-        WHERE ({scope}) = m.scope_key AND h.known_to > greatest(h._received_at, m.received_at)
-          AND (h._as_of, h._received_at, h._delivery_id) < (m.as_of, m.received_at, m.delivery_id)""")
+        CREATE OR REPLACE TEMP TABLE speaker AS
+        WITH holder AS (
+            -- who holds rows of a scope speaks for it, though it was gated when the contract named another scope
+            SELECT scope_key, _delivery_id AS delivery_id, max(_as_of) AS as_of, max(_received_at) AS received_at
+            FROM ({holders}) WHERE _delivery_id IS NOT NULL GROUP BY ALL
+        ),
+        told AS (
+            SELECT DISTINCT scope_key, delivery_id, as_of, received_at FROM lake.ops.scope AS s
+            WHERE {target} AND scope_key IN (SELECT scope_key FROM touched) AND delivery_id NOT IN (SELECT delivery_id FROM batch_deliveries)
+        ),
+        one AS (
+            SELECT * FROM mine
+            UNION ALL SELECT * FROM told
+            UNION ALL SELECT * FROM holder AS h WHERE NOT EXISTS (SELECT 1 FROM told AS t WHERE t.scope_key = h.scope_key AND t.delivery_id = h.delivery_id)
+        ),
+        judged AS (
+            SELECT o.*,
+                h.delivery_id IS NOT NULL AS has_rows,
+                EXISTS (
+                    SELECT 1 FROM spoke AS p WHERE p.scope_key = o.scope_key AND (p.as_of, p.received_at, p.delivery_id) > (o.as_of, o.received_at, o.delivery_id)
+                ) AND NOT EXISTS (
+                    SELECT 1 FROM mine AS m WHERE m.scope_key = o.scope_key AND (m.as_of, m.received_at, m.delivery_id) >= (o.as_of, o.received_at, o.delivery_id)
+                ) AS returns,
+                l.stored = 'erased' AS is_erased
+            FROM one AS o
+            LEFT JOIN holder AS h ON h.scope_key = o.scope_key AND h.delivery_id = o.delivery_id
+            LEFT JOIN lake.ops.landed AS l ON l.delivery_id = o.delivery_id
+        )
+        SELECT *,
+            row_number() OVER rank = 1 AS is_newest,
+            min(received_at) OVER (rank ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS superseded_at
+        FROM judged WHERE NOT (returns AND NOT has_rows AND coalesce(is_erased, FALSE))
+        WINDOW rank AS (PARTITION BY scope_key ORDER BY as_of DESC, received_at DESC, delivery_id DESC)""")
+
+
+def _to_history(con: duckdb.DuckDBPyConnection, table: str, names: str, scope: str, inside: str, stands: str) -> None:
+    """Moves what does not stand to the history, the batch's own rows too, and sets until when each superseded row was known."""
+    history = f"lake.{table}_history"
+    # arrivals need not be gated in their order, and a delivery above may have gone: what is there may have been known longer or shorter than thought
+    con.execute(f"""
+        UPDATE {history} AS h SET known_to = greatest(h._received_at, s.superseded_at) FROM speaker AS s
+        WHERE ({scope}) = s.scope_key AND h._delivery_id = s.delivery_id AND NOT s.is_newest
+          AND h.known_to IS DISTINCT FROM greatest(h._received_at, s.superseded_at)""")
     con.execute(f"""
         INSERT INTO {history} ({names}, known_from, known_to)
-        SELECT {names}, _received_at, greatest(_received_at, won.received_at)
-        FROM lake.{table} AS c JOIN won ON ({scope}) = won.scope_key WHERE c._delivery_id <> won.delivery_id""")
-    con.execute(f"""
-        INSERT INTO {history} ({names}, known_from, known_to)
-        SELECT {names}, _received_at, greatest(_received_at, superseded_at)
-        FROM good JOIN (
-            SELECT m.scope_key, min(s.received_at) AS superseded_at
-            FROM mine AS m JOIN lake.ops.scope AS s
-              ON s.target = '{contract.target}' AND s.scope_key = m.scope_key
-              AND (s.as_of, s.received_at, s.delivery_id) > (m.as_of, m.received_at, m.delivery_id)
-            GROUP BY m.scope_key
-        ) AS later ON ({scope}) = later.scope_key""")
+        SELECT {", ".join(f"c.{n}" for n in names.split(", "))}, c._received_at, greatest(c._received_at, s.superseded_at)
+        FROM (
+            SELECT {names} FROM lake.{table} AS c WHERE {inside} AND NOT {stands}
+            UNION ALL
+            SELECT {names} FROM incoming AS c WHERE NOT {stands}
+        ) AS c JOIN speaker AS s ON s.scope_key = ({scope}) AND s.delivery_id = c._delivery_id""")
 
 
 MERGES = {"append": append, "upsert": upsert, "incremental": upsert, "snapshot": snapshot}

@@ -260,8 +260,22 @@ def apply_users(access: dict[str, Any], state: Path) -> None:
         elif {r.name for r in account.roles} != set(user["roles"]):
             account.roles = roles
             sm.update_user(account)
+    disable_leavers(access, sm)
     if "admin" in known:
         write_private(state / "admin-password", known["admin"] + "\n")
+
+
+def disable_leavers(access: dict[str, Any], sm: Any) -> list[str]:
+    """Disables accounts that access.yaml names no more, and returns their names; open sessions of theirs end with the next click.
+
+    Nothing enables an account: one that returns, or that somebody disabled by hand, is enabled by hand in the list of users.
+    """
+    named = {user["username"] for user in access["users"]}
+    left = [a for a in sm.get_all_users() if a.active and a.username not in named]
+    for account in left:
+        account.active = False
+        sm.update_user(account)
+    return [a.username for a in left]
 
 
 def apply_access(access: dict[str, Any]) -> None:

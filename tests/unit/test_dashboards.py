@@ -153,3 +153,17 @@ def test_generated_passwords_are_long_and_mixed() -> None:
     """What the set-up makes is accepted by the rule for passwords."""
     text = _manage().new_password()
     assert len(text) >= 24 and all(re.search(kind, text) for kind in ("[A-Z]", "[a-z]", r"\d", "-"))
+
+
+def test_accounts_that_leave_the_list_are_disabled() -> None:
+    from types import SimpleNamespace
+
+    from dashboards.manage import disable_leavers
+
+    accounts = [SimpleNamespace(username=n, active=a) for n, a in (("admin", True), ("da_nghi", True), ("khoa_tay", False), ("lanhdao", True))]
+    updated: list[str] = []
+    sm = SimpleNamespace(get_all_users=lambda: accounts, update_user=lambda account: updated.append(account.username))
+    access = {"users": [{"username": "admin"}, {"username": "lanhdao"}, {"username": "khoa_tay"}]}
+    assert disable_leavers(access, sm) == updated == ["da_nghi"]
+    assert {a.username: a.active for a in accounts} == {"admin": True, "da_nghi": False, "khoa_tay": False, "lanhdao": True}
+    assert disable_leavers(access, sm) == []

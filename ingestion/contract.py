@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -35,6 +37,15 @@ SIMPLE_TYPES = {
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 _OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def re2(pattern: str) -> int:
+    """Number of groups of a pattern that RE2 knows (its time is linear in the text, whatever the pattern); ValueError for any other."""
+    try:
+        pc.match_substring_regex(pa.array([""]), pattern)
+        return re.compile(pattern).groups
+    except (pa.ArrowInvalid, re.error) as error:
+        raise ValueError(f"is no regular expression of RE2: {error}") from error
 
 
 class ContractError(Exception):
@@ -88,9 +99,12 @@ class Format(_Strict):
     delimiter: str = ","
     quote: str = '"'
     encoding: Literal["utf-8", "utf-8-sig", "windows-1258", "tcvn3"] = "utf-8-sig"
-    decimal: Literal[".", ",", "any"] = "."
-    """`any`: loggers that write either sign, and never a thousands separator."""
+    decimal: Literal[".", ",", "any"] | None = None
+    """Unsaid: either sign, where it cannot be one of thousands (12,5 and 0.673 are read, 1.250 and 1,250 refused). `any`: loggers, whose
+    point is always decimal; their comma is, unless three digits follow as after a group of thousands."""
     thousands: Literal["", ".", ",", " "] = ""
+    last_line: Literal["ended", "whole"] = "ended"
+    """`whole`: a last line without line end is complete (else it counts as cut where nothing in it proves that it is not)."""
     header_row: int = Field(1, ge=1)
     skip_footer: int = Field(0, ge=0)
     # workbooks
@@ -106,6 +120,19 @@ class Format(_Strict):
     layout: Literal["L1", "L2", "L3", "L4"] = "L1"
     layouts_by_station: dict[str, Literal["L1", "L2", "L3", "L4"]] = {}
 
+    @property
+    def decimal_sign(self) -> str:
+        """How a number that is known to be one is written in this format."""
+        return "," if self.decimal == "," or (self.decimal is None and self.thousands == ".") else "."
+
+    @model_validator(mode="after")
+    def _signs_differ(self) -> Format:
+        if self.thousands and self.thousands == self.decimal:
+            raise ValueError(f"decimal and thousands are both {self.decimal!r}")
+        if self.thousands and self.decimal == "any":
+            raise ValueError("decimal: any has no thousands separator")
+        return self
+
     @field_validator("crs")
     @classmethod
     def _epsg(cls, value: str | None) -> str | None:
@@ -115,8 +142,8 @@ class Format(_Strict):
 
 
 _OPTIONS_OF = {
-    "station_txt": {"layout", "layouts_by_station", "encoding", "decimal", "delimiter"},
-    "csv": {"delimiter", "quote", "encoding", "decimal", "thousands", "header_row", "skip_footer"},
+    "station_txt": {"layout", "layouts_by_station", "encoding", "decimal", "delimiter", "last_line"},
+    "csv": {"delimiter", "quote", "encoding", "decimal", "thousands", "header_row", "skip_footer", "last_line"},
     "xlsx": {"sheet", "header_row", "skip_footer", "decimal", "thousands"},
     "vector": {"layer", "crs", "text", "decimal"},
     "postgis": {"table", "query", "watermark", "crs"},
@@ -155,6 +182,16 @@ class Column(_Strict):
     """One column of the target: where it comes from, its type and unit, and whether it tells about a person."""
 
     header: tuple[str, ...] = ()
+    """Spellings of the one header that names it; several columns may take from the same header."""
+    join: tuple[str, ...] = ()
+    """Headers whose texts, put together with `join_with` in between, are the column (a date and an hour)."""
+    join_with: str = " "
+    part: str | None = None
+    """Regular expression (RE2) with one group: what it finds is the column. A text in which it finds nothing cannot be read."""
+    otherwise: str | None = None
+    """What an empty cell, or a column that the file lacks, stands for."""
+    optional: bool = False
+    """The file may lack the header, whatever `missing_columns` says; the column is empty then."""
     from_name: str | None = None
     constant: str | int | float | bool | None = None
     type: str = "text"
@@ -170,7 +207,14 @@ class Column(_Strict):
     null_values: tuple[str, ...] = ("", "---", "--", "NULL", "null", "N/A")
     false_values: tuple[str, ...] = ("0", "false", "f", "no", "n", "không", "khong", "")
     values: dict[str, str] = {}
-    """Sender's code -> ours. A code that is not named stays as it is."""
+    """Sender's code -> ours. A code that is not named stays as it is. Compared in NFC, without invisible letters and double blanks."""
+    patterns: dict[str, str] = {}
+    """Regular expression (RE2) for the whole text -> our code, for texts that `values` does not name; the first that fits."""
+    not_before: date | None = None
+    not_after: date | Literal["as_of"] | None = None
+    """Bounds of a date or timestamp (1900-01-01 and 2099-12-31 unless said); `as_of`: a day after what the delivery describes."""
+    merged: Literal["repeat", "refuse"] | None = None
+    """What a cell merged over several rows of a workbook says of each: its value (texts, dates, keys unless said), or nothing certain (figures)."""
     description: str = ""
 
     @field_validator("header", mode="before")
@@ -185,10 +229,67 @@ class Column(_Strict):
             raise ValueError(f"must be one of {', '.join(SIMPLE_TYPES)} or decimal(p,s)")
         return value
 
+    @field_validator("join", mode="before")
+    @classmethod
+    def _parts(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @field_validator("part")
+    @classmethod
+    def _one_group(cls, value: str | None) -> str | None:
+        if value is not None and re2(value) != 1:
+            raise ValueError("must have one group, which is the part that is taken")
+        return value
+
+    @field_validator("patterns")
+    @classmethod
+    def _compile(cls, value: dict[str, str]) -> dict[str, str]:
+        for pattern in value:
+            re2(pattern)
+        return value
+
+    @field_validator("format")
+    @classmethod
+    def _no_names_of_zones(cls, value: str | None) -> str | None:
+        if value is not None and "%Z" in value:
+            raise ValueError("%Z (the name of a zone) is read by tables that change; only an offset in figures (%z) can be read")
+        return value
+
+    @model_validator(mode="after")
+    def _bounds_of_times(self) -> Column:
+        if (self.not_before or self.not_after) and self.type not in ("date", "timestamp"):
+            raise ValueError("not_before and not_after have a meaning for date and timestamp only")
+        if self.join and self.header:
+            raise ValueError("join names the headers of the column itself: header has no meaning beside it")
+        return self
+
+    @property
+    def is_figure(self) -> bool:
+        """Whether it is a number that is counted with."""
+        return self.type in ("integer", "bigint", "double") or _DECIMAL.fullmatch(self.type) is not None
+
     @property
     def sql_type(self) -> str:
         """Type of the column in the lake."""
         return SIMPLE_TYPES.get(self.type) or self.type.upper()
+
+
+class RowFilter(_Strict):
+    """Which rows of a file belong to the source: those whose cell under `header` is one of `values`, or fits `pattern` (RE2, the whole text)."""
+
+    header: str
+    values: tuple[str, ...] = ()
+    pattern: str | None = None
+    exclude: bool = False
+    """Turns it round: such rows do not belong to it."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> RowFilter:
+        if bool(self.values) == bool(self.pattern):
+            raise ValueError("needs either values or a pattern")
+        if self.pattern:
+            re2(self.pattern)
+        return self
 
 
 class WideParameter(_Strict):
@@ -250,6 +351,8 @@ class Contract(_Strict):
     format: Format
     time: Time = Time()
     columns: dict[str, Column]
+    rows: tuple[RowFilter, ...] = ()
+    """Rows that every one of these takes belong to the source; the others of the file are left where they are (raw)."""
     unpivot: Unpivot | None = None
     cadence: tuple[Cadence, ...] = ()
     lateness_minutes: int = Field(0, ge=0)
@@ -287,6 +390,12 @@ class Contract(_Strict):
     def file_columns(self) -> dict[str, Column]:
         """Columns that a reader has to bring (not from the file's name, not constant)."""
         return {name: column for name, column in self.columns.items() if column.from_name is None and column.constant is None}
+
+    @functools.cached_property
+    def helpers(self) -> dict[str, str]:
+        """Headers that a reader has to bring though they are no columns: of filters and of what is joined. By the name that they get."""
+        headers = [f.header for f in self.rows] + [h for c in self.columns.values() for h in c.join]
+        return {f"= {h}": h for h in headers}
 
     def cadence_at(self, moment: datetime) -> int | None:
         """Minutes between due deliveries at `moment`, or None where none is due."""
@@ -328,6 +437,8 @@ class Contract(_Strict):
             raise ValueError("as_of: {from: file_name} needs a named group `as_of` in files.pattern")
         if self.as_of.origin == "column" and self.as_of.column not in self.columns:
             raise ValueError("as_of: {from: column} needs `column`, one of the contract's columns")
+        if self.helpers and self.format.reader not in ("csv", "xlsx"):
+            raise ValueError(f"rows and join have no meaning for reader {self.format.reader}")
         foreign = self.format.model_fields_set - _OPTIONS_OF[self.format.reader] - {"reader"}
         if foreign:
             raise ValueError(f"format: {sorted(foreign)} have no meaning for reader {self.format.reader}")

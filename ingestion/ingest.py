@@ -18,7 +18,7 @@ import structlog
 
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record
-from ingestion.load import Loaded, ensure_target_tables, load, requeue
+from ingestion.load import Loaded, ensure_target_tables, load, requeue, suite_of
 from ingestion.merge import TargetMismatch
 from lake.faults import reach
 from lake.lake import open_writer, transaction
@@ -111,6 +111,7 @@ def take_in(
     con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool, most: int | None = None
 ) -> tuple[Landed, Loaded]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
+    suite_of(contract, settings)  # told before the first file comes, not by it
     if "geometry" in contract.columns:
         con.execute("LOAD spatial")
     _pull(con, settings, contract, now)

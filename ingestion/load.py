@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -23,7 +24,7 @@ from ingestion.targets import clean_columns, resolve
 from lake.faults import reach
 from lake.lake import transaction
 from quality.gate import GateError, Verdict, judge_batch, judge_rows
-from quality.rules import SuiteError, load_suite
+from quality.rules import SuiteError, load_suite, quoted_name, rules_of
 from tnmt.settings import Settings
 
 log = structlog.get_logger()
@@ -31,6 +32,8 @@ log = structlog.get_logger()
 BATCH_FILES = 60_000
 """Files of one gate: a day of all stations. A backlog of months is worked off in several, each committed by itself."""
 RAW_TEXT_LIMIT = 2_000
+BLOCKED_ROWS = 10_000
+"""Bad rows of a blocked delivery that are kept to be looked at: more than anybody reads, less than a map in the wrong layout has."""
 
 
 @dataclass
@@ -46,9 +49,29 @@ class Loaded:
     rows_accepted: int = 0
     rows_duplicate: int = 0
     rows_quarantined: int = 0
+    tolerated: float = 0.0
+    """Share of the rows that the contract lets be refused."""
     failed: list[str] = field(default_factory=list)
     """Reasons of rules that more rows broke than the contract tolerates: an alert, not a stop."""
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def refused_too_many(self) -> bool:
+        """Whether more of the rows read went to quarantine than the contract tolerates."""
+        return self.rows_quarantined > self.tolerated * self.rows_read
+
+
+def suite_of(contract: Contract, settings: Settings) -> dict[str, Any] | None:
+    """The suite of a contract, or None where it needs none; raises SuiteError where it names one that is not there, or that cannot be used."""
+    suite = load_suite(contract.suite_name, settings.suite_dirs)
+    if suite is None and contract.suite is not None:
+        raise SuiteError(
+            f"contract {contract.source} names suite {contract.suite!r}; there is no {contract.suite}.json in "
+            f"{', '.join(str(f) for f in settings.suite_dirs)}: add it there, or take `suite:` out of the contract"
+        )
+    if suite is not None:
+        rules_of(suite)
+    return suite
 
 
 def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> list[Delivery]:
@@ -94,7 +117,7 @@ def load(
     contract and lake, or contract and suite, do not fit: nothing was published then.
     """
     todo = list(deliveries) if deliveries is not None else pending(con, settings, contract)
-    report = Loaded(contract.source)
+    report = Loaded(contract.source, tolerated=contract.tolerated_bad_share)
     if not todo:
         return report
     size = BATCH_FILES if contract.files.small else 1
@@ -121,12 +144,7 @@ def _load_batch(
     reach("gate.read")
     cast(con, contract, "cut", "batch_deliveries", "typed", settings.crs)
     resolve(con, settings, contract, "typed", "memory.main.batch")
-    suite = load_suite(contract.suite_name, settings.suite_dirs)
-    if suite is None and contract.suite is not None:
-        raise SuiteError(
-            f"contract {contract.source} names suite {contract.suite!r}; there is no {contract.suite}.json in "
-            f"{', '.join(str(f) for f in settings.suite_dirs)}"
-        )
+    suite = suite_of(contract, settings)
     judge_rows(con, "memory.main.batch", suite)
     if contract.key:
         _whole_keys(con, contract)
@@ -146,12 +164,14 @@ def _load_batch(
             f"Sửa quality/suites/{contract.suite_name}.json rồi chạy lại: tnmt quarantine retry {contract.source}",
         )
     if verdict and block is None and not contract.files.small and not verdict.success:
-        names = ", ".join(verdict.blocking or verdict.failed) or "tỷ lệ dòng lỗi"
+        worst = _worst(con)
+        names = ", ".join(verdict.blocking or verdict.failed) or ", ".join(reason for reason, *_ in worst)
+        shown = "; ".join(f"{reason}: {count} dòng, dòng {line} ({detail})" for reason, count, line, detail in worst)
         block = Problem(
             "contract_failed",
             f"Không đạt hợp đồng dữ liệu: {names}",
             f"tối đa {contract.tolerated_bad_share:.1%} dòng lỗi",
-            f"{verdict.bad_rows} trên {verdict.rows} dòng ({verdict.bad_share:.1%})",
+            f"{verdict.bad_rows} trên {verdict.rows} dòng ({verdict.bad_share:.1%})" + (f": {shown}" if shown else ""),
             "Sửa dữ liệu rồi gửi lại, hoặc nới `tolerated_bad_share` trong hợp đồng nếu đã thống nhất với đơn vị gửi",
         )
     if not contract.files.small and problems:
@@ -160,24 +180,37 @@ def _load_batch(
     _publish(con, settings, contract, run_id, now, deliveries, problems, block, verdict, report)
 
 
+def _worst(con: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, str]]:
+    """The three reasons that most rows of the batch have: code, rows, the first line and what is told of it (personal values are masked there)."""
+    return con.execute("""
+        SELECT reason, count(*), min(_line), left(arg_min(detail, _line), 200)
+        FROM (SELECT _line, unnest(_reasons) AS reason, unnest(_details) AS detail FROM memory.main.batch WHERE len(_reasons) > 0)
+        GROUP BY reason ORDER BY count(*) DESC, reason LIMIT 3""").fetchall()
+
+
 def _unpivot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> None:
-    """Turns a wide export (a column a parameter) into one row a parameter; a row that cannot be cut stays one row."""
+    """Turns a wide export (a column a parameter) into one row a parameter; a row that cannot be cut stays one row.
+
+    A cell with neither value nor status is nothing that was received: no row. What is read are the cells that say something.
+    """
     wide = contract.unpivot
     assert wide is not None
     there = {row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()}
     made = {wide.parameter, wide.value, wide.unit, wide.status}
-    keep = [n for n in contract.file_columns if n in there and n not in made]
+    keep = [n for n in contract.file_columns if n in there and n not in made] + [quoted_name(h) for h in contract.helpers if h in there]
     parts = []
     for header, parameter in wide.columns.items():
         if header in there:
-            status = f'"{parameter.status_header}"' if parameter.status_header in there else "NULL::VARCHAR"
+            flag = parameter.status_header
+            status = quoted_name(flag) if flag is not None and flag in there else "NULL::VARCHAR"
+            says = " OR ".join(f"trim(coalesce({cell}, '')) <> ''" for cell in (quoted_name(header), status))
             parts.append(
-                f'SELECT {{head}}, {literal(parameter.parameter)} AS {wide.parameter}, "{header}" AS {wide.value}, '
-                f"{literal(parameter.unit)} AS {wide.unit}, {status} AS {wide.status} FROM {table} WHERE _problem IS NULL"
+                f"SELECT {{head}}, {literal(parameter.parameter)} AS {wide.parameter}, {quoted_name(header)} AS {wide.value}, "
+                f"{literal(parameter.unit)} AS {wide.unit}, {status} AS {wide.status} FROM {table} WHERE _problem IS NULL AND ({says})"
             )
     parts.append(f"SELECT {{head}}, NULL, NULL, NULL, NULL FROM {table} WHERE _problem IS NOT NULL")
     head = ", ".join(["_delivery_id", "_line", "_raw", "_problem", *keep])
-    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS " + " UNION ALL ".join(p.format(head=head) for p in parts))
+    con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS " + " UNION ALL ".join(p.replace("{head}", head) for p in parts))
 
 
 def _fetch_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery]) -> None:
@@ -313,8 +346,8 @@ def _publish(
             _affected(con, contract, seq)
         else:
             con.execute("CREATE OR REPLACE TEMP TABLE merged AS SELECT ''::VARCHAR AS _delivery_id, 0 AS _line WHERE FALSE")
-        if block is None:
-            _quarantine(con, contract)
+        # of a blocked delivery nothing is taken in, and whoever mends it sees which rows are why
+        _quarantine(con, contract, most=None if block is None else BLOCKED_ROWS)
         reach("publish.merged")
         _outcomes(con, contract, block, run_id, now, seq)
         con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
@@ -396,11 +429,11 @@ def _publish_tokens(con: duckdb.DuckDBPyConnection, settings: Settings, contract
     )
 
 
-def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
-    """Rows that could not be placed, and the lines of files that could not be read."""
+def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract, most: int | None = None) -> None:
+    """Rows that could not be placed (the first `most` of them), and the lines of files that could not be read."""
     common = f"{literal(contract.source)}, {literal(contract.target)}, d.day"
     rows = f"""
-        WITH bad AS (SELECT * FROM memory.main.batch WHERE len(_reasons) > 0),
+        WITH bad AS (SELECT * FROM memory.main.batch WHERE len(_reasons) > 0{f" ORDER BY _line LIMIT {most}" if most else ""}),
         line_text AS (
             SELECT _delivery_id, _line, any_value(_raw) AS raw_text FROM cut SEMI JOIN bad USING (_delivery_id, _line) GROUP BY ALL
         )

@@ -11,10 +11,10 @@ placed AS (
     FROM spelled AS s
     LEFT JOIN known_station AS k ON s.station_id = k.code
     -- the station's own spelling first, then the canonical symbol, then the spellings seen in the country
-    LEFT JOIN known_channel AS own ON k.station_id = own.station_id AND nfc_normalize(s.name_in_file) = own.name_in_file
+    LEFT JOIN known_channel AS own ON k.station_id = own.station_id AND clean_text(s.name_in_file) = own.name_in_file
     LEFT JOIN (SELECT DISTINCT matrix, parameter FROM seed_parameter) AS canonical
-        ON canonical.matrix = k.matrix AND canonical.parameter = nfc_normalize(s.name_in_file)
-    LEFT JOIN seed_parameter_alias AS alias ON alias.name_in_file = nfc_normalize(s.name_in_file)
+        ON canonical.matrix = k.matrix AND canonical.parameter = clean_text(s.name_in_file)
+    LEFT JOIN seed_parameter_alias AS alias ON alias.name_in_file = clean_text(s.name_in_file)
 )
 SELECT
     p.code, p.station_id, p.name_in_file, p.unit_in_file, p.matrix,
@@ -24,7 +24,7 @@ FROM placed AS p
 -- a parameter is known where the matrix of the station has it
 LEFT JOIN seed_parameter AS c ON c.matrix = p.matrix AND c.parameter = p.parameter
 LEFT JOIN seed_unit_alias AS u
-    ON u.unit = c.unit AND u.unit_text = coalesce(nfc_normalize(p.unit_in_file), '') AND u.parameter IN ('', c.parameter)
+    ON u.unit = c.unit AND u.unit_text = coalesce(clean_text(p.unit_in_file), '') AND u.parameter IN ('', c.parameter)
 LEFT JOIN known_channel AS r ON r.station_id = p.station_id AND r.parameter = c.parameter
 QUALIFY row_number() OVER (PARTITION BY p.code, p.name_in_file, p.unit_in_file ORDER BY u.parameter DESC NULLS LAST) = 1;
 

@@ -15,13 +15,14 @@ import duckdb
 
 from ingestion.contract import ContractError
 from ingestion.ingest import contracts_of
+from ingestion.load import suite_of
 from intake.accounts import path_of, read
 from intake.drop import heartbeat, is_running
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
 from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, open_reader
 from lake.serving import current
 from lake.spark import LAYER, problems
-from quality.rules import SuiteError, load_suite, rules_of
+from quality.rules import SuiteError
 from tnmt.settings import ROOT, Settings
 
 FREE_BYTES = 2 * 2**30
@@ -71,13 +72,7 @@ def _extensions(settings: Settings) -> Check:
 def _contracts(settings: Settings) -> Check:
     contracts = contracts_of(settings)
     for contract in contracts.values():
-        suite = load_suite(contract.suite_name, settings.suite_dirs)
-        if suite is None and contract.suite is not None:
-            return Check(
-                "contracts", False, f"{contract.source} names suite {contract.suite}, which is not there", f"add quality/suites/{contract.suite}.json"
-            )
-        if suite is not None:
-            rules_of(suite)
+        suite_of(contract, settings)
     return Check("contracts", True, f"{len(contracts)} sources, their suites compile")
 
 

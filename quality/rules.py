@@ -38,6 +38,11 @@ def quoted(value: Any) -> str:
     return "'" + str(value).replace("'", "''") + "'"
 
 
+def quoted_name(name: str) -> str:
+    """An SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _between(k: dict[str, Any]) -> str:
     parts = []
     if k.get("min_value") is not None:

@@ -209,11 +209,14 @@ def run(
                 err.print(f"blocked: {r.source}: {text}", style="yellow", markup=False, highlight=False)
             if r.failed and not r.blocked:
                 err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
+            if r.refused_too_many:
+                share = f"{r.rows_quarantined:,} of {r.rows_read:,} rows refused, {r.tolerated:.1%} are tolerated"
+                err.print(f"refused: {r.source}: {share}; see `tnmt quarantine list {r.source}`", style="yellow", markup=False, highlight=False)
         for name, text in result.ingested.errors.items():
             err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
-    if result.ingested.errors or any(r.blocked for r in loaded):
+    if result.ingested.errors or any(r.blocked or r.refused_too_many for r in loaded):
         raise typer.Exit(3)
 
 

@@ -56,7 +56,8 @@ def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | 
     by_fold: dict[str, list[str]] = {}
     for header in found:
         by_fold.setdefault(fold(header), []).append(header)
-    wanted = {name: column.header or (name,) for name, column in contract.file_columns.items() if column.type != "geometry"}
+    wanted = {name: column.header or (name,) for name, column in contract.file_columns.items() if column.type != "geometry" and not column.join}
+    wanted |= {name: (header,) for name, header in contract.helpers.items()}
     if contract.unpivot is not None:
         made = {getattr(contract.unpivot, part) for part in ("parameter", "value", "unit", "status")}
         wanted = {name: headers for name, headers in wanted.items() if name not in made}
@@ -78,7 +79,9 @@ def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | 
             )
         if hits:
             matched[name] = hits[0]
-        elif contract.missing_columns == "reject" or (name in contract.columns and contract.columns[name].required):
+        elif (column := contract.columns.get(name)) and (column.optional or (column.otherwise is not None and contract.missing_columns == "null")):
+            continue
+        elif contract.missing_columns == "reject" or name in contract.helpers or (column and column.required):
             near = difflib.get_close_matches(fold(spellings[0]), by_fold, n=1)
             hint = f" (gần giống: «{by_fold[near[0]][0]}»)" if near else ""
             missing.append(f"«{' / '.join(spellings)}»{hint}")

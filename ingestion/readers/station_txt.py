@@ -60,7 +60,8 @@ def _file_problem(content: bytes) -> Problem | None:
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """Cuts station files into (parameter, value, unit, measured_at, status) as trimmed text; see `ingestion.readers`.
 
-    Blank lines are no rows. A line that does not have its layout's fields carries `_problem` = `line_malformed`.
+    Blank lines are no rows. A line that does not have its layout's fields carries `_problem` = `line_malformed`. A last line without line
+    end is `line_cut` unless its status, in both figures, proves that nothing is missing (or the contract says `last_line: whole`).
     """
     contents = [d.read_bytes() for d in deliveries]
     contents = [_without_bom(c) if c.startswith(_BOM) else c for c in contents]
@@ -75,19 +76,34 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     layout = contract.format.layout
     layouts = [stated.get(station_of(contract, d.name) or "", layout) for d in deliveries] if stated else [layout] * len(deliveries)
     plain = _plain(lines) & ~lost[lines.file]
+    open_ended = np.zeros(len(lines.file), dtype=bool)
+    if contract.format.last_line == "ended" and (loose := [n for n, c in enumerate(contents) if not c.endswith((b"\n", b"\r"))]):
+        open_ended[lines.at(lines.file_ends[loose] - 1)] = True
+        plain &= ~open_ended
     if set(layouts) != {"L1"}:
         plain &= (np.array(layouts) == "L1")[lines.file]
-    fast, others = lines.where(plain), lines.where(~plain & ~lost[lines.file])
+    slow = ~plain & ~lost[lines.file]
+    fast, others = lines.where(plain), lines.where(slow)
     ids = pa.array([d.delivery_id for d in deliveries], pa.string())
     con.register("plain_lines", _with_place(_parse(fast), fast, ids))
     con.register(
         "other_lines",
-        _with_place(pa.table({"text": others.text(), "layout": pa.array(np.array(layouts, dtype=object)[others.file], pa.string())}), others, ids),
+        _with_place(
+            pa.table(
+                {
+                    "text": others.text(),
+                    "layout": pa.array(np.array(layouts, dtype=object)[others.file], pa.string()),
+                    "open_ended": pa.array(open_ended[slow]),
+                }
+            ),
+            others,
+            ids,
+        ),
     )
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE {into} AS
         WITH other AS (
-            SELECT _delivery_id, _line, layout, rtrim(text, chr(10) || chr(13)) AS raw FROM other_lines
+            SELECT _delivery_id, _line, layout, open_ended, rtrim(text, chr(10) || chr(13)) AS raw FROM other_lines
             WHERE trim(text, chr(10) || chr(13) || ' ' || chr(9)) <> ''
         )
         SELECT _delivery_id, _line, concat_ws(chr(9), {", ".join(_FIELDS)}) AS _raw, NULL::VARCHAR AS _problem, {", ".join(_FIELDS)}
@@ -168,13 +184,19 @@ def _split(layout: str) -> str:
     """SQL that splits the lines of CTE `other` that have this layout."""
     if layout == "L1":
         return f"""
-        SELECT _delivery_id, _line, raw, CASE WHEN len(f) NOT IN (4, 5) THEN 'line_malformed' END,
+        SELECT _delivery_id, _line, raw, {_problem("len(f) NOT IN (4, 5)", "trim(f[5])")},
             trim(f[1]), trim(f[2]), trim(f[3]), trim(f[4]), CASE WHEN len(f) = 5 THEN trim(f[5]) END
         FROM (SELECT *, string_split(raw, chr(9)) AS f FROM other WHERE layout = '{layout}')"""
     fields = ", ".join(_group(layout, g) for g in "nvuts")
     return f"""
-        SELECT _delivery_id, _line, raw, CASE WHEN NOT regexp_matches(raw, '{_PATTERNS[layout]}') THEN 'line_malformed' END, {fields}
+        SELECT _delivery_id, _line, raw, {_problem(f"NOT regexp_matches(raw, '{_PATTERNS[layout]}')", _group(layout, "s"))}, {fields}
         FROM other WHERE layout = '{layout}'"""
+
+
+def _problem(malformed: str, status: str) -> str:
+    """SQL for what is wrong with a line: a cut can only take its end, so a whole status (the last field) proves all that stands before it."""
+    return f"""CASE WHEN {malformed} THEN 'line_malformed'
+            WHEN open_ended AND NOT coalesce(regexp_full_match({status}, '[0-9][0-9]'), FALSE) THEN 'line_cut' END"""
 
 
 def _group(layout: str, group: str) -> str:

@@ -12,24 +12,24 @@ import difflib
 import functools
 import io
 import json
-import re
-import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, BinaryIO
-from xml.etree import ElementTree
 
 import duckdb
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import python_calamine
 
 from ingestion.contract import Column, Contract
 from ingestion.encodings import decode
 from ingestion.model import Delivery, Problem
 from ingestion.readers import fold, match_headers
+from ingestion.readers.sheet_xml import Cell, NotReadable, Written, look
+from quality.rules import quoted_name
 
 _BLOCK = 8 << 20
 _FLUSH = 32 << 20
@@ -40,6 +40,8 @@ _BOM = b"\xef\xbb\xbf"
 
 LINE_COLUMNS = {"_delivery_id": "VARCHAR", "_line": "INTEGER", "_raw": "VARCHAR", "_problem": "VARCHAR"}
 
+
+quoted = quoted_name
 
 Tables = Callable[[Contract, Delivery], Iterator[dict[str, pa.Array]]]
 
@@ -53,21 +55,18 @@ class Unreadable(Exception):
         self.problem = problem
 
 
-def quoted(name: str) -> str:
-    """An SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def columns_of(contract: Contract) -> list[str]:
     """Names of the columns that a reader of this contract brings, geometry left out.
 
     Of a wide export these are its parameter columns, under their headers: turning them into rows comes after reading.
     """
     if contract.unpivot is None:
-        return [name for name, column in contract.file_columns.items() if column.type != "geometry"]
+        names = [name for name, column in contract.file_columns.items() if column.type != "geometry" and not column.join]
+        return [*names, *contract.helpers]
     wide = contract.unpivot
     made = {wide.parameter, wide.value, wide.unit, wide.status}
-    names = [name for name, column in contract.file_columns.items() if name not in made and column.type != "geometry"]
+    names = [name for name, column in contract.file_columns.items() if name not in made and column.type != "geometry" and not column.join]
+    names += contract.helpers
     for header, parameter in wide.columns.items():
         names += [header, *([parameter.status_header] if parameter.status_header else [])]
     return list(dict.fromkeys(names))
@@ -76,10 +75,12 @@ def columns_of(contract: Contract) -> list[str]:
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
     """Rows of CSV files or workbooks as text; see `ingestion.readers`.
 
-    `_line` is the row of the sheet, or of the file (a quoted field with line ends counts as one), blank ones counted. `_problem` of a row:
-    `fields_too_few`, `fields_too_many` (CSV; its columns are NULL), `formula_error` (XLSX; that cell is NULL).
+    `_line` is the row of the sheet, or of the file (a quoted field with line ends counts as one), blank ones counted. `_problem` of a row
+    (its columns are NULL, in a workbook the cells that it is about): CSV `fields_too_few`, `fields_too_many`, `quote_stray` (text after a
+    closing quote), `lines_joined` (a record whose lines read as rows of their own), `line_cut`; XLSX `formula_error`, `formula_not_computed`,
+    `cell_format` (shown as another number than it holds), `merged_quantity`, `cell_unread`.
     Problems of a file: empty_file, binary_file, wrong_encoding, quote_unclosed, header_missing, damaged_file,
-    encrypted_file, sheet_missing, and those of `match_headers`.
+    encrypted_file, sheet_missing, far_cell, and those of `match_headers`.
     """
     names = columns_of(contract)
     layout = LINE_COLUMNS | dict.fromkeys(names, "VARCHAR")
@@ -135,8 +136,11 @@ def _open(delivery: Delivery) -> BinaryIO:
     return delivery.path.open("rb")
 
 
-def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
-    """The file as UTF-8, line ends as LF, in blocks that end with a line; raises Unreadable for what is no text."""
+def _text_blocks(contract: Contract, delivery: Delivery, unended: list[str]) -> Iterator[bytes]:
+    """The file as UTF-8, line ends as LF, in blocks that end with a line; raises Unreadable for what is no text.
+
+    A file whose last line has no end is named in `unended` before its last block comes; the line gets an end.
+    """
     one_byte = not contract.format.encoding.startswith("utf-8")
     rest, position, seen_letters, seen_text = b"", 0, False, False
     with _open(delivery) as file:
@@ -175,6 +179,8 @@ def _text_blocks(contract: Contract, delivery: Delivery) -> Iterator[bytes]:
                         )
                     )
             elif data.strip():
+                if not data.endswith((b"\n", b"\r")):
+                    unended.append(delivery.delivery_id)
                 data += b"\n"
             elif not seen_text:
                 raise Unreadable(
@@ -262,6 +268,7 @@ class _Cut:
         starts = np.concatenate(([0], stops))
         self.blank = starts[last + 1] == starts[self._first] if len(last) else np.zeros(0, dtype=bool)
         self.raw = _strings(a[~newline], ends - np.arange(len(ends)))
+        self.line_ends_inside = bool(quotes) and block.count(b"\n", 0, self.size) > len(ends)
 
     def column(self, index: int, rows: npt.NDArray[np.int64], whole: npt.NDArray[np.bool_]) -> pa.Array:
         """Field `index` of the records `rows`; NULL where not `whole`."""
@@ -278,11 +285,11 @@ def _strings(data: npt.NDArray[np.uint8], stops: npt.NDArray[np.int64]) -> pa.Ar
     return pa.Array.from_buffers(pa.large_string(), len(stops), [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))])
 
 
-def _records(contract: Contract, delivery: Delivery) -> Iterator[tuple[int, _Cut]]:
+def _records(contract: Contract, delivery: Delivery, unended: list[str]) -> Iterator[tuple[int, _Cut]]:
     """Cuts of the file from the header on, with the number of records before each (the header is number 0)."""
     delimiter, quote = contract.format.delimiter.encode(), contract.format.quote.encode()
     skip, rest, before = contract.format.header_row - 1, b"", 0
-    for block in _text_blocks(contract, delivery):
+    for block in _text_blocks(contract, delivery, unended):
         rest += block
         while skip and rest:
             _, _, rest = rest.partition(b"\n")
@@ -305,8 +312,8 @@ def _unclosed(before: int) -> Problem:
         "quote_unclosed",
         "Dấu nháy mở nhưng không đóng",
         "mỗi ô mở bằng dấu nháy phải đóng bằng dấu nháy",
-        f"bản ghi thứ {before} sau tiêu đề kéo dài đến hết tệp",
-        "Tệp có thể bị cắt cụt: xuất lại rồi gửi lại",
+        f"bản ghi thứ {before} sau tiêu đề không đóng dấu nháy",
+        "Tệp có thể bị cắt cụt, hoặc dấu nháy là một ký tự của ô: xuất lại (ô có dấu nháy phải đặt trong nháy, nháy bên trong viết hai lần) rồi gửi lại",
     )
 
 
@@ -330,8 +337,9 @@ def _no_header(contract: Contract) -> Problem:
 
 
 def _csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa.Array]]:
-    width, places = 0, dict[str, int]()
-    for before, cut in _records(contract, delivery):
+    width, places, unended = 0, dict[str, int](), list[str]()
+    held: dict[str, pa.Array] | None = None
+    for before, cut in _records(contract, delivery, unended):
         if before == 0:
             header = cut.record(0)
             width, places = len(header), _header(contract, header)
@@ -339,52 +347,104 @@ def _csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa
         rows = rows[rows + before > 0]
         counts = cut.counts[rows]
         whole = counts == width
-        problem = np.where(counts < width, "fields_too_few", "fields_too_many")
-        yield {
+        problem = np.where(counts < width, "fields_too_few", "fields_too_many").astype(object)
+        raw = cut.raw.take(pa.array(rows))
+        for index in _of_several_lines(cut, rows):
+            if whole[index] and _reads_as_rows(contract, raw[index].as_py(), width):
+                whole[index], problem[index] = False, "lines_joined"
+        if held is not None:
+            yield held
+        held = {
             "_line": pa.array((rows + before + contract.format.header_row).astype(np.int32)),
-            "_raw": cut.raw.take(pa.array(rows)),
+            "_raw": raw,
             "_problem": pa.nulls(len(rows), pa.large_string()) if whole.all() else pa.array(problem, pa.large_string(), mask=whole),
         } | {name: cut.column(place, rows, whole) for name, place in places.items()}
     if not width:
         raise Unreadable(_no_header(contract))
+    if held is not None:
+        yield _last_row_checked(contract, held, unended, width, places)
+
+
+def _of_several_lines(cut: _Cut, rows: npt.NDArray[np.int64]) -> list[int]:
+    """Which of the rows hold a line end (inside quotes)."""
+    if not cut.line_ends_inside:
+        return []
+    return np.flatnonzero(pc.match_substring(cut.raw.take(pa.array(rows)), "\n").to_numpy(zero_copy_only=False)).tolist()
+
+
+def _reads_as_rows(contract: Contract, raw: str, width: int) -> bool:
+    """Whether each line of a record would be a whole record if its quotes were letters: then quotes joined what are rows."""
+    return width > 1 and all(line.count(contract.format.delimiter) == width - 1 for line in raw.split("\n"))
+
+
+def _last_row_checked(contract: Contract, rows: dict[str, pa.Array], unended: list[str], width: int, places: dict[str, int]) -> dict[str, pa.Array]:
+    """Takes the last row back where the file may be cut within it: no line end behind it, and its last field is one that is read.
+
+    A closing quote, or a last column that nobody asks for, proves that all that is read is whole.
+    """
+    last = len(rows["_line"]) - 1
+    if not unended or contract.format.last_line == "whole" or last < 0 or rows["_problem"][last].is_valid:
+        return rows
+    if (width - 1) not in places.values() or (contract.format.quote and rows["_raw"][last].as_py().endswith(contract.format.quote)):
+        return rows
+    mask = np.arange(last + 1) == last
+    return {
+        name: pc.if_else(mask, pa.scalar("line_cut" if name == "_problem" else None, column.type), column)
+        if name not in ("_line", "_raw")
+        else column
+        for name, column in rows.items()
+    }
 
 
 def _loose_csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, pa.Array]]:
-    """A file with quotes inside unquoted fields, as Python's csv module takes them."""
-    text = b"".join(_text_blocks(contract, delivery)).decode()
+    """A file with quotes that RFC 4180 does not know: each line is a record, never joined with the next.
+
+    A quote inside an unquoted field is a letter. A line that a quote leaves open is no record, and where one ends is then unknown: the file is
+    refused. A line with text after a closing quote is refused alone.
+    """
+    unended: list[str] = []
+    text = b"".join(_text_blocks(contract, delivery, unended)).decode()
     lines = io.StringIO(text, newline="\n").readlines()[contract.format.header_row - 1 :]
-    reader = csv.reader(lines, delimiter=contract.format.delimiter, quotechar=contract.format.quote)
-    places, width, start = dict[str, int](), 0, 0
-    records: list[tuple[int, str, list[str]]] = []
-    for number, fields in enumerate(reader):
-        raw, start = "".join(lines[start : reader.line_num]).rstrip("\n"), reader.line_num
-        if "\n" in raw and start == len(lines) and raw.count(contract.format.quote) % 2:
-            raise Unreadable(_unclosed(number))
+    quote = contract.format.quote
+    places, width = dict[str, int](), 0
+    records: list[tuple[int, str, list[str] | None]] = []
+    for number, line in enumerate(lines):
+        raw = line.rstrip("\n")
+        fields: list[str] | None
+        try:
+            fields = next(csv.reader([raw], delimiter=contract.format.delimiter, quotechar=quote, strict=True), [])
+        except csv.Error:
+            if raw.count(quote) % 2 or raw.endswith(contract.format.delimiter + quote):
+                raise Unreadable(_unclosed(number)) from None
+            fields = None
         if number == 0:
-            width, places = len(fields), _header(contract, fields)
-        elif any(fields):
+            width, places = len(fields or ()), _header(contract, fields or [])
+        elif fields is None or any(fields):
             records.append((number + contract.format.header_row, raw, fields))
-        if len(records) == _ROWS:
-            yield _loose_table(records, width, places)
-            records = []
-    yield _loose_table(records, width, places)
+    table = _loose_table(records, width, places)
+    yield _last_row_checked(contract, table, unended, width, places)
 
 
-def _loose_table(records: list[tuple[int, str, list[str]]], width: int, places: dict[str, int]) -> dict[str, pa.Array]:
+def _loose_table(records: list[tuple[int, str, list[str] | None]], width: int, places: dict[str, int]) -> dict[str, pa.Array]:
     text = pa.large_string()
+
+    def problem(fields: list[str] | None) -> str | None:
+        if fields is None:
+            return "quote_stray"
+        return None if len(fields) == width else "fields_too_few" if len(fields) < width else "fields_too_many"
+
     return {
         "_line": pa.array([n for n, _, _ in records], pa.int32()),
         "_raw": pa.array([raw for _, raw, _ in records], text),
-        "_problem": pa.array([None if len(f) == width else "fields_too_few" if len(f) < width else "fields_too_many" for _, _, f in records], text),
-    } | {name: pa.array([f[place] if len(f) == width else None for _, _, f in records], text) for name, place in places.items()}
+        "_problem": pa.array([problem(f) for _, _, f in records], text),
+    } | {name: pa.array([f[place] if f is not None and len(f) == width else None for _, _, f in records], text) for name, place in places.items()}
 
 
 # --- XLSX --------------------------------------------------------------------------------------------------------
 
 _ERRORS = frozenset({"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NUM!", "#NULL!", "#GETTING_DATA", "#SPILL!", "#CALC!"})
-_ERROR_CELL = re.compile(rb'<(?:\w+:)?c\b([^>]*\bt="e"[^>]*)>.*?<(?:\w+:)?v>([^<]*)<', re.DOTALL)
-_CELL_NAME = re.compile(rb'\br="([A-Z]+)(\d+)"')
-_LONGEST_CELL = 64 << 10
+_BLANK_ROWS = 10_000
+_MOST_CELLS = 50_000_000
 _DATE_FORMATS = {"date": "%Y-%m-%d", "timestamp": "%Y-%m-%d %H:%M:%S"}
 
 
@@ -398,75 +458,82 @@ def _damaged(error: Exception) -> Problem:
     )
 
 
-def _sheet(contract: Contract, workbook: python_calamine.CalamineWorkbook) -> str:
-    visible = [
-        s.name
+def _locked(file: BinaryIO, delivery: Delivery) -> Problem | None:
+    """A workbook under a password is no ZIP archive, but one that calamine knows."""
+    file.seek(0)
+    try:
+        python_calamine.CalamineWorkbook.from_filelike(file)
+    except python_calamine.PasswordError:
+        return Problem("encrypted_file", "Sổ tính có mật khẩu", "tệp XLSX không mật khẩu", delivery.name, "Bỏ mật khẩu rồi gửi lại")
+    except python_calamine.CalamineError:
+        return None
+    return Problem(
+        "damaged_file", "Không phải sổ tính XLSX", "tệp XLSX", "một dạng sổ tính khác", "Mở tệp bằng Excel, lưu lại dạng .xlsx rồi gửi lại"
+    )
+
+
+def _sheets_of(workbook: python_calamine.CalamineWorkbook) -> dict[str, bool]:
+    """Names of the sheets, with whether each is a visible sheet of cells."""
+    return {
+        s.name: s.typ == python_calamine.SheetTypeEnum.WorkSheet and s.visible == python_calamine.SheetVisibleEnum.Visible
         for s in workbook.sheets_metadata
-        if s.typ == python_calamine.SheetTypeEnum.WorkSheet and s.visible == python_calamine.SheetVisibleEnum.Visible
-    ]
+    }
+
+
+def _sheet(contract: Contract, sheets: dict[str, bool]) -> str:
+    """The sheet that the contract names, or the first visible one; raises Unreadable where there is none."""
+    visible = [name for name, shown in sheets.items() if shown]
     wanted = contract.format.sheet
     if wanted is None and visible:
         return visible[0]
-    for name in workbook.sheet_names:
+    for name in sheets:
         if wanted is not None and fold(name) == fold(wanted):
             return name
-    names = [fold(n) for n in workbook.sheet_names]
+    names = [fold(n) for n in sheets]
     near = difflib.get_close_matches(fold(wanted or ""), names, n=1)
-    hint = f" (gần giống: «{workbook.sheet_names[names.index(near[0])]}»)" if near else ""
+    hint = f" (gần giống: «{list(sheets)[names.index(near[0])]}»)" if near else ""
     raise Unreadable(
         Problem(
             "sheet_missing",
             f"Không có trang tính «{wanted}»{hint}" if wanted else "Không có trang tính nào hiển thị",
             wanted or "một trang tính",
-            ", ".join(workbook.sheet_names),
+            ", ".join(sheets),
             f"Đổi tên trang tính, hoặc sửa format.sheet trong {contract.source}.yaml",
         )
     )
 
 
-def _error_cells(file: BinaryIO, sheet: str) -> dict[tuple[int, int], str]:
-    """Cells of a sheet whose formula failed, by (row, column) from 0: calamine gives them as empty ones."""
-    found: dict[tuple[int, int], str] = {}
-    file.seek(0)
-    try:
-        with zipfile.ZipFile(file) as archive:
-            targets = {r.get("Id"): r.get("Target", "") for r in ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))}
-            part = next(
-                targets[r]
-                for s in ElementTree.fromstring(archive.read("xl/workbook.xml")).iter()
-                if s.get("name") == sheet
-                for k, r in s.items()
-                if k.endswith("}id")
-            )
-            with archive.open(part.lstrip("/") if part.startswith("/") else f"xl/{part}") as xml:
-                tail = b""
-                while block := xml.read(_BLOCK):
-                    block = tail + block
-                    for attributes, text in _ERROR_CELL.findall(block) if b't="e"' in block else ():
-                        if name := _CELL_NAME.search(attributes):
-                            column = functools.reduce(lambda n, c: n * 26 + c - 64, name[1], 0) - 1
-                            found[int(name[2]) - 1, column] = text.decode()
-                    tail = block[-_LONGEST_CELL:]
-    except (zipfile.BadZipFile, KeyError, StopIteration, ElementTree.ParseError):
-        pass  # .xls and .ods, which calamine reads as well
-    return found
+class _Odd(str):
+    """What a cell holds that is no value of its own: a failed or never computed formula, a number shown as another. `problem` is its code."""
+
+    problem: str
+
+    def __new__(cls, text: str, problem: str) -> _Odd:
+        made = super().__new__(cls, text)
+        made.problem = problem
+        return made
 
 
-def _spelling(contract: Contract, column: Column | None) -> Callable[[Any], str | None]:
-    """How a native cell is written as text of this column."""
+def _spelling(contract: Contract, column: Column | None, form: str | None = None) -> Callable[[Any], str | None]:
+    """How a native cell is written as text of this column (of a part of a joined one: in the form `form`)."""
     kind = column.type if column else "text"
-    form = (column.format if column else None) or _DATE_FORMATS.get(kind, "")
+    form = form or (column.format if column else None) or _DATE_FORMATS.get(kind, "")
     form = form.split("|")[0]
-    comma = contract.format.decimal == "," and kind not in ("text", "date", "timestamp", "boolean")
+    figure = column is not None and column.is_figure
+    sign = contract.format.decimal_sign if figure else "."
 
     def spell(value: Any) -> str | None:
+        if isinstance(value, _Odd):
+            return None
         if isinstance(value, str):
             return None if value in _ERRORS else value or None
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
             text = str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
-            return text.replace(".", ",") if comma else text
+            if figure and len(text) - text.find(".") == 4 and "." in text:
+                text += "0"  # a number is no text: 2.345 is not to be taken for one that may be 2345
+            return text.replace(".", sign)
         if isinstance(value, dt.date):
             if isinstance(value, dt.datetime):
                 # a day is a fraction in Excel: 10:05 comes as 10:04:59.999997
@@ -474,6 +541,8 @@ def _spelling(contract: Contract, column: Column | None) -> Callable[[Any], str 
             elif kind == "timestamp":
                 value = dt.datetime.combine(value, dt.time())
             return value.strftime(form) if form else str(value)
+        if isinstance(value, dt.time) and form:
+            return value.strftime(form)
         return str(value)
 
     return spell
@@ -492,13 +561,23 @@ class _Merged:
                 for row in range(top + 1, bottom + 1):
                     self._source.setdefault(row, []).append((left, top))
         self._tops = {(top, left) for (top, left), _ in ranges}
+        self._tall = {(top, left) for (top, left), (bottom, _) in ranges if bottom > top}
         self._top_rows = {top for top, _ in self._tops}
         self._values: dict[tuple[int, int], Any] = {}
+        self._figures: frozenset[int] = frozenset()
+
+    def refuse_figures(self, columns: Iterable[int]) -> None:
+        """Names the columns whose cell over several rows says nothing certain of each: 900 for each, or 900 for all?"""
+        self._figures = frozenset(columns)
 
     def fill(self, row: int, cells: list[Any]) -> None:
         """Puts into the row's cells what the cells merged into it hold."""
         if row in self._top_rows:
-            self._values |= {(row, c): v for c, v in enumerate(cells) if (row, c) in self._tops}
+            for column, value in enumerate(cells):
+                if (row, column) in self._tops:
+                    if (row, column) in self._tall and column in self._figures and value != "":
+                        cells[column] = _Odd(str(value), "merged_quantity")
+                    self._values[row, column] = cells[column]
         for column, top in self._source.get(row, ()):
             if column < len(cells):
                 cells[column] = self._values.get((top, column), "")
@@ -514,32 +593,36 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
             raise Unreadable(Problem("empty_file", "Tệp rỗng", "tệp XLSX", "0 byte", "Xuất lại tệp rồi gửi lại"))
         file.seek(0)
         try:
+            # before calamine lays out the rectangle of all cells: one stray cell at its far corner would take all memory
+            written = look(file, functools.partial(_sheet, contract))
+            _near_enough(written)
+            file.seek(0)
             workbook = python_calamine.CalamineWorkbook.from_filelike(file)
-            name = _sheet(contract, workbook)
-            sheet = workbook.get_sheet_by_name(name)
-        except python_calamine.PasswordError:
-            raise Unreadable(
-                Problem("encrypted_file", "Sổ tính có mật khẩu", "tệp XLSX không mật khẩu", delivery.name, "Bỏ mật khẩu rồi gửi lại")
-            ) from None
+            sheet = workbook.get_sheet_by_name(_sheet(contract, _sheets_of(workbook)))
+        except NotReadable as error:
+            raise Unreadable(_locked(file, delivery) or _damaged(error)) from None
         except python_calamine.CalamineError as error:
             raise Unreadable(_damaged(error)) from None
-        errors = _error_cells(file, name)
     header_row = contract.format.header_row
     merged = _Merged(sheet.merged_cell_ranges or (), header_row)
     header: list[str] = []
     places: dict[str, int] = {}
     records: list[tuple[int, list[Any]]] = []
-    failed: dict[int, list[tuple[int, str]]] = {}
-    for (row, column), text in errors.items():
-        failed.setdefault(row, []).append((column, text))
     for row, cells in enumerate(sheet.to_python(skip_empty_area=False)):
-        for column, text in failed.get(row, ()):
-            cells[column] = text
+        odd = written.odd.get(row)
+        for column, cell in (odd or {}).items():
+            if column < len(cells):
+                cells[column] = _as_written(contract, places, column, cell, cells[column])
         blank = not any(c != "" for c in cells)
+        if blank and row in written.rows and row >= header_row:
+            # the sheet has a value here that the reader does not give: a row is never lost
+            cells[0] = _Odd("?", "cell_unread")
+            blank = False
         merged.fill(row, cells)
         if row == header_row - 1:
             header = _headings([str(c).strip() for c in cells], merged)
             places = _header(contract, header)
+            merged.refuse_figures(p for name, p in places.items() if _refuses_merged(contract, name))
         elif row >= header_row and not blank:
             records.append((row + 1, cells))
         if len(records) == _ROWS:
@@ -548,6 +631,57 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
     if not header:
         raise Unreadable(_no_header(contract))
     yield _xlsx_table(contract, header, places, records)
+
+
+def _near_enough(written: Written) -> None:
+    """Refuses a sheet with a cell far from all others: it is a slip of the hand, and what lies between would be read as rows."""
+    where = None
+    if written.gap > _BLANK_ROWS:
+        where = f"ô {written.after_gap}, sau {written.gap} dòng trống"
+    elif written.last_row * written.last_column > _MOST_CELLS:
+        where = f"ô xa nhất ở dòng {written.last_row}, cột {written.last_column}"
+    if where:
+        raise Unreadable(
+            Problem(
+                "far_cell",
+                "Trang tính có ô lạc ở rất xa các ô khác",
+                f"các dòng liền nhau, cách nhau không quá {_BLANK_ROWS} dòng trống",
+                where,
+                "Xóa ô đó (chọn các dòng, cột thừa rồi Delete), lưu lại và gửi lại",
+            )
+        )
+
+
+def _as_written(contract: Contract, places: dict[str, int], column: int, cell: Cell, value: Any) -> Any:
+    """What an odd cell says: an error or a formula without result is no value; a number is what is shown of it, or refused where that is unsure."""
+    if cell.problem:
+        return _Odd(cell.text, cell.problem)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    named = [contract.columns[n] for n, p in places.items() if p == column and n in contract.columns]
+    figures = [c for c in named if c.is_figure]
+    if cell.percent:
+        percent = Decimal(repr(value)) * 100
+        if figures and all((c.source_unit or c.unit) == "share" for c in figures):
+            return value
+        if figures and all((c.source_unit or c.unit) == "percent" for c in figures):
+            return float(percent)
+        shown = f"{percent.normalize():f}%"
+        return _Odd(shown, "cell_format") if figures or not named else shown
+    if cell.scaled:
+        return _Odd(f"{value} ({cell.form})", "cell_format")
+    if cell.zeros and not figures and value == int(value):
+        return f"{int(value):0{cell.zeros}d}"
+    return value
+
+
+def _refuses_merged(contract: Contract, name: str) -> bool:
+    column = contract.columns.get(name)
+    if column is None:
+        return contract.unpivot is not None and name in contract.unpivot.columns
+    if column.merged is not None:
+        return column.merged == "refuse"
+    return column.is_figure and name not in (*contract.key, *contract.scope)
 
 
 def _headings(found: list[str], merged: _Merged) -> list[str]:
@@ -560,13 +694,31 @@ def _xlsx_table(contract: Contract, header: list[str], places: dict[str, int], r
     text = pa.large_string()
     rows = [cells for _, cells in records]
     named = [(i, h or f"cột {i + 1}") for i, h in enumerate(header)]
-    failed = [any(type(cells[p]) is str and cells[p] in _ERRORS for p in places.values()) for cells in rows]
+    wanted = sorted(set(places.values()))
+
+    def problem(cells: list[Any]) -> str | None:
+        return next(
+            (
+                c.problem if isinstance(c, _Odd) else "formula_error"
+                for c in (*(cells[p] for p in wanted), cells[0])
+                if isinstance(c, _Odd) or (type(c) is str and c in _ERRORS)
+            ),
+            None,
+        )
+
     table = {
         "_line": pa.array([line for line, _ in records], pa.int32()),
         "_raw": pa.array([json.dumps({h: c[i] for i, h in named if c[i] != ""}, ensure_ascii=False, default=str) for c in rows], text),
-        "_problem": pa.array(["formula_error" if f else None for f in failed], text),
+        "_problem": pa.array([problem(c) for c in rows], text),
     }
+    forms = {f"= {h}": form for c in contract.columns.values() for h, form in _forms(c)}
     for name, place in places.items():
-        spell = _spelling(contract, contract.columns.get(name))
+        spell = _spelling(contract, contract.columns.get(name), forms.get(name))
         table[name] = pa.array([spell(cells[place]) for cells in rows], text)
     return table
+
+
+def _forms(column: Column) -> list[tuple[str, str]]:
+    """How a date or a time stands in each part of a joined column: as in the piece of its format at that place."""
+    pieces = (column.format or "").split("|")[0].split(column.join_with)
+    return list(zip(column.join, pieces, strict=True)) if column.join and len(pieces) == len(column.join) else []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+
 import duckdb
 import pytest
 from hypothesis import given
@@ -43,6 +46,8 @@ def line_by_line(content: bytes) -> list[tuple[object, ...]] | str:
             continue
         cut = [f.strip(" ") for f in raw.split("\t")]
         problem = None if len(cut) in (4, 5) else "line_malformed"
+        if problem is None and number == text.count("\n") + 1 and not text.endswith("\r") and not re.fullmatch("[0-9]{2}", "".join(cut[4:])):
+            problem = "line_cut"
         cut = [*cut[:4], *[None] * (4 - len(cut)), cut[4] if len(cut) == 5 else None]
         found.append((number, problem, *cut))
     return found
@@ -79,3 +84,45 @@ def test_a_byte_order_mark_within_a_file_is_text(con: duckdb.DuckDBPyConnection)
 def test_the_raw_text_of_a_line_is_kept(con: duckdb.DuckDBPyConnection, end: str) -> None:
     station_txt.read(con, CONTRACT, [delivery((PLAIN + end + " pH\t7\t\t20260325000500\t" + end).encode(), "a.txt")], "cut")
     assert rows(con, "_raw") == [(PLAIN,), (" pH\t7\t\t20260325000500\t",)]
+
+
+LAYOUTS = {
+    "L1": ("pH\t7.125\t-\t20260325000500\t00", "PM 2.5\t12,5\tµg/m3\t20260325000500\t00"),
+    "L2": ("20260325000500 TSS 21.5 mg/L", "20260325000500 PM 2.5 12.5 µg/m3"),
+    "L3": ("20260325000500 TSS 21.5", "20260325000500 PM 2.5 12.5"),
+    "L4": ("TSS 21.5 20260325000500 00", "PM 2.5 12.5 20260325000500 01"),
+}
+
+
+def _read(con: duckdb.DuckDBPyConnection, layout: str, contents: Iterable[bytes], **options: str) -> dict[int, list[tuple]]:
+    """Rows of each content that carry no problem: (line, parameter, value, unit, time, status)."""
+    deliveries = [delivery(c, f"{n}.txt") for n, c in enumerate(contents)]
+    problems = station_txt.read(con, contract({f: f for f in FIELDS}, "station_txt", layout=layout, **options), deliveries, "cut")
+    found: dict[str, list[tuple]] = {d.delivery_id: [] for d in deliveries}
+    for row in con.execute(f"SELECT _delivery_id, _line, {', '.join(FIELDS)} FROM cut WHERE _problem IS NULL ORDER BY ALL").fetchall():
+        found[row[0]].append(row[1:])
+    assert not any(found[d] for d in problems)
+    return {n: found[d.delivery_id] for n, d in enumerate(deliveries)}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_file_cut_at_any_byte_gives_no_line_that_was_not_sent(con: duckdb.DuckDBPyConnection, layout: str, end: str, which: int) -> None:
+    """Every cut of every layout: a row is one of the whole file's, to the letter, or it carries a problem."""
+    line = LAYOUTS[layout][which]
+    whole = (line.replace("7.1", "6.1") + end + line + end).encode()
+    whole_rows = _read(con, layout, [whole])[0]
+    assert len(whole_rows) == 2
+    for cut, rows_of_cut in _read(con, layout, [whole[:n] for n in range(len(whole))]).items():
+        assert set(rows_of_cut) <= set(whole_rows), (cut, rows_of_cut)
+    # a logger that leaves out the last line end: whole where the status proves it, else where the contract says so
+    assert _read(con, layout, [whole.rstrip()])[0] == (whole_rows if layout in ("L1", "L4") else whole_rows[:1])
+    assert _read(con, layout, [whole.rstrip()], last_line="whole")[0] == whole_rows
+
+
+def test_a_line_without_status_needs_its_end(con: duckdb.DuckDBPyConnection) -> None:
+    short = "pH\t7.12\t-\t20260325000500"
+    assert _read(con, "L1", [f"{short}\n".encode(), short.encode(), f"{short}\t".encode(), f"{short}\t0".encode()]) == {
+        0: [(1, "pH", "7.12", "-", "20260325000500", None)], 1: [], 2: [], 3: []
+    }  # fmt: skip

@@ -1,0 +1,191 @@
+"""What a sheet of an XLSX says beside its values, read from its XML before and apart from calamine (ECMA-376, part 1, 18.3 and 18.8).
+
+Which rows hold something at all (a count that the reader's rows must agree with), where the last cell lies, which formulas failed or were never
+computed, and which numbers are shown as another figure than they hold (92 % is stored as 0.92). Rows are looked into only where something odd may be.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO, BinaryIO
+from xml.etree import ElementTree
+
+_BLOCK = 1 << 20
+_LONGEST_ROW = 64 << 20
+_MOST_STYLES = 64 << 20
+_SHEET = re.compile(rb"<(\w+:)?sheetData\b")
+_ROW_NUMBER = re.compile(rb'<(?:\w+:)?row\b[^>]*?\br="(\d+)"')
+_CELL_NAME = re.compile(rb'\b([A-Z]+)\d+(?=")')
+_CELL = re.compile(rb"<(?:\w+:)?c\b((?:[^>\"]|\"[^\"]*\")*?)(?:/>|>(.*?)</(?:\w+:)?c>)", re.DOTALL)
+_VALUE = re.compile(rb"<(?:\w+:)?v\b[^>]*>([^<]+)<")
+_FIGURE = re.compile(rb'<(?:\w+:)?c\b(?![^>]*\bt="(?:s|str|inlineStr)")[^>]*[^>/]>\s*(?:<(?:\w+:)?f\b.*?)?<(?:\w+:)?v>[^<]')
+"""A cell with a number (a text may be an empty one, which is nothing)."""
+_FORMULA = re.compile(rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>([^<]*)<)")
+_ATTRIBUTE = re.compile(rb'\b([\w:]+)="([^"]*)"')
+_QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
+_SCALED = re.compile(r"[0#?],+(?![0#?,])")
+_BUILT_IN = {9: "0%", 10: "0.00%"}
+
+
+class NotReadable(Exception):
+    """No workbook of Open XML, or one that is damaged."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An odd cell. `problem` where it holds no value; else how its number is shown."""
+
+    text: str = ""
+    problem: str | None = None
+    percent: bool = False
+    scaled: bool = False
+    zeros: int = 0
+    form: str = ""
+
+
+@dataclass
+class Written:
+    """Rows count from 0; `rows` hold something that is no text. `gap` is the longest run of rows without a value between two that hold one, `after_gap` the first cell behind it."""
+
+    rows: set[int] = field(default_factory=set)
+    odd: dict[int, dict[int, Cell]] = field(default_factory=dict)
+    last_row: int = 0
+    last_column: int = 0
+    gap: int = 0
+    after_gap: str = ""
+
+
+def column_number(letters: bytes) -> int:
+    """Number from 0 of the column `A`, `XFD`."""
+    return functools.reduce(lambda n, c: n * 26 + c - 64, letters, 0) - 1
+
+
+def look(file: BinaryIO, choose: Callable[[dict[str, bool]], str]) -> Written:
+    """Reads the sheet that `choose` picks among {name: is a visible sheet of cells}. Raises NotReadable; memory is that of one row."""
+    file.seek(0)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            workbook = ElementTree.fromstring(archive.read("xl/workbook.xml"))
+            relations = {r.get("Id"): r for r in ElementTree.fromstring(archive.read("xl/_rels/workbook.xml.rels"))}
+            sheets, parts = {}, {}
+            for sheet in workbook.iter():
+                if sheet.tag.rpartition("}")[2] == "sheet":
+                    relation = relations[next(v for k, v in sheet.items() if k.endswith("}id"))]
+                    name = sheet.get("name", "")
+                    sheets[name] = relation.get("Type", "").endswith("/worksheet") and sheet.get("state", "visible") == "visible"
+                    parts[name] = relation.get("Target", "")
+            part = parts[choose(sheets)]
+            untrusted = any(
+                e.tag.rpartition("}")[2] == "calcPr" and e.get("fullCalcOnLoad", "0") in ("1", "true") and not _computed_by_excel(archive)
+                for e in workbook.iter()
+            )
+            with archive.open(part.lstrip("/") if part.startswith("/") else f"xl/{part}") as xml:
+                return _scan(xml, _shown(archive), untrusted)
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, StopIteration, ElementTree.ParseError, NotImplementedError, RuntimeError) as error:
+        raise NotReadable(str(error) or type(error).__name__) from error
+
+
+def _computed_by_excel(archive: zipfile.ZipFile) -> bool:
+    """A chain of calculation is written by programs that computed the sheet; libraries that only write formulas leave none."""
+    return "xl/calcChain.xml" in archive.namelist()
+
+
+def _shown(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
+    """Styles (numbers of cellXfs) that show a number as another: percent, thousands cut off, codes filled with zeros."""
+    try:
+        if archive.getinfo("xl/styles.xml").file_size > _MOST_STYLES:
+            raise NotReadable("xl/styles.xml is larger than any sheet needs")
+        styles = ElementTree.fromstring(archive.read("xl/styles.xml"))
+    except KeyError:
+        return {}
+    own: dict[int, str] = {}
+    odd: dict[bytes, Cell] = {}
+    for element in styles.iter():
+        tag = element.tag.rpartition("}")[2]
+        if tag == "numFmt" and element.get("numFmtId", "").isdigit():
+            own[int(element.get("numFmtId", "0"))] = element.get("formatCode", "")
+        elif tag == "cellXfs":
+            for number, style in enumerate(element):
+                code = int(style.get("numFmtId") or 0)
+                form = own.get(code, _BUILT_IN.get(code, ""))
+                bare = _QUOTED.sub("", form)
+                zeros = len(bare) if re.fullmatch("0{2,}", bare) else 0
+                cell = Cell(form=form, percent="%" in bare, scaled=bool(_SCALED.search(bare)), zeros=zeros)
+                if cell.percent or cell.scaled or cell.zeros:
+                    odd[str(number).encode()] = cell
+    return odd
+
+
+def _pieces(xml: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Whole rows of the sheet, a block at a time, with the prefix of its elements (`x:` or none)."""
+    rest, prefix = b"", None
+    while block := xml.read(_BLOCK):
+        rest += block
+        if prefix is None:
+            if not (head := _SHEET.search(rest)):
+                continue
+            prefix = head[1] or b""
+        end = b"</" + prefix + b"row>"
+        cut = rest.rfind(end)
+        if cut >= 0:
+            cut += len(end)
+            yield rest[:cut], prefix
+            rest = rest[cut:]
+        elif len(rest) > _LONGEST_ROW:
+            raise NotReadable(f"a row of more than {_LONGEST_ROW >> 20} MB")
+
+
+def _scan(xml: IO[bytes], shown: dict[bytes, Cell], untrusted: bool) -> Written:
+    """`untrusted`: results of formulas were put there by a program that does not compute."""
+    found = Written()
+    styles = [b's="' + style + b'"' for style in shown]
+    number, before = -1, -1
+    for block, prefix in _pieces(xml):
+        start, formula = b"<" + prefix + b"row", b"<" + prefix + b"f"
+        marks = (b"<" + prefix + b"v", b"<" + prefix + b"is", formula)
+        # most blocks have nothing odd, and searching for plain bytes costs next to nothing
+        looked_into = [m for m in (b't="e"', formula, *styles) if m in block]
+        for text in block.split(b"</" + prefix + b"row>")[:-1]:
+            at = text.rfind(start)
+            named = _ROW_NUMBER.match(text, at, at + 500)
+            # rows that are empty close themselves, and count where none says its number
+            number = int(named[1]) - 1 if named else number + text.count(start)
+            if not any(m in text for m in marks):
+                continue
+            odd = _odd_cells(text, shown, untrusted) if any(m in text for m in looked_into) else {}
+            figure = bool(odd or _FIGURE.search(text))
+            if not (figure or marks[1] in text or _VALUE.search(text)):
+                continue  # values that are empty
+            if odd:
+                found.odd[number] = odd
+            if figure:
+                found.rows.add(number)
+            if before >= 0 and number - before - 1 > found.gap:
+                first = _CELL_NAME.search(text)
+                found.gap, found.after_gap = number - before - 1, first[0].decode() if first else f"dòng {number + 1}"
+            found.last_row, before = number + 1, number
+            last = _CELL_NAME.search(text, text.rfind(b"<" + prefix + b"c "))
+            found.last_column = max(found.last_column, column_number(last[1]) + 1 if last else 0)
+    return found
+
+
+def _odd_cells(row: bytes, shown: dict[bytes, Cell], untrusted: bool) -> dict[int, Cell]:
+    odd: dict[int, Cell] = {}
+    place = -1
+    for attributes, content in _CELL.findall(row):
+        said = dict(_ATTRIBUTE.findall(attributes))
+        letters = said.get(b"r", b"").rstrip(b"0123456789")
+        place = column_number(letters) if letters else place + 1
+        value, formula = _VALUE.search(content), _FORMULA.search(content)
+        if said.get(b"t") == b"e":
+            odd[place] = Cell(value[1].decode() if value else "#?", "formula_error")
+        elif formula and ((value is None and said.get(b"t") != b"str") or untrusted):
+            odd[place] = Cell("=" + (formula[1] or b"").decode("utf-8", "replace"), "formula_not_computed")
+        elif value and said.get(b"t", b"n") == b"n" and said.get(b"s") in shown:
+            odd[place] = shown[said[b"s"]]
+    return odd

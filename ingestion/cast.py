@@ -93,6 +93,12 @@ def number_pattern(decimal: str | None, thousands: str) -> str:
     return f"[+-]?{number}([eE][+-]?[0-9]{{1,2}})?"
 
 
+def figure(value: int | float | Decimal) -> str:
+    """A number as a text that `number_pattern` reads as itself whatever the contract says of thousands: 2.345 with a fourth decimal."""
+    text = str(int(value)) if value == int(value) else format(Decimal(repr(value)) if isinstance(value, float) else value, "f")
+    return text + "0" if re.fullmatch(r"-?\d{1,3}\.\d{3}", text) else text
+
+
 def number_text(text: str, decimal: str | None, thousands: str) -> str:
     """SQL for the trimmed text of a number as CAST reads it, or NULL where it is none by `number_pattern`."""
     plain = f"replace({text}, {literal(thousands)}, '')" if thousands else text

@@ -7,10 +7,12 @@ import io
 import uuid
 from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-from ingestion.contract import Contract
+from ingestion.cast import figure
+from ingestion.contract import Column, Contract
 from lake.lake import open_reader
 from tnmt.settings import Settings
 
@@ -32,7 +34,7 @@ def decide(settings: Settings, contract: Contract, values: Mapping[str, Any], no
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([c.header[0] for c in contract.columns.values()])
-    writer.writerow([_text(row.get(name), column.format, column.values) for name, column in contract.columns.items()])
+    writer.writerow([_text(row.get(name), column) for name, column in contract.columns.items()])
     path = settings.inbox / contract.folder / f"{row[key]}-{now:%Y%m%d%H%M%S%f}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".csv.part")
@@ -54,10 +56,15 @@ def _refuse_unknown(settings: Settings, station_id: str, parameter: Any) -> None
         raise DecisionRefused(f"station {station_id} has no parameter {parameter}; it has {', '.join(sorted({p for (p,) in known}))}")
 
 
-def _text(value: Any, form: str | None, values: Mapping[str, str]) -> str:
+def _text(value: Any, column: Column) -> str:
     if value is None:
         return ""
     if isinstance(value, date):
-        return value.strftime(form or "%d/%m/%Y")
+        return value.strftime(column.format or "%d/%m/%Y")
+    if column.is_figure:
+        try:
+            return figure(Decimal(str(value)))  # typed at a prompt, where the point is the decimal sign
+        except (InvalidOperation, ValueError, OverflowError):
+            return str(value)
     # the sender's word for our code, as a person would have written it
-    return next((word for word, code in values.items() if code == value), str(value))
+    return next((word for word, code in column.values.items() if code == value), str(value))

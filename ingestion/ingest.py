@@ -20,6 +20,7 @@ from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record
 from ingestion.load import Loaded, ensure_target_tables, load, requeue, suite_of
 from ingestion.merge import TargetMismatch
+from ingestion.units import UnitError
 from lake.faults import reach
 from lake.lake import open_writer, transaction
 from quality.rules import SuiteError
@@ -103,7 +104,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         con.unregister("declared")
 
 
-FAILURES = (TargetMismatch, SuiteError, ConnectionError, OSError, duckdb.Error)
+FAILURES = (TargetMismatch, SuiteError, UnitError, ConnectionError, OSError, duckdb.Error)
 """What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full."""
 
 

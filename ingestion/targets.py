@@ -5,12 +5,15 @@ Everything here is a function of the row, the register and the reference data, s
 
 from __future__ import annotations
 
+import csv
+import re
 from pathlib import Path
 
 import duckdb
 
 from ingestion.cast import literal
 from ingestion.contract import Contract
+from ingestion.units import UnitError
 from lake.lake import has_table
 from tnmt.settings import Settings
 
@@ -63,6 +66,9 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     if contract.target == "reading":
         _resolve_reading(con, settings, contract, typed, into)
         return
+    if contract.target == "lab_result":
+        _resolve_lab_result(con, settings, typed, into)
+        return
     derived = ""
     if "geometry" in contract.columns:
         # a bow-tie has no area worth the name; it is kept as it is and its validity is a rule of the marts
@@ -71,9 +77,8 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     con.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT *{derived} FROM {typed}")
 
 
-def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
-    """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
-    # a lake that has no register yet knows no station: its readings wait in quarantine
+def _known_station(con: duckdb.DuckDBPyConnection) -> None:
+    """TEMP view `known_station` (code, station_id, matrix). A lake that has no register yet knows none: what names one waits in quarantine."""
     con.execute(
         "CREATE OR REPLACE TEMP VIEW known_station AS "
         + (
@@ -82,6 +87,41 @@ def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contrac
             else "SELECT NULL::VARCHAR AS code, NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
         )
     )
+
+
+def _seed(con: duckdb.DuckDBPyConnection, name: str, *paths: Path) -> None:
+    """TEMP table `seed_<name>` of CSV files with the same columns, as text."""
+    files = ", ".join(literal(str(p)) for p in paths)
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv([{files}], all_varchar = true, header = true, "
+        "delim = ',', quote = '\"', nullstr = '\\N', union_by_name = true)"
+    )
+
+
+def _checked_units(path: Path) -> Path:
+    """The site's own units beside the seed `unit_alias`; raises UnitError where a line is none, or speaks of a spelling that the seed has."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file)
+        if missing := {"parameter", "unit_text", "unit", "factor", "offset"} - set(reader.fieldnames or ()):
+            raise UnitError(f"{path}: expected the columns parameter, unit_text, unit, factor, offset; missing {', '.join(sorted(missing))}")
+        for number, row in enumerate(reader, 2):
+            for name in ("factor", "offset"):
+                if not re.fullmatch(r"-?\d+(\.\d{1,10})?", row[name] or ""):
+                    raise UnitError(f"{path}, line {number}: {name} must be a number such as 0.5555555556, found {row[name]!r}")
+    return path
+
+
+def _resolve_lab_result(con: duckdb.DuckDBPyConnection, settings: Settings, typed: str, into: str) -> None:
+    """Station, parameter and unit of laboratory results by register and reference. Reference: lab_result.sql."""
+    _known_station(con)
+    for name in ("lab_parameter", "lab_alias", "lab_unit"):
+        _seed(con, name, settings.reference / f"{name}.csv")
+    con.execute((Path(__file__).parent / "lab_result.sql").read_text(encoding="utf-8").format(typed=typed, into=into))
+
+
+def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
+    """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
+    _known_station(con)
     con.execute(
         "CREATE OR REPLACE TEMP TABLE known_channel AS "
         + (
@@ -92,11 +132,9 @@ def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contrac
             "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"
         )
     )
-    for name in ("parameter", "parameter_alias", "unit_alias"):
-        path = settings.reference / f"{name}.csv"
-        con.execute(
-            f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv({literal(str(path))}, all_varchar = true, header = true, "
-            "delim = ',', quote = '\"', nullstr = '\\N')"
-        )
+    _seed(con, "parameter", settings.reference / "parameter.csv")
+    _seed(con, "parameter_alias", settings.reference / "parameter_alias.csv")
+    own = settings.home / "units.csv"
+    _seed(con, "unit_alias", settings.reference / "unit_alias.csv", *([_checked_units(own)] if own.is_file() else []))
     sql = (Path(__file__).parent / "reading.sql").read_text(encoding="utf-8")
     con.execute(sql.format(typed=typed, into=into, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))

@@ -45,7 +45,7 @@ def write(out: Path, province: Province, seed: int, end: date, manifest: Manifes
         if month == 1:
             rows[0][4] = "vết"
             rows[7][4], rows[7][6] = "KPH", None
-            manifest.trap("lab_result", "a word for a result", rows[0][0], rows=1, reason="result_unreadable")
+            manifest.trap("lab_result", "a word for a result", rows[0][0], rows=1, reason="value_unreadable")
             manifest.trap("lab_result", "not detected without a limit", rows[7][0], rows=1, reason="detection_limit_missing")
         write_xlsx(
             out / "lab_result" / f"ket_qua_{on:%Y%m}.xlsx",

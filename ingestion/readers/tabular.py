@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import python_calamine
 
+from ingestion.cast import figure
 from ingestion.contract import Column, Contract
 from ingestion.encodings import decode
 from ingestion.model import Delivery, Problem
@@ -519,8 +520,8 @@ def _spelling(contract: Contract, column: Column | None, form: str | None = None
     kind = column.type if column else "text"
     form = form or (column.format if column else None) or _DATE_FORMATS.get(kind, "")
     form = form.split("|")[0]
-    figure = column is not None and column.is_figure
-    sign = contract.format.decimal_sign if figure else "."
+    counted = column is not None and column.is_figure
+    sign = contract.format.decimal_sign
 
     def spell(value: Any) -> str | None:
         if isinstance(value, _Odd):
@@ -530,10 +531,9 @@ def _spelling(contract: Contract, column: Column | None, form: str | None = None
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
-            text = str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
-            if figure and len(text) - text.find(".") == 4 and "." in text:
-                text += "0"  # a number is no text: 2.345 is not to be taken for one that may be 2345
-            return text.replace(".", sign)
+            if counted:
+                return figure(value).replace(".", sign)
+            return str(int(value)) if value == int(value) else format(Decimal(repr(value)), "f")
         if isinstance(value, dt.date):
             if isinstance(value, dt.datetime):
                 # a day is a fraction in Excel: 10:05 comes as 10:04:59.999997
@@ -608,7 +608,7 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
     header: list[str] = []
     places: dict[str, int] = {}
     records: list[tuple[int, list[Any]]] = []
-    for row, cells in enumerate(sheet.to_python(skip_empty_area=False)):
+    for row, cells in enumerate(_all_rows(sheet, written)):
         odd = written.odd.get(row)
         for column, cell in (odd or {}).items():
             if column < len(cells):
@@ -631,6 +631,14 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
     if not header:
         raise Unreadable(_no_header(contract))
     yield _xlsx_table(contract, header, places, records)
+
+
+def _all_rows(sheet: python_calamine.CalamineSheet, written: Written) -> Iterator[list[Any]]:
+    """The rows of the sheet, those at its end too whose cells are all empty to calamine (formulas without result)."""
+    rows = sheet.to_python(skip_empty_area=False)
+    yield from rows
+    width = len(rows[0]) if rows else written.last_column
+    yield from ([""] * width for _ in range(len(rows), written.last_row))
 
 
 def _near_enough(written: Written) -> None:

@@ -14,10 +14,10 @@ from lake.query import query
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 3, 25, 12)
-BLOCK = re.compile(r"<!-- example: (?P<what>\w+) ?(?P<name>[\w.-]*) -->\n```\w+\n(?P<text>.*?)```", re.DOTALL)
+BLOCK = re.compile(r"<!-- example: (?P<what>\w+) ?(?P<name>[\w./-]*) -->\n```\w+\n(?P<text>.*?)```", re.DOTALL)
 
 
-def _table(names: list[str], rows: list[tuple]) -> list[list[str]]:
+def table(names: list[str], rows: list[tuple]) -> list[list[str]]:
     return [names, *(["" if v is None else str(v) for v in row] for row in rows)]
 
 
@@ -39,7 +39,7 @@ def test_the_worked_example(home) -> None:
     assert (loaded.published, loaded.rows_read, loaded.rows_accepted, loaded.rows_quarantined) == (1, 4, 3, 1)
     assert not loaded.failed, "the example promises no alert"
     shown = list(csv.reader(io.StringIO(found["rows"][1])))
-    assert _table(*query(home, found["statement"][1], now=NOW)) == shown
+    assert table(*query(home, found["statement"][1], now=NOW)) == shown
     with open_reader(home) as con:
         placed = con.execute("SELECT line, unnest(reasons) FROM lake.quarantine.row WHERE source = ? ORDER BY line", [source]).fetchall()
-    assert _table(["line", "reason"], placed) == list(csv.reader(io.StringIO(found["quarantine"][1])))
+    assert table(["line", "reason"], placed) == list(csv.reader(io.StringIO(found["quarantine"][1])))

@@ -251,3 +251,102 @@ def test_footer_and_default_sheet(con: duckdb.DuckDBPyConnection, tmp_path: Path
     path = workbook(tmp_path / "a.xlsx", write)
     assert tabular.read(con, contract(COLUMNS, "xlsx", skip_footer=1), [delivery(path.read_bytes())], "cut") == {}
     assert rows(con) == [(2, None, "a", "1"), (3, None, "b", "2.25")]
+
+
+# --- what the sheet says beside its values -----------------------------------------------------------------------
+
+FIGURES = {"ma": "Mã", "so": {"header": "Số", "type": "decimal(12,3)"}, "ghi": "Ghi chú"}
+
+
+def odd(con: duckdb.DuckDBPyConnection, tmp_path: Path, write: Callable[[xlsxwriter.Workbook, Any], None], columns: Any = None) -> list[tuple]:
+    def both(book: xlsxwriter.Workbook) -> None:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Mã", "Số", "Ghi chú"])
+        write(book, sheet)
+
+    path = workbook(tmp_path / "a.xlsx", both)
+    assert tabular.read(con, contract(columns or FIGURES, "xlsx"), [delivery(path)], "cut") == {}
+    return rows(con, "_line, _problem, ma, so, ghi")
+
+
+def test_numbers_shown_as_other_numbers(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """Percent, thousands cut off, codes filled with zeros: a figure is refused, a text is what is seen."""
+
+    def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
+        forms = ["0%", "0.0 %", "#,##0,", "0.00", '0" %"', "[$-42A]#,##0", "0000"]
+        for row, form in enumerate(forms, 1):
+            sheet.write(row, 0, 7, book.add_format({"num_format": "00000"}))
+            sheet.write(row, 1, 0.925, book.add_format({"num_format": form}))
+            sheet.write(row, 2, 0.925, book.add_format({"num_format": form}))
+
+    found = odd(con, tmp_path, write)
+    assert [r[:2] + r[3:] for r in found] == [
+        (2, "cell_format", None, "92.5%"), (3, "cell_format", None, "92.5%"), (4, "cell_format", None, None),
+        (5, None, "0.9250", "0.925"), (6, None, "0.9250", "0.925"), (7, None, "0.9250", "0.925"), (8, None, "0.9250", "0.925"),
+    ]  # fmt: skip
+    assert {r[2] for r in found} == {"00007"}
+    for unit, value in (("percent", "92.5"), ("share", "0.9250")):
+        shared = odd(con, tmp_path, write, {**FIGURES, "so": {"header": "Số", "type": "decimal(12,3)", "unit": unit}})
+        assert shared[0][:4] == (2, None, "00007", value)
+
+
+def test_figures_of_merged_cells(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
+        sheet.merge_range("A2:A3", "xã A")
+        sheet.merge_range("B2:B3", 900)
+        sheet.write_row(1, 2, ["x"])
+        sheet.write_row(2, 2, ["y"])
+        sheet.write_row(3, 0, ["xã B", 1, "z"])
+
+    assert odd(con, tmp_path, write) == [
+        (2, "merged_quantity", "xã A", None, "x"), (3, "merged_quantity", "xã A", None, "y"), (4, None, "xã B", "1", "z")
+    ]  # fmt: skip
+    said = {**FIGURES, "so": {"header": "Số", "type": "decimal(12,3)", "merged": "repeat"}}
+    assert [r[3] for r in odd(con, tmp_path, write, said)] == ["900", "900", "1"]
+
+
+def test_what_calamine_does_not_give_is_no_blank_row(con: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The count of the sheet's XML stands beside the reader's: a row that holds a number is read, or it is a problem of its own."""
+    monkeypatch.setattr(tabular, "_all_rows", lambda sheet, written: iter([["Mã", "Số", "Ghi chú"], ["a", 1.0, ""], ["", "", ""]]))
+    found = odd(con, tmp_path, lambda book, sheet: (sheet.write_row(1, 0, ["a", 1]), sheet.write_row(2, 0, ["b", 2])))
+    assert found == [(2, None, "a", "1", None), (3, "cell_unread", None, None, None)]
+
+
+def test_a_workbook_cut_anywhere_gives_no_row(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    path = workbook(tmp_path / "a.xlsx", lambda book: book.add_worksheet().write_column("A1", ["Mã", "a"]))
+    data = path.read_bytes()
+    cuts = [delivery(data[:n], f"{n}.xlsx") for n in range(0, len(data), 97)]
+    assert len(tabular.read(con, contract(COLUMNS, "xlsx"), cuts, "cut")) == len(cuts) and rows(con) == []
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("stray", ["", 'ống 5";;\n'])
+def test_a_csv_cut_at_any_byte_gives_no_row_that_was_not_sent(con: duckdb.DuckDBPyConnection, end: str, stray: str) -> None:
+    text = ("Mã;Số;Trạng thái\n" + stray + 'a;12,5;00\n"b";1234;"01"\nđ;7;02\n').replace("\n", end)
+    spec = contract({"ma": "Mã", "so": "Số", "tt": "Trạng thái"}, "csv", delimiter=";")
+    data = text.encode()
+
+    def read(cuts: list[bytes], spec: Any = spec) -> dict[str, list[tuple]]:
+        deliveries = [delivery(c, f"{n}.csv") for n, c in enumerate(cuts)]
+        tabular.read(con, spec, deliveries, "cut")
+        found: dict[str, list[tuple]] = {d.name: [] for d in deliveries}
+        names = {d.delivery_id: d.name for d in deliveries}
+        for row in con.execute("SELECT _delivery_id, _line, ma, so, tt FROM cut WHERE _problem IS NULL ORDER BY ALL").fetchall():
+            found[names[row[0]]].append(row[1:])
+        return found
+
+    whole = read([data])["0.csv"]
+    assert len(whole) == 3 + bool(stray)
+    for cut in read([data[:n] for n in range(len(data))]).values():
+        assert set(cut) <= set(whole)
+    assert read([data.rstrip()])["0.csv"] == whole[:-1], "no line end: nothing proves that the last status is whole"
+    loose = contract({"ma": "Mã", "so": "Số", "tt": "Trạng thái"}, "csv", delimiter=";", last_line="whole")
+    assert read([data.rstrip()], loose)["0.csv"] == whole
+
+
+def test_quotes_never_join_rows(con: duckdb.DuckDBPyConnection) -> None:
+    """Lines that read as rows of their own are not one field, though RFC 4180 would have it so; a note of two lines is."""
+    assert read_csv(con, HEADER + 'a;1;"kho 5\nb;2;kho 6\nc;3;kệ 5"\nd;4;"hai\ndòng"\n') == {}
+    assert rows(con, "_line, _problem, ma") == [(2, "lines_joined", None), (3, None, "d")]
+    assert read_csv(con, HEADER + 'a;1;"kho" 5\nb;2;x\n') == {}
+    assert rows(con, "_line, _problem, ma") == [(2, "quote_stray", None), (3, None, "b")]

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quality.rules import load_suite, rules_of
+from ingestion.cast import cast
+from ingestion.contract import CONTRACTS, load_contract
 from tests.examples import examples
 from tests.marts_kit import compiled, database, records, seed_rows
 from tnmt.settings import ROOT
@@ -179,10 +180,10 @@ def test_too_little_gives_none(con: duckdb.DuckDBPyConnection, sql: dict[str, st
 
 def test_the_text_of_a_result(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
     con.execute("CREATE SCHEMA IF NOT EXISTS lake.clean")
-    names = "sample_id station_id sampled_at parameter result_text unit detection_limit method laboratory certificate conflict _source _delivery_id _line _as_of _received_at"
+    names = "sample_id station_id sampled_at parameter result_text unit detection_limit method laboratory certificate conflict qualifier _source _delivery_id _line _as_of _received_at"
     columns = ", ".join(f"NULL::VARCHAR AS {n}" for n in names.split() if n not in ("result_text", "detection_limit"))
     con.execute(
-        f"CREATE OR REPLACE TABLE lake.clean.lab_result AS SELECT *, 0.5::DECIMAL(18,6) AS detection_limit, {columns} "
+        f"CREATE OR REPLACE TABLE lake.clean.lab_result AS SELECT *, 0.5::DECIMAL(18,6) AS detection_limit, NULL::DECIMAL(18,6) AS value, {columns} "
         "FROM (VALUES ('1,25'), ('<0.3'), ('< 0,3'), ('KPH'), ('ND'), ('7')) AS r (result_text)"
     )
     found = con.execute(f"SELECT result_text, qualifier, value FROM ({sql['stg_lab_result']})").fetchall()
@@ -192,30 +193,74 @@ def test_the_text_of_a_result(con: duckdb.DuckDBPyConnection, sql: dict[str, str
     )
 
 
+def test_the_figure_that_the_gate_read_goes_before_the_text(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    con.execute("CREATE OR REPLACE TABLE lake.clean.lab_result AS SELECT * REPLACE ('>2419' AS result_text, '>' AS qualifier, 2419 AS value) "
+                "FROM lake.clean.lab_result LIMIT 1")  # fmt: skip
+    assert con.execute(f"SELECT qualifier, value FROM ({sql['stg_lab_result']})").fetchall() == [(">", Decimal(2419))]
+
+
 @pytest.mark.parametrize(
-    ("text", "good"),
+    ("text", "qualifier", "value"),
     [
-        ("7", True),
-        ("1,25", True),
-        ("7,125", True),
-        ("0.005", True),
-        ("12.5", True),
-        ("< 0,3", True),
-        ("KPH", True),
-        ("2.400", False),
-        ("12.400", False),
-        ("vết", False),
-        ("-1", False),
-        ("1,2,3", False),
-        ("<", False),
+        ("7", None, "7"),
+        ("1,25", None, "1.25"),
+        ("0.005", None, "0.005"),
+        ("0,125", None, "0.125"),
+        ("12.5", None, "12.5"),
+        (".21", None, "0.21"),
+        ("-0.5", None, "-0.5"),
+        ("< 0,3", "<", "0.3"),
+        ("≤0,3", "<", "0.3"),
+        (">2419", ">", "2419"),
+        ("KPH", None, None),
+        ("2.400", None, "refused"),
+        ("7,125", None, "refused"),
+        ("<1.140", "<", "refused"),
+        ("vết", None, "refused"),
+        ("1,2,3", None, "refused"),
+        ("<", "<", "refused"),
+        ("1_000", None, "refused"),
     ],
 )
-def test_results_that_the_gate_takes(text: str, good: bool) -> None:
-    """2.400 is 2400 in Vietnamese writing and 2.4 in the laboratory's software: nobody may guess."""
-    suite = load_suite("lab_result", [ROOT / "quality/suites"])
-    assert suite is not None
-    rule = next(r for r in rules_of(suite) if r.reason == "result_unreadable")
-    assert duckdb.execute(f"SELECT coalesce({rule.bad}, FALSE) FROM (SELECT ? AS result_text)", [text]).fetchall() == [(not good,)]
+def test_results_that_the_gate_takes(text: str, qualifier: str | None, value: str | None) -> None:
+    """2.400 is 2400 in Vietnamese writing and 2.4 in the laboratory's software: nobody may guess, but a contract can say."""
+    assert _gated(text, {}) == (qualifier, value)
+
+
+def test_the_contracts_sign_decides_results_too() -> None:
+    assert _gated("<1.140", {"decimal": "."}) == ("<", "1.14")
+    assert _gated("1.140", {"decimal": ",", "thousands": "."}) == (None, "1140")
+
+
+def _gated(text: str, form: dict[str, str]) -> tuple[str | None, str | None]:
+    shipped = load_contract(CONTRACTS / "lab_result.yaml")
+    spec = shipped.model_copy(update={"format": shipped.format.model_copy(update=form)})
+    with duckdb.connect() as own:
+        own.execute("CREATE TABLE d AS SELECT 'd' AS delivery_id, TIMESTAMP '2026-03-03' AS as_of, NULL::TIMESTAMP AS received_at, NULL::DATE AS day")
+        own.execute(
+            "CREATE TABLE raw AS SELECT 'd' AS _delivery_id, 2 AS _line, '' AS _raw, ? AS result_text, ? AS qualifier, ? AS value", [text] * 3
+        )
+        cast(own, spec, "raw", "d", "typed", "EPSG:9212")
+        mark, found, reasons = own.execute("SELECT qualifier, value, _reasons FROM typed").fetchall()[0]
+    return mark, "refused" if "value_unreadable" in reasons else None if found is None else f"{found.normalize():f}"
+
+
+def test_spellings_of_laboratories_are_unambiguous() -> None:
+    def fold(text: str) -> str:
+        return text.replace(" ", "").replace("μ", "µ").lower()
+
+    canonical = {r["parameter"]: r["unit"] for r in seed_rows("lab_parameter")}
+    meant: dict[str, set[str]] = {}
+    for text, parameter in [(p, p) for p in canonical] + [(r["text"], r["parameter"]) for r in seed_rows("lab_alias")]:
+        meant.setdefault(fold(text), set()).add(parameter)
+    assert [m for m in meant.values() if len(m) > 1] == [] and set().union(*meant.values()) == set(canonical)
+    factors: dict[tuple[str, str], set[str]] = {}
+    for row in seed_rows("lab_unit"):
+        factors.setdefault((fold(row["unit_text"]), row["unit"]), set()).add(row["factor"])
+    assert [f for f in factors.values() if len(f) > 1] == []
+    assert all(factors[fold(unit), unit] == {"1"} for unit in canonical.values())
+    of_index = {(r["parameter"], r["unit"]) for r in seed_rows("vn_wqi_breakpoint")}
+    assert of_index <= set(canonical.items()), "what the index asks for must be what the gate calls it"
 
 
 VALUE = st.decimals(0, 300, places=3).map(float)

@@ -10,10 +10,11 @@ select
     laboratory,
     certificate,
     conflict,
-    case when result_text in ('KPH', 'ND') or starts_with(result_text, '<') then '<' end as qualifier,
+    case when result_text in ('KPH', 'ND') then '<' else coalesce(qualifier, case when starts_with(result_text, '<') then '<' end) end as qualifier,
     case
         when result_text in ('KPH', 'ND') then detection_limit
-        else try_cast(replace(ltrim(result_text, '< '), ',', '.') as decimal(18, 6))
+        -- rows that were gated before the gate read the figure itself
+        else coalesce(value, try_cast(replace(ltrim(result_text, '< '), ',', '.') as decimal(18, 6)))
     end as value,
     {{ lineage_columns() }}
 from {{ source('clean', 'lab_result') }}

@@ -39,9 +39,9 @@ lab as (
         result.parameter,
         arg_max(result.unit, result.sampled_at) as unit,
         arg_max(
-            cast(result.value as double) * case when result.qualifier is null then 1 else {{ var('below_detection_share') }} end, result.sampled_at
+            cast(result.value as double) * case when result.qualifier = '<' then {{ var('below_detection_share') }} else 1 end, result.sampled_at
         ) as value,
-        arg_max(result.qualifier is not null, result.sampled_at) as is_below_detection,
+        arg_max(coalesce(result.qualifier = '<', false), result.sampled_at) as is_below_detection,
         max(result.sampled_at) as sampled_at
     from station_day
     inner join {{ ref('stg_lab_result') }} as result

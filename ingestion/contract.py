@@ -21,6 +21,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ingestion.units import UnitError, conversion
+from tnmt.settings import read_yaml
 
 CONTRACTS = Path(__file__).parent / "contracts"
 
@@ -80,6 +81,13 @@ class Files(_Strict):
     """Files stay where they are and are known by hash (scans); the inbox is a folder that is only read."""
     folder: str | None = None
     """Inbox folder; the source's name unless said. Several sources may share one, told apart by `pattern`."""
+
+    @field_validator("folder")
+    @classmethod
+    def _below_the_inbox(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(r"\w[\w .-]*(/\w[\w .-]*)*", value):
+            raise ValueError("must be a folder below the inbox, such as `quan_trac` or `quan_trac/nuoc`: no absolute path, no `..`")
+        return value
 
     @field_validator("pattern")
     @classmethod
@@ -199,7 +207,8 @@ class Column(_Strict):
     unit: str | None = None
     source_unit: str | None = None
     required: bool = False
-    personal: Literal["token", "closed"] | None = None
+    personal: Literal["token", "closed", "linked"] | None = None
+    """`token` and `closed` say something about a person; `linked` leads to one through another register: it stays as it is inside, and never leaves."""
     normalise: Literal["upper", "serial"] | None = None
     true_values: tuple[str, ...] = ("1", "true", "t", "yes", "y", "có", "co", "x")
     unreadable: Literal["quarantine", "null"] = "quarantine"
@@ -309,6 +318,13 @@ class Unpivot(_Strict):
     unit: str = "unit"
     status: str = "status"
 
+    @field_validator("parameter", "value", "unit", "status")
+    @classmethod
+    def _names(cls, value: str) -> str:
+        if not _NAME.fullmatch(value):
+            raise ValueError("must be lower case letters, digits and _")
+        return value
+
 
 class Cadence(_Strict):
     """From `valid_from` on, a delivery is due every `minutes`."""
@@ -404,7 +420,7 @@ class Contract(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Contract:
-        for label, name in (("source", self.source), ("target", self.target)):
+        for label, name in (("source", self.source), ("target", self.target), ("suite", self.suite_name)):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{label} {name!r} must be lower case letters, digits and _")
         for name in self.columns:
@@ -422,8 +438,8 @@ class Contract(_Strict):
             raise ValueError("scope has a meaning for load: snapshot only")
         if self.history and (self.load != "snapshot" or self.personal):
             raise ValueError("history has a meaning for load: snapshot of sources without personal columns only")
-        if any(c.personal for c in self.columns.values()) != self.personal:
-            raise ValueError("sensitivity: personal and columns marked personal go together")
+        if any(c.personal in ("token", "closed") for c in self.columns.values()) != self.personal:
+            raise ValueError("sensitivity: personal and columns marked personal (token, closed) go together")
         groups = set(re.compile(self.files.pattern).groupindex)
         for name, column in self.columns.items():
             if column.from_name is not None and column.from_name not in groups:
@@ -452,7 +468,7 @@ class Contract(_Strict):
 def load_contract(path: Path) -> Contract:
     """Reads one contract; raises ContractError with the file, the place and the reason."""
     try:
-        data = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+        data = read_yaml(path)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ContractError(f"{path}: cannot be read as YAML: {error}") from error
     if not isinstance(data, dict):

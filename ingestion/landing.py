@@ -57,8 +57,14 @@ class Landed:
 
 
 def inbox_of(settings: Settings, contract: Contract) -> Path:
-    """The folder that senders of the source write to."""
-    return settings.inbox / contract.folder
+    """The folder that senders of the source write to. Raises NotADirectoryError for one that leads out of the inbox, and whose files would go.
+
+    Scans are only read, so their folder may lie elsewhere.
+    """
+    folder = settings.inbox / contract.folder
+    if not contract.files.in_place and not folder.resolve().is_relative_to(settings.inbox.resolve()):
+        raise NotADirectoryError(f"{folder} leads out of the inbox, to {folder.resolve()}: put a folder there, or mount one")
+    return folder
 
 
 def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, bool]]:

@@ -383,6 +383,15 @@ def _publish(
     )
 
 
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\v")) + b"\x7f"
+
+
+def _is_binary(content: bytes) -> bool:
+    """Whether a file that was refused is no text at all (a photo, a workbook): it is one refused file then, and has no lines."""
+    head = content[:8192]
+    return b"\0" in head or len(head) - len(head.translate(None, _CONTROLS)) > len(head) // 50
+
+
 def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery], problems: dict[str, Problem]) -> None:
     """TEMP tables `file_problem` (a row a bad file) and `file_line` (its physical lines, as far as they can be shown)."""
     bad = [d for d in deliveries if d.delivery_id in problems]
@@ -400,7 +409,7 @@ def _register_problems(con: duckdb.DuckDBPyConnection, contract: Contract, deliv
     con.unregister("bad_files")
     lines: list[tuple[str, int, str]] = []
     for delivery in bad:
-        if delivery.content is not None:
+        if delivery.content is not None and not _is_binary(delivery.content):
             for number, line in enumerate(delivery.content.splitlines(), 1):
                 if line.strip():
                     text = line[:RAW_TEXT_LIMIT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
@@ -529,7 +538,7 @@ def requeue(
             f"""
             INSERT INTO lake.ops.pending
             SELECT DISTINCT o.delivery_id, o.source, o.day FROM lake.ops.delivery AS o
-            WHERE {" AND ".join(conditions)} AND o.status <> 'landed' AND o.stored <> 'erased'
+            WHERE {" AND ".join(conditions)} AND o.status <> 'landed' AND o.stored NOT IN ('erasing', 'erased')
               AND o.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
             values,
         )

@@ -54,7 +54,7 @@ def clean_columns(contract: Contract) -> dict[str, str]:
     for name, column in contract.columns.items():
         if column.personal == "token":
             columns[f"{name}_token"] = "VARCHAR"
-        elif column.personal is None:
+        elif column.personal in (None, "linked"):
             columns[name] = column.sql_type
     if "geometry" in contract.columns:
         columns |= GEOMETRY_COLUMNS

@@ -24,6 +24,13 @@ STAGES = (
 SPARK_COMMIT = "spark.before_commit"
 """Between staging and commit of what Spark writes; a run on DuckDB does not come there."""
 
+UPKEEP = ("maintain.table", "erase.recorded")
+"""Points of the nightly upkeep."""
+
+
+EXTRACT = ("extract.logged", "extract.placed")
+"""Points of the hand-over of an extract."""
+
 
 def reach(stage: str) -> None:
     """Marks that the run has come to `stage`; kills the process there where TNMT_KILL_AT names it."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import duckdb
 
 from lake.extensions import OBJECT_STORAGE, link_extensions
-from lake.lock import writer_lock
+from lake.identity import MARKER, META, LakeError, check_home, data_found, lake_id, lost, mark, marked, quoted, same_lake
+from lake.lock import BUILD, UPKEEP, WRITER, advisory_holder, advisory_lock, holder, writer_lock
 from tnmt.settings import Settings
+
+__all__ = ["LakeError", "quoted"]
 
 SCHEMAS = (
     "raw",
@@ -41,19 +44,23 @@ OPTIONS = {
 }
 
 
-class LakeError(Exception):
-    """The lake cannot be opened or made; the text says what to do."""
+ZONE = "Etc/GMT-7"
+"""The zone of every session: GMT+7 (POSIX counts the other way round). Stamps with a zone are read and shown in it, on whichever machine."""
 
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+_KNOWN: set[tuple[str, str]] = set()
+"""(home, catalog) whose right to write this process has checked."""
 
 
 def duck(settings: Settings) -> duckdb.DuckDBPyConnection:
     """An in-memory DuckDB that takes its extensions from the wheels, without the lake."""
     spill = settings.home / "tmp"
-    spill.mkdir(parents=True, exist_ok=True)
-    return duckdb.connect(
+    try:
+        spill.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise LakeError(
+            f"{settings.home} cannot be used as home of a platform: {error}. Check TNMT_HOME, and that its user may write there"
+        ) from None
+    con = duckdb.connect(
         config={
             "threads": settings.threads,
             "memory_limit": settings.memory_limit,
@@ -63,6 +70,8 @@ def duck(settings: Settings) -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": "false",
         }
     )
+    con.execute(f"SET TimeZone = '{ZONE}'")
+    return con
 
 
 def _object_storage(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
@@ -72,51 +81,123 @@ def _object_storage(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     link_extensions(settings.extensions, OBJECT_STORAGE)
     con.execute("LOAD httpfs")
     options = {
-        "KEY_ID": _quoted(settings.s3_key_id.get_secret_value()),
-        "SECRET": _quoted(settings.s3_secret.get_secret_value()),
-        "REGION": _quoted(settings.s3_region),
-        "SCOPE": _quoted("/".join(settings.data_path.split("/")[:3])),
+        "KEY_ID": quoted(settings.s3_key_id.get_secret_value()),
+        "SECRET": quoted(settings.s3_secret.get_secret_value()),
+        "REGION": quoted(settings.s3_region),
+        "SCOPE": quoted("/".join(settings.data_path.split("/")[:3])),
     }
     if settings.s3_endpoint:
         scheme, _, address = settings.s3_endpoint.partition("://")
-        options |= {"ENDPOINT": _quoted(address), "URL_STYLE": "'path'", "USE_SSL": str(scheme == "https").lower()}
+        options |= {"ENDPOINT": quoted(address), "URL_STYLE": "'path'", "USE_SSL": str(scheme == "https").lower()}
     try:
         con.execute(f"CREATE OR REPLACE TEMPORARY SECRET lake_data (TYPE s3, {', '.join(f'{k} {v}' for k, v in options.items())})")
     except duckdb.Error:  # its text may quote the statement
         raise LakeError("DuckDB refused the settings TNMT_S3_…; check the address, the region and the keys") from None
 
 
-def _attach(con: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool, snapshot: int | None = None) -> None:
-    options = [f"DATA_PATH {_quoted(settings.data_path)}", "DATA_INLINING_ROW_LIMIT 0"]
+def _attach(
+    con: duckdb.DuckDBPyConnection, settings: Settings, *, read_only: bool, snapshot: int | None = None, make: bool = False, moved: bool = False
+) -> None:
+    """Attaches the lake as `lake`. Only `make` makes a catalog where there is none, and never beside data that it would not know."""
+    if settings.on_s3:
+        _object_storage(con, settings)
+    statement = _attach_statement(settings, read_only=read_only, snapshot=snapshot)
+    try:
+        if _has_catalog(settings):
+            con.execute(statement)
+            return
+    except duckdb.Error as error:
+        text = str(error)
+        if "does not match existing data path" in text:
+            _relocate(con, settings, moved=moved)
+            con.execute(statement)
+            return
+        if "creating a new DuckLake is explicitly disabled" not in text:
+            told = text.replace(_dsn(settings) or "\0", "…").splitlines()[0]
+            todo = "Put it back from its backup (docs/production.md)" if settings.is_sqlite else "Check TNMT_CATALOG and that its server answers"
+            raise LakeError(f"the catalog of the lake cannot be opened: {told}. {todo}") from None
+    found = data_found(con, settings)
+    if found.files:
+        raise lost(settings, found)
+    if not make:
+        raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
+    con.execute(_attach_statement(settings, read_only=False, make=True))
+
+
+def _attach_statement(settings: Settings, *, read_only: bool, snapshot: int | None = None, make: bool = False, elsewhere: bool = False) -> str:
+    options = [f"DATA_PATH {quoted(settings.data_path)}", "DATA_INLINING_ROW_LIMIT 0"]
     if settings.is_sqlite:
         # WAL is what lets readers go on beside the writer; see docs/decisions.md
         options += ["META_JOURNAL_MODE 'WAL'", "META_BUSY_TIMEOUT 30000"]
+    if not make:
+        options.append("CREATE_IF_NOT_EXISTS false")
+    if elsewhere:
+        options.append("OVERRIDE_DATA_PATH true")
     if read_only:
         options.append("READ_ONLY")
     if snapshot is not None:
         options.append(f"SNAPSHOT_VERSION {int(snapshot)}")
-    if settings.on_s3:
-        _object_storage(con, settings)
+    return f"ATTACH {quoted(settings.attach)} AS lake ({', '.join(options)})"
+
+
+def _relocate(con: duckdb.DuckDBPyConnection, settings: Settings, *, moved: bool) -> None:
+    """Writes the new data path into a catalog that was moved together with its data; raises LakeError where they are not its own.
+
+    A catalog on a server is moved by `tnmt init --moved` only: the home that it belongs to may still be at work.
+    """
+    con.execute(_attach_statement(settings, read_only=not (moved or settings.is_sqlite), elsewhere=True))
     try:
-        con.execute(f"ATTACH {_quoted(settings.attach)} AS lake ({', '.join(options)})")
-    except duckdb.Error as error:
-        if not exists(settings):
-            raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`") from error
-        text = str(error).replace(settings.catalog.partition(":")[2] or "\0", "…")
-        raise LakeError(f"the catalog of the lake cannot be opened: {text.splitlines()[0]}. Check TNMT_CATALOG and that its server answers") from None
+        old = con.execute(f"SELECT value FROM {META}.ducklake_metadata WHERE key = 'data_path' AND scope IS NULL").fetchall()[0][0]
+        if not (moved or settings.is_sqlite):
+            raise LakeError(
+                f"the data of this lake lie in {old}, but this home looks for them in {settings.data_path}: set TNMT_DATA={old}, or, if the folder was moved "
+                f"for good, stop what writes and run `tnmt init --moved`"
+            )
+        if not same_lake(con, settings):
+            raise LakeError(
+                f"the catalog was made for data in {old}, and what lies in {settings.data_path} is not of the same lake ({MARKER} beside the data: "
+                f"{marked(con, settings) or 'none'}, expected {lake_id(con)}). Move the data there too, or set TNMT_DATA to where they are"
+            )
+        _set_data_path(con, settings)
+    finally:
+        con.execute("DETACH lake")
+
+
+def _set_data_path(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    con.execute(f"UPDATE {META}.ducklake_metadata SET value = ? WHERE key = 'data_path' AND scope IS NULL", [settings.data_path])
+
+
+def _has_catalog(settings: Settings) -> bool:
+    path = settings.lake_dir / "catalog.sqlite"
+    return not settings.is_sqlite or (path.exists() and path.stat().st_size > 0)
+
+
+def no_lake(settings: Settings) -> LakeError:
+    """The words where there is no lake: to make one, or, where data lie without their catalog, to put that back."""
+    if settings.home.exists():
+        with duck(settings) as con:
+            if settings.on_s3:
+                _object_storage(con, settings)
+            if (found := data_found(con, settings)).files:
+                return lost(settings, found)
+    return LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
 
 
 def exists(settings: Settings) -> bool:
     """Whether an embedded lake was made (a PostgreSQL catalog answers for itself at attach)."""
-    return not settings.is_sqlite or (settings.lake_dir / "catalog.sqlite").exists()
+    return _has_catalog(settings)
 
 
 def open_reader(settings: Settings, *, snapshot: int | None = None) -> duckdb.DuckDBPyConnection:
     """A connection that reads the lake, as of `snapshot` where one is named. Attached as `lake`."""
     if not exists(settings):
-        raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
+        raise no_lake(settings)
     con = duck(settings)
-    _attach(con, settings, read_only=True, snapshot=snapshot)
+    try:
+        _attach(con, settings, read_only=True, snapshot=snapshot)
+    except BaseException:
+        con.close()
+        raise
     return con
 
 
@@ -127,22 +208,88 @@ def open_writer(settings: Settings, purpose: str, *, spatial: bool = True) -> It
     `spatial` loads the functions on geometry, which takes 0.15 s; columns of that type need none.
     """
     if not exists(settings):
-        raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
+        raise no_lake(settings)
     with lock(settings, purpose):
-        con = duck(settings)
+        con = attach_writer(settings, spatial=spatial)
         try:
-            if spatial:
-                con.execute("LOAD spatial")
-            con.execute("SET ducklake_max_retry_count = 100")
-            _attach(con, settings, read_only=False)
+            may_write(con, settings)
             yield con
         finally:
             con.close()
 
 
-def lock(settings: Settings, purpose: str) -> AbstractContextManager[None]:
-    """The writer lock of this lake, for a step that writes through another program (a dbt child)."""
-    return writer_lock(settings.lake_dir / "writer.lock", purpose, settings.lock_timeout)
+def attach_writer(settings: Settings, *, spatial: bool = True) -> duckdb.DuckDBPyConnection:
+    """A connection that can write, attached as `lake`: for upkeep, which takes the lock for one table at a time."""
+    con = duck(settings)
+    try:
+        if spatial:
+            con.execute("LOAD spatial")
+        con.execute("SET ducklake_max_retry_count = 100")
+        _attach(con, settings, read_only=False)
+    except BaseException:
+        con.close()
+        raise
+    return con
+
+
+def may_write(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Once in a process, under the lock: whether this home and its key are those of the catalog; an older lake gets the tables it lacks."""
+    if (pair := (str(settings.home), settings.catalog)) not in _KNOWN:
+        if not has_table(con, "ops.home"):
+            con.execute(_schema())
+        check_home(con, settings)
+        _KNOWN.add(pair)
+
+
+@contextmanager
+def lock(settings: Settings, purpose: str) -> Iterator[None]:
+    """The writer lock of this lake, for a step that writes through another program: on a PostgreSQL catalog it spans hosts."""
+    with writer_lock(settings.lake_dir / "writer.lock", purpose, settings.lock_timeout):
+        if settings.is_sqlite:
+            yield
+        else:
+            with advisory_lock(_dsn(settings), WRITER, purpose, settings.lock_timeout):
+                yield
+
+
+@contextmanager
+def build_lock(settings: Settings, purpose: str) -> Iterator[None]:
+    """Held by a dbt build. On SQLite it is the writer lock; on PostgreSQL increments go on beside it, another build and upkeep do not."""
+    if settings.is_sqlite:
+        with lock(settings, purpose):
+            yield
+    else:
+        with (
+            advisory_lock(_dsn(settings), BUILD, purpose, settings.lock_timeout),
+            advisory_lock(_dsn(settings), UPKEEP, purpose, settings.lock_timeout, shared=True),
+        ):
+            yield
+
+
+@contextmanager
+def upkeep_lock(settings: Settings, purpose: str) -> Iterator[None]:
+    """Held by maintenance while it works on one table: nobody else writes."""
+    if settings.is_sqlite:
+        with lock(settings, purpose):
+            yield
+    else:
+        with advisory_lock(_dsn(settings), UPKEEP, purpose, settings.lock_timeout), lock(settings, purpose):
+            yield
+
+
+def lock_holder(settings: Settings) -> dict[str, str] | None:
+    """Who writes (pid, purpose, since), on this host or another, or None where nobody does."""
+    if (found := holder(settings.lake_dir / "writer.lock")) or settings.is_sqlite:
+        return found
+    import psycopg
+
+    with suppress(psycopg.Error), psycopg.connect(_dsn(settings), autocommit=True, connect_timeout=10) as con:
+        return advisory_holder(con, WRITER) or advisory_holder(con, BUILD) or advisory_holder(con, UPKEEP)
+    return None
+
+
+def _dsn(settings: Settings) -> str:
+    return settings.catalog.partition(":")[2]
 
 
 @contextmanager
@@ -157,8 +304,44 @@ def transaction(con: duckdb.DuckDBPyConnection) -> Iterator[None]:
     con.execute("COMMIT")
 
 
-def create(settings: Settings) -> None:
-    """Makes the lake where it is missing: folders, options, schemas and the tables of `schema.sql`. Idempotent."""
+def create(settings: Settings, *, join: bool = False, moved: bool = False) -> None:
+    """Makes the lake where it is missing: folders, options, schemas and the tables of `schema.sql`. Idempotent.
+
+    Raises LakeError where data lie without a catalog that knows them. `join` and `moved` are of a catalog that another home
+    has written into (`lake.identity.check_home`).
+    """
+    try:
+        _folders(settings)
+    except OSError as error:
+        raise LakeError(
+            f"{settings.home} cannot be used as home of a platform: {error}. Check TNMT_HOME, and that its user may write there"
+        ) from None
+    link_extensions(settings.extensions)
+    with lock(settings, "init"):
+        con = duck(settings)
+        try:
+            con.execute("LOAD spatial")
+            _attach(con, settings, read_only=False, make=True, moved=moved)
+            present = {row[0] for row in con.execute("SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'lake'").fetchall()}
+            if "ops" not in present:
+                for name, value in OPTIONS.items():
+                    con.execute(f"CALL lake.set_option('{name}', {value})")
+            for schema in (*SCHEMAS, *CLOSED_SCHEMAS):
+                if schema not in present:
+                    con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{schema}")
+            con.execute(_schema())
+            _lay_out(con)
+            check_home(con, settings, join=join, moved=moved)
+            _mark(con, settings)
+        finally:
+            con.close()
+
+
+def _schema() -> str:
+    return (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+
+
+def _folders(settings: Settings) -> None:
     settings.home.mkdir(parents=True, exist_ok=True)
     for folder in (settings.inbox, settings.landing, settings.serving, settings.home / "contracts", settings.home / "suites"):
         folder.mkdir(parents=True, exist_ok=True)
@@ -169,32 +352,30 @@ def create(settings: Settings) -> None:
         # the catalog keeps the least and greatest value of every column, personal ones too: it is closed as a whole
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
-    link_extensions(settings.extensions)
-    settings.token_key  # noqa: B018  # made now, while only this process runs
-    with lock(settings, "init"):
-        con = duck(settings)
-        try:
-            con.execute("LOAD spatial")
-            _attach(con, settings, read_only=False)
-            present = {row[0] for row in con.execute("SELECT schema_name FROM information_schema.schemata WHERE catalog_name = 'lake'").fetchall()}
-            if "ops" not in present:
-                for name, value in OPTIONS.items():
-                    con.execute(f"CALL lake.set_option('{name}', {value})")
-            for schema in (*SCHEMAS, *CLOSED_SCHEMAS):
-                if schema not in present:
-                    con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{schema}")
-            con.execute((Path(__file__).parent / "schema.sql").read_text(encoding="utf-8"))
-            tables = {
-                f"{s}.{t}"
-                for s, t in con.execute("SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()
-            }
-            for table, statements in LAYOUT.items():
-                if table in tables and not con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [table]).fetchall():
-                    for statement in statements:
-                        con.execute(f"ALTER TABLE lake.{table} {statement}")
-                    con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [table])
-        finally:
-            con.close()
+
+
+def _lay_out(con: duckdb.DuckDBPyConnection) -> None:
+    """Partitions the tables that have a layout, each once."""
+    tables = {
+        f"{s}.{t}" for s, t in con.execute("SELECT table_schema, table_name FROM information_schema.tables WHERE table_catalog = 'lake'").fetchall()
+    }
+    for table, statements in LAYOUT.items():
+        if table in tables and not con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [table]).fetchall():
+            for statement in statements:
+                con.execute(f"ALTER TABLE lake.{table} {statement}")
+            con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [table])
+
+
+def _mark(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Puts the lake's marker beside its data, where none lies; raises LakeError where the data are not its own."""
+    if (there := marked(con, settings)) == lake_id(con):
+        return
+    if data_found(con, settings).files and not (there is None and same_lake(con, settings)):
+        raise LakeError(
+            f"the files in {settings.data_path} are not those of this catalog ({MARKER} beside them: {there or 'none'}, expected {lake_id(con)}): "
+            "put the catalog back that belongs to them (docs/production.md, Backup), or set TNMT_DATA to the lake's own folder"
+        )
+    mark(con, settings)
 
 
 LAYOUT = {

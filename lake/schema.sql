@@ -23,7 +23,12 @@ CREATE TABLE IF NOT EXISTS lake.ops.affected (seq BIGINT, source VARCHAR, target
 CREATE TABLE IF NOT EXISTS lake.ops.build (
     build_id VARCHAR, affected_to BIGINT, as_of TIMESTAMP, project_hash VARCHAR, finished_at TIMESTAMP
 );
-CREATE TABLE IF NOT EXISTS lake.ops.pin (snapshot_id BIGINT, purpose VARCHAR, pinned_at TIMESTAMP);
+CREATE TABLE IF NOT EXISTS lake.ops.pin (snapshot_id BIGINT, purpose VARCHAR, pinned_at TIMESTAMP, until TIMESTAMP);
+ALTER TABLE lake.ops.pin ADD COLUMN IF NOT EXISTS until TIMESTAMP;
+-- Homes that may write into this lake: one, or several that share data path, token key and landing folder.
+CREATE TABLE IF NOT EXISTS lake.ops.home (
+    home_id VARCHAR, host VARCHAR, path VARCHAR, data_path VARCHAR, key_fingerprint VARCHAR, landing VARCHAR
+);
 CREATE TABLE IF NOT EXISTS lake.ops.gate_result (
     run_id VARCHAR, source VARCHAR, seq BIGINT, deliveries BIGINT, rows_read BIGINT, success BOOLEAN, bad_share DOUBLE,
     failed VARCHAR[], seconds DOUBLE, judged_at TIMESTAMP
@@ -31,8 +36,10 @@ CREATE TABLE IF NOT EXISTS lake.ops.gate_result (
 CREATE TABLE IF NOT EXISTS lake.ops.closed_access (accessed_at TIMESTAMP, os_user VARCHAR, reason VARCHAR, statement VARCHAR);
 CREATE TABLE IF NOT EXISTS lake.ops.handover (
     handover_id VARCHAR, receiver VARCHAR, agreement VARCHAR, product VARCHAR, snapshot_id BIGINT, period_from DATE, period_to DATE,
-    rows BIGINT, files VARCHAR[], sha256 VARCHAR[], handed_over_at TIMESTAMP, expires_on DATE, requested_by VARCHAR, status VARCHAR
+    rows BIGINT, files VARCHAR[], sha256 VARCHAR[], handed_over_at TIMESTAMP, expires_on DATE, requested_by VARCHAR, status VARCHAR, package VARCHAR
 );
+-- preparing (logged, not yet at its place), handed_over, abandoned; `package` is the folder below extracts/
+ALTER TABLE lake.ops.handover ADD COLUMN IF NOT EXISTS package VARCHAR;
 CREATE TABLE IF NOT EXISTS lake.ops.source (
     source VARCHAR, title_vi VARCHAR, description_vi VARCHAR, owner_unit VARCHAR, owner_contact VARCHAR, terms VARCHAR, target VARCHAR,
     load VARCHAR, sensitivity VARCHAR, cadence_minutes INTEGER, lateness_minutes INTEGER, tolerated_bad_share DOUBLE, retention_days INTEGER

@@ -20,7 +20,7 @@ from pathlib import Path
 import duckdb
 
 from lake.faults import reach
-from lake.lake import latest_snapshot, open_reader
+from lake.lake import latest_snapshot, open_reader, quoted
 from tnmt.settings import Settings
 
 KEPT_VERSIONS = 2
@@ -118,7 +118,7 @@ def _fill(
     con: duckdb.DuckDBPyConnection, path: Path, name: str, tables: Mapping[str, str], as_of: datetime, snapshot_id: int, first_day: date | None = None
 ) -> int:
     """Makes these tables (table -> FROM clause) in the database file `path`, attached as `name`; returns the rows written."""
-    con.execute(f"ATTACH '{path}' AS {name}")
+    con.execute(f"ATTACH {quoted(str(path))} AS {name}")
     for schema in sorted({t.split(".")[0] for t in tables}):
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.{schema}")
     rows = 0

@@ -19,9 +19,10 @@ from ingestion.load import suite_of
 from intake.accounts import path_of, read
 from intake.drop import heartbeat, is_running
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
-from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, open_reader
+from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, no_lake, open_reader
 from lake.serving import current
 from lake.spark import LAYER, problems
+from lake.verify import damage, data_files, keys_twice, without_delivery
 from quality.rules import SuiteError
 from tnmt.settings import ROOT, Settings
 
@@ -38,9 +39,9 @@ class Check:
     todo: str = ""
 
 
-def examine(settings: Settings) -> list[Check]:
-    """All checks, in the order in which a failure would be met."""
-    return [_guard(name, check, settings) for name, check in CHECKS.items()]
+def examine(settings: Settings, *, deep: bool = False) -> list[Check]:
+    """All checks, in the order in which a failure would be met; `deep` ones read every file's footer and every key (minutes on a large lake)."""
+    return [_guard(name, check, settings) for name, check in (CHECKS | (DEEP if deep else {})).items()]
 
 
 def _guard(name: str, check: Callable[[Settings], Check], settings: Settings) -> Check:
@@ -78,7 +79,7 @@ def _contracts(settings: Settings) -> Check:
 
 def _lake(settings: Settings) -> Check:
     if not exists(settings):
-        return Check("lake", False, f"none under {settings.home}", "run `tnmt init`")
+        return Check("lake", False, str(no_lake(settings)), "see the message")
     with open_reader(settings) as con:
         return Check("lake", True, f"{'SQLite' if settings.is_sqlite else 'PostgreSQL'} catalog, snapshot {latest_snapshot(con)}")
 
@@ -145,6 +146,37 @@ def _telemetry(settings: Settings) -> Check:
     ]
     return Check("telemetry", not loud, "off" if not loud else f"switched on by {', '.join(loud)}", "unset these variables")
 
+
+def _files(settings: Settings) -> Check:
+    with open_reader(settings) as con:
+        files = data_files(con, settings)
+        bad = list(damage(con, settings, files))
+    told = "; ".join(map(str, bad[:5])) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+    return Check("data files", not bad, told or f"{len(files)} files are there, whole, with the rows that the catalog names", RESTORE)
+
+
+def _keys(settings: Settings) -> Check:
+    keys = {c.target: c.key for c in contracts_of(settings).values() if c.key and c.load in ("upsert", "incremental")}
+    with open_reader(settings) as con:
+        twice = {t: n for t, key in keys.items() if (n := keys_twice(con, f"clean.{t}", key))}
+    told = ", ".join(f"clean.{t}: {n} keys" for t, n in twice.items())
+    return Check("keys", not twice, f"twice: {told}" if twice else f"no key stands twice in {len(keys)} tables", "stop what writes; " + RESTORE)
+
+
+def _deliveries(settings: Settings) -> Check:
+    with open_reader(settings) as con:
+        found = without_delivery(con)
+    told = ", ".join(f"{t}: {n} rows" for t, n in found.items())
+    return Check(
+        "deliveries",
+        not found,
+        f"without a delivery in the ledger: {told}" if found else "every row names a delivery of the ledger",
+        "another program wrote into these tables, or the ledger is of another time: " + RESTORE,
+    )
+
+
+RESTORE = "put the lake back from the backup (docs/production.md)"
+DEEP: dict[str, Callable[[Settings], Check]] = {"data files": _files, "keys": _keys, "deliveries": _deliveries}
 
 CHECKS: dict[str, Callable[[Settings], Check]] = {
     "python": _python,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from lake.lake import open_reader
+from lake.lake import open_reader, quoted
 from orchestration.marts import DBT, run_dbt
 from tnmt.settings import Settings
 
@@ -57,7 +57,7 @@ def build_as_known(settings: Settings, at: datetime, first_day: date, out: Path)
 def _copy_reference(settings: Settings, path: Path) -> None:
     """Reference data as the lake has it."""
     with open_reader(settings) as con:
-        con.execute(f"ATTACH '{path}' AS known")
+        con.execute(f"ATTACH {quoted(str(path))} AS known")
         con.execute("CREATE SCHEMA known.reference")
         for (name,) in con.execute(
             "SELECT table_name FROM information_schema.tables WHERE table_catalog = 'lake' AND table_schema = 'reference'"

@@ -26,7 +26,7 @@ from ingestion.contract import ContractError
 from ingestion.ingest import contracts_of, ingest
 from ingestion.landing import UNFINISHED
 from ingestion.merge import TargetMismatch
-from lake.lake import LakeError, exists, lock
+from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
 from orchestration.marts import BuildFailed, build, dbt_environment, dbt_vars, plan, serve_marts, served_tables, target_dir
@@ -98,7 +98,7 @@ class Live:
         self.settings = settings
         self._unserved: float | None = None
         if not exists(settings):
-            raise LakeError(f"there is no lake under {settings.home}; make one with `tnmt init`")
+            raise no_lake(settings)
         os.environ.update(dbt_environment(settings))
         self._options = ["--target-path", str(target_dir(settings) / "live"), "--quiet"]
         self._manifest = parsed(settings)

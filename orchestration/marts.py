@@ -15,7 +15,7 @@ from pathlib import Path
 import duckdb
 
 from lake.faults import reach
-from lake.lake import lock, open_reader, open_writer, transaction
+from lake.lake import build_lock, open_reader, open_writer, transaction
 from lake.serving import Served, publish_serving
 from tnmt.settings import Settings
 
@@ -124,17 +124,14 @@ def build(
 ) -> Built:
     """Runs `dbt build` for what changed, on the engine of the settings; raises BuildFailed with dbt's own words.
 
-    On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it.
+    On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and upkeep do not.
     """
     built = plan(settings, as_of, full=full)
     if not built.done:
         return built
     reach("build.before")
     command = [DBT, *build_arguments(built, as_of, settings.engine), "--no-use-colors"]
-    if settings.is_sqlite:
-        with lock(settings, f"dbt build {build_id}"):
-            log = run_dbt(command, settings, say)
-    else:
+    with build_lock(settings, f"dbt build {build_id}"):
         log = run_dbt(command, settings, say)
     reach("build.after")
     record(settings, built, as_of, build_id, now)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tnmt.settings import read_yaml
 
 AGREEMENTS = Path(__file__).parent / "agreements"
 
@@ -42,14 +45,23 @@ class Agreement(BaseModel):
     products: tuple[Product, ...] = Field(min_length=1)
 
 
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
 def load_agreement(name: str, folders: tuple[Path, ...] = (AGREEMENTS,)) -> Agreement:
-    """The agreement `name` from the first folder that has it; raises AgreementError."""
+    """The agreement `name` from the first folder that has it; raises AgreementError. A name is no path."""
+    known = sorted(p.stem for f in folders if f.is_dir() for p in f.glob("*.yaml"))
+    if not _NAME.fullmatch(name):
+        raise AgreementError(
+            f"{name!r} is no name of an agreement: lower case letters, digits, _ and - were expected; there are {', '.join(known) or 'none'}"
+        )
     for folder in folders:
         path = folder / f"{name}.yaml"
         if path.exists():
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise AgreementError(f"{path} leads out of its folder, to {path.resolve()}: put the file itself there")
             try:
-                return Agreement(**yaml.safe_load(path.read_text(encoding="utf-8")))
-            except (ValidationError, yaml.YAMLError, TypeError) as error:
+                return Agreement(**read_yaml(path))
+            except (ValidationError, yaml.YAMLError, TypeError, UnicodeDecodeError, OSError) as error:
                 raise AgreementError(f"{path} is no valid agreement: {error}") from error
-    known = sorted(p.stem for f in folders if f.is_dir() for p in f.glob("*.yaml"))
     raise AgreementError(f"there is no agreement {name!r}; there are {', '.join(known) or 'none'}")

@@ -5,17 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 import duckdb
 
-from lake.lake import latest_snapshot, open_reader, open_writer, transaction
+from lake.faults import reach
+from lake.lake import columns_of, latest_snapshot, open_reader, open_writer, quoted, transaction
+from lake.maintenance import add_pin
 from sharing.agreement import AGREEMENTS, Agreement, AgreementError, Product, load_agreement
 from tnmt.settings import Settings
+
+GMT7 = timezone(timedelta(hours=7))
 
 _FRICTIONLESS = {
     "VARCHAR": "string",
@@ -45,9 +50,11 @@ class Made:
 
 
 def make_extract(settings: Settings, name: str, *, requested_by: str, now: datetime, as_of: datetime) -> Made:
-    """Writes `<home>/extracts/<agreement>/<as-of day>/` with Parquet, CSV and datapackage.json; raises ExtractRefused.
+    """Writes a folder of its own, `<home>/extracts/<agreement>/<as-of time>[-n]/`, with Parquet, CSV and datapackage.json; raises ExtractRefused.
 
-    The snapshot is pinned and the files stay, so that what was handed over can be shown again (NĐ 47/2020 Điều 45).
+    An earlier package is never touched. The row in `ops.handover` stands before the package can be seen at its place, so that
+    nothing leaves without a record; what a crash left between the two is settled by the next call. The snapshot is pinned
+    while the agreement holds, and the files stay, so that what was handed over can be shown again (NĐ 47/2020 Điều 45).
     """
     try:
         agreement = load_agreement(name, (settings.home / "agreements", AGREEMENTS))
@@ -59,12 +66,12 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
             f"asked for {as_of.date()}: renew the agreement first"
         )
     columns = _mart_columns(settings)
-    half = settings.home / "extracts" / name / f".{as_of:%Y%m%d%H%M}.{os.getpid()}"
+    folder = settings.home / "extracts" / name
+    half = folder / f".half-{as_of:%Y%m%dT%H%M}-{os.getpid()}"
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
     resources: list[dict[str, Any]] = []
-    handed: list[tuple[Any, ...]] = []
-    total = 0
+    handed: list[_Handed] = []
     try:
         with open_reader(settings) as probe:
             snapshot = latest_snapshot(probe)
@@ -72,54 +79,122 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
             for product in agreement.products:
                 made, rows, period = _write_product(con, agreement, product, columns, half, as_of)
                 resources += made
-                total += rows
-                handed.append((product.table, rows, period, [r["path"] for r in made], [r["hash"].removeprefix("sha256:") for r in made]))
-        (half / "datapackage.json").write_text(
-            json.dumps(
-                {
-                    "profile": "data-package",
-                    "name": name.replace("_", "-"),
-                    "title": f"{agreement.purpose} – {agreement.receiver}",
-                    "created": now.isoformat(),
-                    "version": f"{as_of:%Y.%m.%d}",
-                    "licenses": [{"name": "agreement", "title": f"{agreement.agreement}: {agreement.legal_basis}"}],
-                    "sources": [{"title": "Kho dữ liệu dùng chung ngành TN&MT", "snapshot": snapshot}],
-                    "custom": {"as_of": as_of.isoformat(), "expires_on": agreement.expires_on.isoformat(), "contact": agreement.contact},
-                    "resources": resources,
-                },
-                ensure_ascii=False,
-                indent=1,
-            ),
-            encoding="utf-8",
-        )
-        target = half.with_name(f"{as_of:%Y%m%dT%H%M}")
-        shutil.rmtree(target, ignore_errors=True)
-        half.rename(target)
+                handed.append(_Handed(product.table, rows, period, [r["path"] for r in made], [r["hash"].removeprefix("sha256:") for r in made]))
+        _write_package(half, name, agreement, resources, snapshot, now, as_of)
+        _sync(half)
+        with open_writer(settings, f"extract {name}") as con:
+            settle(con, settings)
+            target = _free_place(folder, f"{as_of:%Y%m%dT%H%M}")
+            package = f"{name}/{target.name}"
+            with transaction(con):
+                _log(con, agreement, package, handed, snapshot, now, requested_by)
+                add_pin(con, snapshot, f"extract {agreement.agreement}", now, datetime.combine(agreement.expires_on, time.max))
+            reach("extract.logged")
+            half.rename(target)  # an empty folder may stand there, never a package
+            _sync(folder)
+            reach("extract.placed")
+            settle(con, settings)
     finally:
         shutil.rmtree(half, ignore_errors=True)
-    with open_writer(settings, f"extract {name}") as con, transaction(con):
-        for table, rows, period, files, hashes in handed:
-            identity = hashlib.sha256(f"{agreement.agreement}{table}{now}".encode()).hexdigest()[:16]
+    return Made(target, agreement.receiver, tuple(r["path"] for r in resources), sum(h.rows for h in handed))
+
+
+@dataclass(frozen=True)
+class _Handed:
+    """One product of a package: for its row in the log."""
+
+    table: str
+    rows: int
+    period: tuple[date | None, date | None]
+    files: list[str]
+    hashes: list[str]
+
+
+def settle(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Ends what was being prepared (under the writer lock): handed over where the package stands at its place, abandoned where it does not."""
+    waiting = [r[0] for r in con.execute("SELECT DISTINCT package FROM lake.ops.handover WHERE status = 'preparing'").fetchall()]
+    for package in waiting:
+        there = (settings.home / "extracts" / package / "datapackage.json").is_file()
+        with transaction(con):
             con.execute(
-                "INSERT INTO lake.ops.handover VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [
-                    identity,
-                    agreement.receiver,
-                    agreement.agreement,
-                    table,
-                    snapshot,
-                    *period,
-                    rows,
-                    files,
-                    hashes,
-                    now,
-                    agreement.expires_on,
-                    requested_by,
-                    "handed_over",
-                ],
+                "UPDATE lake.ops.handover SET status = ? WHERE status = 'preparing' AND package = ?",
+                ["handed_over" if there else "abandoned", package],
             )
-        con.execute("INSERT INTO lake.ops.pin VALUES (?, ?, ?)", [snapshot, f"extract {agreement.agreement}", now])
-    return Made(target, agreement.receiver, tuple(r["path"] for r in resources), total)
+
+
+def _free_place(folder: Path, stem: str) -> Path:
+    """Where no package stands yet: the as-of time, or with -2, -3 … behind it."""
+    place = folder / stem
+    number = 1
+    while place.exists():
+        number += 1
+        place = folder / f"{stem}-{number}"
+    return place
+
+
+def _sync(folder: Path) -> None:
+    """Brings a folder and the files in it to the disk."""
+    for path in (*(p for p in folder.iterdir() if p.is_file()), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write_package(
+    folder: Path, name: str, agreement: Agreement, resources: list[dict[str, Any]], snapshot: int, now: datetime, as_of: datetime
+) -> None:
+    (folder / "datapackage.json").write_text(
+        json.dumps(
+            {
+                "profile": "data-package",
+                "name": name.replace("_", "-"),
+                "title": f"{agreement.purpose} – {agreement.receiver}",
+                "created": now.replace(tzinfo=GMT7).isoformat(timespec="seconds"),
+                "version": f"{as_of:%Y.%m.%d}",
+                "licenses": [{"name": "agreement", "title": f"{agreement.agreement}: {agreement.legal_basis}"}],
+                "sources": [{"title": "Kho dữ liệu dùng chung ngành TN&MT", "snapshot": snapshot}],
+                "custom": {
+                    "as_of": as_of.replace(tzinfo=GMT7).isoformat(),
+                    "expires_on": agreement.expires_on.isoformat(),
+                    "contact": agreement.contact,
+                },
+                "resources": resources,
+            },
+            ensure_ascii=False,
+            indent=1,
+        ),
+        encoding="utf-8",
+    )
+
+
+def _log(
+    con: duckdb.DuckDBPyConnection, agreement: Agreement, package: str, handed: list[_Handed], snapshot: int, now: datetime, requested_by: str
+) -> None:
+    for h in handed:
+        identity = hashlib.sha256(f"{agreement.agreement}{h.table}{package}{now}".encode()).hexdigest()[:16]
+        con.execute(
+            """
+            INSERT INTO lake.ops.handover (handover_id, receiver, agreement, product, snapshot_id, period_from, period_to, rows, files, sha256,
+                handed_over_at, expires_on, requested_by, status, package)
+            VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'preparing', ?)""",
+            [
+                identity,
+                agreement.receiver,
+                agreement.agreement,
+                h.table,
+                snapshot,
+                *h.period,
+                h.rows,
+                h.files,
+                h.hashes,
+                now,
+                agreement.expires_on,
+                requested_by,
+                package,
+            ],
+        )
 
 
 def _mart_columns(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -141,43 +216,35 @@ def _write_product(
     known = marts.get(product.table)
     if known is None:
         raise ExtractRefused(f"agreement {agreement.agreement} names {product.table}, of which there is no mart")
-    if unknown := [c for c in product.columns if c not in known]:
-        raise ExtractRefused(f"{product.table} has no columns {', '.join(unknown)}; it has {', '.join(known)}")
-    if personal := [c for c in product.columns if _meta(known[c]).get("is_personal")]:
-        raise ExtractRefused(f"{product.table}: {', '.join(personal)} are personal data and never leave the house")
+    types = _checked(con, product, known)
     conditions: list[str] = []
     period: tuple[date | None, date | None] = (None, None)
     if product.period_column and product.period_days:
         last = as_of.date() - timedelta(days=1)
         first = last - timedelta(days=product.period_days - 1)
-        conditions.append(f"{product.period_column} BETWEEN DATE '{first}' AND DATE '{last}'")
+        conditions.append(f"CAST({_name(product.period_column)} AS DATE) BETWEEN DATE '{first}' AND DATE '{last}'")
         period = (first, last)
     if product.group_size_column:
-        conditions.append(f"{product.group_size_column} >= {agreement.min_group_size}")
+        conditions.append(f"{_name(product.group_size_column)} >= {agreement.min_group_size}")
     where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
-    con.execute(f"CREATE OR REPLACE TEMP TABLE product AS SELECT {', '.join(product.columns)} FROM lake.{product.table}{where}")
-    types = {r[0]: str(r[1]) for r in con.execute("DESCRIBE product").fetchall()}
+    picked = ", ".join(_name(c) for c in product.columns)
+    con.execute(f"CREATE OR REPLACE TEMP TABLE product AS SELECT {picked} FROM lake.{product.table}{where}")
     rows = int(con.execute("SELECT count(*) FROM product").fetchall()[0][0])
-    fields = [
-        {
-            "name": c,
-            "type": "number" if types[c].startswith("DECIMAL") else _FRICTIONLESS.get(types[c], "any"),
-            "description": known[c].get("description", ""),
-            **({"unit": u} if (u := _meta(known[c]).get("unit")) else {}),
-        }
-        for c in product.columns
-    ]
     name = product.table.split(".")[1]
     made = []
     for suffix, options in (("parquet", "FORMAT parquet, COMPRESSION zstd"), ("csv", "FORMAT csv, HEADER true")):
         path = folder / f"{name}.{suffix}"
-        con.execute(f"COPY (SELECT * FROM product ORDER BY ALL) TO '{path}' ({options})")
+        con.execute(f"COPY (SELECT * FROM product ORDER BY ALL) TO {quoted(str(path))} ({options})")
+        fields = [_field(c, types[c], known[c], suffix) for c in product.columns]
         made.append(
             {
-                "name": f"{name}-{suffix}",
+                "name": f"{name.replace('_', '-')}-{suffix}",
                 "path": path.name,
                 "format": suffix,
-                "bytes": path.stat().st_size,
+                "mediatype": "text/csv" if suffix == "csv" else "application/vnd.apache.parquet",
+                **({"encoding": "utf-8"} if suffix == "csv" else {}),
+                # validators count the bytes of text only, and call a Parquet file with `bytes` wrong
+                "bytes" if suffix == "csv" else "size": path.stat().st_size,
                 "profile": "tabular-data-resource" if suffix == "csv" else "data-resource",
                 "hash": "sha256:" + hashlib.sha256(path.read_bytes()).hexdigest(),
                 "rows": rows,
@@ -185,3 +252,47 @@ def _write_product(
             }
         )
     return made, rows, period
+
+
+def _name(column: str) -> str:
+    """A column as SQL writes it."""
+    return '"' + column.replace('"', '""') + '"'
+
+
+def _checked(con: duckdb.DuckDBPyConnection, product: Product, known: dict[str, Any]) -> dict[str, str]:
+    """{column: DuckDB type} of the product's table; raises ExtractRefused for a column that is not there or not marked as open."""
+    types = columns_of(con, [product.table]).get(product.table)
+    if types is None:
+        raise ExtractRefused(f"{product.table} is not in the lake yet: run `tnmt run` first")
+    filters = [c for c in (product.period_column, product.group_size_column) if c is not None]
+    named = [*product.columns, *filters]
+    if unknown := [c for c in named if c not in known or c not in types]:
+        raise ExtractRefused(f"{product.table} has no columns {', '.join(unknown)}; it has {', '.join(known)}")
+    marks = {c: _meta(known[c]).get("is_personal") for c in named}
+    if personal := [c for c in named if marks[c]]:
+        raise ExtractRefused(f"{product.table}: {', '.join(personal)} are personal data and never leave the house")
+    if unmarked := [c for c in named if marks[c] is not False]:
+        raise ExtractRefused(
+            f"{product.table}: {', '.join(unmarked)} have no mark in the dictionary; a column leaves only where it says `is_personal: false` (the model's yml)"
+        )
+    if product.period_column and types[product.period_column] not in ("DATE", "TIMESTAMP"):
+        raise ExtractRefused(
+            f"{product.table}: period_column must hold a date or a time, found {product.period_column} ({types[product.period_column]})"
+        )
+    if product.group_size_column and not re.fullmatch(r"U?(TINY|SMALL|BIG|HUGE)?INT(EGER)?|DECIMAL.*", types[product.group_size_column]):
+        raise ExtractRefused(f"{product.table}: group_size_column must count, found {product.group_size_column} ({types[product.group_size_column]})")
+    return types
+
+
+def _field(column: str, kind: str, known: dict[str, Any], suffix: str) -> dict[str, Any]:
+    """A column as Table Schema describes it."""
+    field = {
+        "name": column,
+        "type": "number" if kind.startswith("DECIMAL") else _FRICTIONLESS.get(kind, "any"),
+        "description": known.get("description", ""),
+    }
+    if kind == "TIMESTAMP" and suffix == "csv":
+        field["format"] = "%Y-%m-%d %H:%M:%S"
+    if kind == "BOOLEAN" and suffix == "csv":
+        field |= {"trueValues": ["true"], "falseValues": ["false"]}
+    return field | ({"unit": unit} if (unit := _meta(known).get("unit")) else {})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import socket
+import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -23,6 +26,26 @@ def need(name: str, available: bool, why: str) -> None:
     if name in os.environ.get("REQUIRE", "").split(","):
         pytest.fail(f"REQUIRE names {name}, but it is missing: {why}")
     pytest.skip(f"{name}: {why}")
+
+
+def command(*arguments: str) -> tuple[int, str]:
+    """The command `tnmt` in this process, on the platform that the environment names: exit code, and all that it said on one line.
+
+    What a person would see as a traceback is raised.
+    """
+    from tnmt.cli import main
+
+    said, argv = io.StringIO(), sys.argv
+    sys.argv = ["tnmt", *arguments]
+    code = 0
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        sys.argv = argv
+    return code, " ".join(said.getvalue().split())
 
 
 def real_data() -> Path:

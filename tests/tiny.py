@@ -39,9 +39,11 @@ def tnmt(home: Path, *arguments: str, **extra: str) -> subprocess.CompletedProce
 
 def prepare(home: Path, inbox: Path, **extra: str) -> None:
     """An empty lake with the inbox; the files arrive at the sample's own time in every run, as `ops` alone may tell runs apart."""
-    assert tnmt(home, "init", **extra).returncode == 0
     # each platform has a key of its own: with the same one, tokens can be compared too
+    (home / "secrets").mkdir(parents=True)
     (home / "secrets" / "token.key").write_text("0" * 64)
+    made = tnmt(home, "init", **extra)
+    assert made.returncode == 0, made.stderr
     shutil.copytree(inbox, home / "inbox", dirs_exist_ok=True)
     (home / "sample.json").write_text(f'{{"size": "tiny", "seed": 1, "end": "{END}", "as_of": "{AS_OF.isoformat()}"}}')
 

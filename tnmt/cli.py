@@ -25,7 +25,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from tnmt.clock import default_as_of, now
-from tnmt.settings import Settings, settings
+from tnmt.settings import Settings, SettingsError, settings
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Kho dữ liệu dùng chung ngành tài nguyên và môi trường."
@@ -83,13 +83,18 @@ def _progress() -> Progress:
 
 
 @app.command()
-def init() -> None:
+def init(
+    join: Annotated[
+        bool, typer.Option(help="A further site on this PostgreSQL catalog, with the same data path, token key and landing folder.")
+    ] = False,
+    moved: Annotated[bool, typer.Option(help="The home or its data lie here now, for good.")] = False,
+) -> None:
     """Make the lake: folders, catalog, schemas, tables of all contracts. Idempotent."""
     from ingestion.ingest import contracts_of, register_sources
     from lake.lake import create, open_writer
 
     s = settings()
-    create(s)
+    create(s, join=join, moved=moved)
     contracts = contracts_of(s)
     with open_writer(s, "init") as con:
         register_sources(con, contracts, now())
@@ -223,8 +228,7 @@ def run(
 @app.command()
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
-    from lake.lake import LakeError, open_reader
-    from lake.lock import holder
+    from lake.lake import LakeError, lock_holder, open_reader
     from lake.serving import current
 
     s = settings()
@@ -252,7 +256,7 @@ def status(as_json: Json = False) -> None:
     ).fetchall()
     names = [d[0] for d in con.description]
     records = [dict(zip(names, r, strict=True)) for r in rows]
-    serving, writer = current(s), holder(s.lake_dir / "writer.lock")
+    serving, writer = current(s), lock_holder(s)
     if as_json:
         print(json.dumps({"as_of": moment, "sources": records, "serving": serving, "writer": writer}, default=str, ensure_ascii=False))
         return
@@ -432,14 +436,24 @@ def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Optio
 
 
 @app.command()
-def maintain(keep_days: int = 30) -> None:
+def maintain(
+    keep_days: int = 30,
+    orphans: Annotated[
+        int | None, typer.Option(help="Remove this many files that nothing refers to, where an earlier run named that number.")
+    ] = None,
+) -> None:
     """Erase raw bytes past their retention, compact the lake, expire snapshots that nobody pinned, remove files that nothing refers to."""
     from lake.maintenance import maintain as do
 
-    done = do(settings(), now(), keep_days)
+    done = do(settings(), now(), keep_days, orphans=orphans)
     print(
-        f"data files {done.files_before} -> {done.files_after}; {done.expired} snapshots expired, {done.pinned} pinned ones kept; raw bytes of {done.erased} deliveries erased"
+        f"data files {done.files_before} -> {done.files_after}; {done.expired} snapshots expired, {done.pinned} pinned ones kept; raw bytes of {done.erased} deliveries erased; "
+        f"{done.orphans} files without a reference and {done.leftovers} leftovers removed"
     )
+    for problem in done.problems:
+        err.print(problem, style="red", markup=False, highlight=False, soft_wrap=True)
+    if done.problems:
+        raise typer.Exit(3)
 
 
 @app.command()
@@ -539,8 +553,11 @@ def as_known(
     from orchestration.marts import BuildFailed
 
     s = settings()
+    at = _moment(moment, s)
+    if not date(1990, 1, 1) <= since.date() <= at.date():
+        _fail(f"--from: expected a day from 1990-01-01 up to the moment asked for ({at:%Y-%m-%d}), found {since.date()}", 2)
     try:
-        rows = build_as_known(s, _moment(moment, s), since.date(), out_file)
+        rows = build_as_known(s, at, since.date(), out_file)
     except (BuildFailed, FileExistsError) as error:
         _fail(str(error))
     for name, count in rows.items():
@@ -668,11 +685,13 @@ def intake() -> None:
 
 
 @app.command()
-def doctor(as_json: Json = False) -> None:
+def doctor(
+    deep: Annotated[bool, typer.Option(help="Look at every data file, every key and every row's delivery too.")] = False, as_json: Json = False
+) -> None:
     """Check everything that the platform needs, and say what to do about what is missing."""
     from orchestration.doctor import examine
 
-    checks = examine(settings())
+    checks = examine(settings(), deep=deep)
     if as_json:
         print(json.dumps([asdict(c) for c in checks], ensure_ascii=False))
     else:
@@ -683,7 +702,36 @@ def doctor(as_json: Json = False) -> None:
 
 
 def main() -> None:
-    """Entry point of `tnmt`."""
+    """Entry point of `tnmt`: an error that a person can do something about is one line and exit code 1, no traceback."""
     _logs()
     os.umask(0o027)
-    app()
+    try:
+        app()
+    except Exception as error:
+        if (told := _told(error)) is None or os.environ.get("TNMT_LOG", "").upper() == "DEBUG":
+            raise
+        err.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+        sys.exit(4 if type(error).__name__ == "LakeLocked" else 1)
+
+
+def _told(error: Exception) -> str | None:
+    """What a command says of an error that none of its steps expected; None for a fault of the program, whose traceback is wanted."""
+    import duckdb
+
+    from ingestion.contract import ContractError
+    from lake.extensions import ExtensionMissing
+    from lake.lake import LakeError
+    from lake.lock import LakeLocked
+    from lake.query import QueryRefused
+    from quality.rules import SuiteError
+
+    if isinstance(error, (SettingsError, LakeError, LakeLocked, ContractError, SuiteError, ExtensionMissing, QueryRefused, ConnectionError)):
+        return str(error)
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return f"DuckDB needs more memory than TNMT_MEMORY_LIMIT={settings().memory_limit} allows: {first}. Raise it, or set TNMT_THREADS=1"
+    if isinstance(error, OSError):
+        return f"{first}. Check that the disk is not full, and that TNMT_HOME ({os.environ.get('TNMT_HOME', 'the default')}) belongs to the user who runs this"
+    if isinstance(error, duckdb.Error):
+        return f"the lake refused a step: {first}. `tnmt doctor --deep` looks for damage; TNMT_LOG=DEBUG shows where it happened"
+    return None

@@ -5,15 +5,28 @@ A second platform beside the first is one variable: `TNMT_HOME=/elsewhere tnmt r
 
 from __future__ import annotations
 
+import hashlib
+import os
+import re
 import secrets
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field, SecretStr, field_validator
+import yaml
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+LEAST_MEMORY = 256_000_000
+LEAST_KEY = 32
+"""Characters of the shortest key that is taken; one that was made here has 64."""
+
+
+class SettingsError(Exception):
+    """A setting, or a file that the platform keeps beside them, that cannot be used; the text says what to do."""
 
 
 class Settings(BaseSettings):
@@ -90,6 +103,16 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @field_validator("memory_limit")
+    @classmethod
+    def _enough_memory(cls, value: str) -> str:
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]i?B)", value.strip(), re.IGNORECASE)
+        if not found:
+            raise ValueError(f"must be a size such as 4GB, found {value!r}")
+        if float(found[1]) * 1000 ** ("KMGT".index(found[2][0].upper()) + 1) < LEAST_MEMORY:
+            raise ValueError(f"must be at least 256MB, found {value!r}: nothing can be computed in less")
+        return value
 
     @field_validator("catalog")
     @classmethod
@@ -172,17 +195,86 @@ class Settings(BaseSettings):
         """Reference data, kept once: the seeds of the dbt project."""
         return self.dbt_project / "seeds" / "reference"
 
+    @property
+    def token_key_file(self) -> Path:
+        """Where the key of the tokens lies, mode 0600."""
+        return self.home / "secrets" / "token.key"
+
     @cached_property
     def token_key(self) -> str:
-        """Key of the keyed hash that stands for personal values; made once, kept outside the lake, mode 0600."""
-        path = self.home / "secrets" / "token.key"
-        if not path.exists():
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
-        return path.read_text().strip()
+        """Key of the keyed hash that stands for personal values, kept outside the lake; raises SettingsError where it is missing or cut."""
+        path = self.token_key_file
+        try:
+            key = path.read_text(encoding="ascii").strip()
+        except FileNotFoundError:
+            raise SettingsError(
+                f"{path} is missing: without it persons get other tokens than before. Put it back from its safe copy (docs/production.md); "
+                "`tnmt init` makes one only for a lake that has none yet"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{path} cannot be read as a key: {error}. Put it back from its safe copy (docs/production.md)") from None
+        if len(key) < LEAST_KEY:
+            raise SettingsError(
+                f"{path} holds {len(key)} characters, expected at least {LEAST_KEY}: it was cut, by a crash or by hand. "
+                "Put it back from its safe copy (docs/production.md); if the lake is new and has taken in nothing, remove the file and run `tnmt init`"
+            )
+        return key
+
+    @property
+    def key_fingerprint(self) -> str:
+        """What tells two keys apart and gives none of them away."""
+        return hashlib.sha256(b"tnmt token key\0" + self.token_key.encode()).hexdigest()[:16]
+
+    def make_token_key(self) -> None:
+        """Makes the key: whole or not at all, whatever is cut, and never over one that is there."""
+        path = self.token_key_file
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        half = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+            file.write(secrets.token_hex(32))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(half, path)
+        except FileExistsError:
+            pass  # another process was first
+        finally:
+            half.unlink()
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
 
 
 def settings() -> Settings:
-    """Settings as the environment has them now."""
-    return Settings()
+    """Settings as the environment has them now; raises SettingsError where a variable cannot be used."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        told = "; ".join(
+            f"TNMT_{'_'.join(map(str, e['loc'])).upper() or '…'}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(f"settings that cannot be used: {told}. Correct these variables") from None
+
+
+MOST_YAML_BYTES = 1_000_000
+"""No contract or agreement comes near it."""
+
+_PERHAPS = re.compile(r"(?:^|[\s\[{,:?-])[&*]\S", re.MULTILINE)
+
+
+def read_yaml(path: Path) -> Any:
+    """What a YAML of ours (contract, agreement) says. Raises OSError, UnicodeDecodeError or yaml.YAMLError, the last for files past 1 MB and for anchors too.
+
+    A few lines of anchors (&) and aliases (*) make gigabytes, and nothing here needs them.
+    """
+    if (size := path.stat().st_size) > MOST_YAML_BYTES:
+        raise yaml.YAMLError(f"expected at most {MOST_YAML_BYTES} bytes, found {size}")
+    text = path.read_text(encoding="utf-8")
+    if _PERHAPS.search(text):
+        for event in yaml.parse(text, yaml.CSafeLoader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
+                line = event.start_mark.line + 1 if event.start_mark else "?"
+                raise yaml.YAMLError(f"line {line}: anchors (&) and aliases (*) are not taken; write the value out")
+    return yaml.load(text, yaml.CSafeLoader)

@@ -6,7 +6,9 @@ import dagster as dg
 
 from ingestion.ingest import contracts_of
 from ingestion.landing import UNFINISHED
+from lake.lake import open_reader
 from lake.maintenance import maintain
+from lake.verify import damage, data_files, sample
 from orchestration.defs.assets import DAYS
 from orchestration.defs.dbt import ENGINE_TAG
 from orchestration.defs.resources import WRITER_POOL, Platform
@@ -58,10 +60,20 @@ def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.Sen
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{newest:.6f}")], cursor=str(newest))
 
 
+NIGHTLY_FILES = 2_000
+"""Data files that are looked at each night (a few seconds on local disks)."""
+
+
 @dg.op(pool=WRITER_POOL)
 def maintain_lake(context: dg.OpExecutionContext, platform: Platform) -> None:
-    """Compaction, expiry and clean-up."""
-    context.log.info(str(maintain(platform.settings(), platform.arrival())))
+    """Compaction, expiry and clean-up; then a part of the data files is compared with the catalog, another one each night."""
+    s, now = platform.settings(), platform.arrival()
+    done = maintain(s, now)
+    context.log.info(str(done))
+    with open_reader(s) as con:
+        found = [str(d) for d in damage(con, s, sample(data_files(con, s), NIGHTLY_FILES, now.toordinal()))]
+    if problems := [*done.problems, *(f"damaged file of {d}" for d in found)]:
+        raise dg.Failure("; ".join(problems), allow_retries=False)
 
 
 @dg.job(description="Gom tệp, bỏ phiên bản hết hạn, dọn tệp thừa")

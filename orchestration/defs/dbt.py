@@ -1,13 +1,12 @@
 """The dbt project as assets: key = schema / table, the same in lake, dbt, docs and Superset."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
-from lake.lake import lock
+from lake.lake import build_lock
 from orchestration.defs.resources import WRITER_POOL, Platform
 from orchestration.marts import build_arguments, manifest, plan, record, target_dir
 from tnmt.settings import settings
@@ -39,8 +38,8 @@ def marts_assets() -> dg.AssetsDefinition:
         engine = context.run.tags.get(ENGINE_TAG, where.engine)
         as_of = platform.as_of()
         built = plan(where, as_of)
-        # on SQLite the writer lock spans the build, whose child writes; on PostgreSQL increments go on beside it
-        with lock(where, f"dbt build {context.run_id[:12]}") if where.is_sqlite else nullcontext():
+        # the child writes: on SQLite under the writer lock; on PostgreSQL increments go on beside it, upkeep does not
+        with build_lock(where, f"dbt build {context.run_id[:12]}"):
             yield from dbt.cli(build_arguments(built, as_of, engine), context=context, target_path=target_dir(where)).stream()
         record(where, built, as_of, context.run_id[:12], platform.arrival())
 

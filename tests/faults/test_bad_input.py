@@ -130,3 +130,12 @@ def test_the_lock_says_who_holds_it(lake: Settings) -> None:
         done = subprocess.run([str(Path(sys.executable).parent / "tnmt"), "run", "--no-marts"], capture_output=True, text=True, check=False,
                               env={**os.environ, "TNMT_HOME": str(lake.home), "TNMT_LOCK_TIMEOUT": "0.5"})  # fmt: skip
     assert done.returncode == 4 and "một việc dài" in done.stderr and str(os.getpid()) in done.stderr
+
+
+def test_a_photo_is_one_refused_file_and_no_lines(lake: Settings) -> None:
+    photo = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(256)) * 40 + b"\n\xff\xd9"
+    (lake.inbox / "station_txt" / "BP_ABCD_NUOTHA_20260325010000.txt").write_bytes(photo)
+    report = ingest(lake, now=NOW + timedelta(minutes=30), run_id="photo", only=["station_txt"]).loaded["station_txt"]
+    assert (report.deliveries, report.quarantined, report.rows_read, report.rows_quarantined) == (1, 1, 0, 0), report
+    with open_reader(lake) as con:
+        assert con.execute("SELECT status, rows_read FROM lake.ops.delivery WHERE run_id = 'photo'").fetchall() == [("quarantined", 0)]

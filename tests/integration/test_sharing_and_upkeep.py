@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from datetime import date, datetime, timedelta
+from pathlib import Path
 
 import duckdb
 import pytest
@@ -14,6 +16,7 @@ from ingestion.ingest import contracts_of, ingest
 from ingestion.load import requeue
 from lake.lake import latest_snapshot, open_reader, open_writer
 from lake.maintenance import erase_raw, maintain, pin
+from sharing.agreement import AGREEMENTS
 from sharing.extract import ExtractRefused, make_extract
 from simulator.sample import generate
 from simulator.size import Size
@@ -28,7 +31,8 @@ def test_package_holds_what_the_agreement_names_and_no_more(platform: Platform) 
     assert len(package["resources"]) == 4
     for resource in package["resources"]:
         data = (made.path / resource["path"]).read_bytes()
-        assert resource["hash"] == "sha256:" + hashlib.sha256(data).hexdigest() and resource["bytes"] == len(data)
+        assert resource["hash"] == "sha256:" + hashlib.sha256(data).hexdigest()
+        assert resource["bytes" if resource["format"] == "csv" else "size"] == len(data)
         names = [f["name"] for f in resource["schema"]["fields"]]
         if resource["format"] == "csv":
             rows = list(csv.reader(data.decode().splitlines()))
@@ -37,7 +41,9 @@ def test_package_holds_what_the_agreement_names_and_no_more(platform: Platform) 
             assert [c[0] for c in duckdb.execute(f"DESCRIBE SELECT * FROM '{made.path / resource['path']}'").fetchall()] == names
     daily = next(r for r in package["resources"] if r["name"] == "reading_daily-parquet")
     assert daily["rows"] > 0 and all(f["description"] for f in daily["schema"]["fields"])
-    handed = platform.rows("SELECT receiver, product, requested_by, handed_over_at, status, rows FROM lake.ops.handover ORDER BY product")
+    handed = platform.rows(
+        "SELECT receiver, product, requested_by, handed_over_at, status, rows FROM lake.ops.handover WHERE package LIKE 'ioc/%' ORDER BY product"
+    )
     assert [h[1] for h in handed] == ["marts_environment.reading_daily", "marts_land.land_use_area"]
     assert handed[0][2:5] == ("kiểm tra", AS_OF, "handed_over") and handed[0][5] == daily["rows"]
 
@@ -45,10 +51,11 @@ def test_package_holds_what_the_agreement_names_and_no_more(platform: Platform) 
 @pytest.mark.parametrize("change, word", [
     ("expires_on: 2026-12-31|expires_on: 2026-03-01", "renew"), ("columns: [commune_code|columns: [no_such_column", "no columns"),
     ("marts_land.land_use_area|marts_land.no_such_mart", "no mart"), ("receiver:|reciever:", "receiver"),
+    ("period_column: day|period_column: \"day BETWEEN '2000-01-01' AND '2100-01-01' OR 1=1) UNION SELECT owner_name FROM lake.typed_closed.land_owner --\"", "no columns"),
+    ("period_column: day|period_column: station_id", "date or a time"), ("group_size_column: parcels|group_size_column: land_use_code", "must count"),
+    ("group_size_column: parcels|group_size_column: \"1 OR parcels\"", "no columns"), ("[commune_code|[\"commune_code, (SELECT 1)\"", "no columns"),
 ])  # fmt: skip
 def test_agreements_that_are_refused(platform: Platform, change: str, word: str) -> None:
-    from sharing.agreement import AGREEMENTS
-
     old, new = change.split("|")
     folder = platform.settings.home / "agreements"
     folder.mkdir(exist_ok=True)
@@ -56,6 +63,147 @@ def test_agreements_that_are_refused(platform: Platform, change: str, word: str)
     with pytest.raises(ExtractRefused, match=word):
         make_extract(platform.settings, "bad", requested_by="", now=AS_OF, as_of=AS_OF)
     assert not (platform.settings.home / "extracts" / "bad").exists() or not list((platform.settings.home / "extracts" / "bad").iterdir())
+
+
+def test_a_package_is_valid_for_the_tool_of_its_receiver(platform: Platform) -> None:
+    """Field case 23: `frictionless validate` of a receiver, over both formats, with a date-time and a yes/no column."""
+    import frictionless
+
+    folder = platform.settings.home / "agreements"
+    folder.mkdir(exist_ok=True)
+    text = (AGREEMENTS / "ioc.yaml").read_text(encoding="utf-8")
+    more = "  - table: marts_environment.reading_hourly\n    columns: [station_id, parameter, hour_end, day, expected, received, valid, mean_valid, is_complete]\n"
+    (folder / "validated.yaml").write_text(text + more, encoding="utf-8")
+    made = make_extract(platform.settings, "validated", requested_by="", now=AS_OF, as_of=AS_OF)
+    report = frictionless.validate(str(made.path / "datapackage.json"))
+    assert report.valid, report.flatten(["name", "type", "message"])
+    assert len(report.tasks) == 6
+    assert json.loads((made.path / "datapackage.json").read_text())["created"] == f"{AS_OF.isoformat()}+07:00"
+
+
+def test_an_earlier_package_is_never_touched(platform: Platform) -> None:
+    first = make_extract(platform.settings, "ioc", requested_by="", now=AS_OF, as_of=AS_OF)
+    held = {p: p.read_bytes() for p in first.path.iterdir()}
+    second = make_extract(platform.settings, "ioc", requested_by="", now=AS_OF, as_of=AS_OF)
+    assert second.path != first.path and second.path.parent == first.path.parent
+    assert {p: p.read_bytes() for p in first.path.iterdir()} == held
+
+
+@pytest.mark.parametrize("stage, state", [("extract.logged", "abandoned"), ("extract.placed", "handed_over")])
+def test_a_hand_over_that_was_cut_is_settled_by_the_next(platform: Platform, monkeypatch: pytest.MonkeyPatch, stage: str, state: str) -> None:
+    """The log has the row before the package is at its place; a crash on either side of that leaves no doubt."""
+
+    class Cut(BaseException):
+        pass
+
+    def cut(at: str) -> None:
+        if at == stage:
+            raise Cut
+
+    before = set((platform.settings.home / "extracts" / "ioc").glob("2*"))
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr("sharing.extract.reach", cut)
+        make_extract(platform.settings, "ioc", requested_by=stage, now=AS_OF, as_of=AS_OF)
+    log = f"SELECT DISTINCT status, package FROM lake.ops.handover WHERE requested_by = '{stage}'"
+    ((found, package),) = platform.rows(log)
+    assert found == "preparing"
+    there = set((platform.settings.home / "extracts" / "ioc").glob("2*")) - before
+    assert [f"ioc/{p.name}" for p in there] == ([package] if state == "handed_over" else [])
+    after = make_extract(platform.settings, "ioc", requested_by="", now=AS_OF, as_of=AS_OF)
+    assert platform.rows(log) == [(state, package)]
+    assert f"ioc/{after.path.name}" != package or state == "abandoned"
+
+
+def test_a_column_without_a_mark_is_not_handed_out(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sharing.extract as room
+
+    marts = room._mart_columns(platform.settings)
+    marts["marts_land.land_use_area"] = {c: {**m, "config": {"meta": {}}, "meta": {}} for c, m in marts["marts_land.land_use_area"].items()}
+    monkeypatch.setattr(room, "_mart_columns", lambda settings: marts)
+    with pytest.raises(ExtractRefused, match=r"commune_code.*no mark in the dictionary"):
+        make_extract(platform.settings, "ioc", requested_by="", now=AS_OF, as_of=AS_OF)
+
+
+def test_an_apostrophe_in_the_way_to_the_home_hurts_nothing(platform: Platform, tmp_path: Path) -> None:
+    """Serving file and extract of a platform that was moved, too (field case 30)."""
+    from orchestration.marts import serve_marts
+
+    moved = Settings(home=tmp_path / "Sở TN&MT's kho")
+    shutil.copytree(platform.settings.home, moved.home, symlinks=True)
+    for path in moved.serving.iterdir():
+        path.unlink()
+    served = serve_marts(moved, AS_OF)
+    assert served.tables > 20 and served.rows > 0
+    made = make_extract(moved, "ioc", requested_by="", now=AS_OF, as_of=AS_OF)
+    assert made.rows > 0 and made.path.is_relative_to(moved.home)
+
+
+def test_an_erasure_that_was_cut_is_finished_and_erased_means_gone(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """'erased' stands in the ledger only when no file and no snapshot holds the bytes; a pin does not outlive the retention of persons."""
+    received = datetime(2026, 1, 10, 8)
+    sha = "ab" + "0" * 62
+    kept = home.landing / "closed" / sha[:2] / sha / "owners.xlsx"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("Nguyễn Văn A")
+    with open_writer(home, "test") as con:
+        con.execute(
+            "INSERT INTO lake.ops.source (source, sensitivity, retention_days) VALUES ('land_owner', 'personal', 30), ('station_txt', 'internal', 30)"
+        )
+        con.execute(
+            "INSERT INTO lake.ops.landed VALUES ('d1', 'land_owner', 'owners.xlsx', ?, 12, ?, ?, DATE '2026-01-10', 'landing')",
+            [sha, received, received],
+        )
+        con.execute(
+            "INSERT INTO lake.ops.landed VALUES ('d2', 'station_txt', 'a.txt', 'ff', 3, ?, ?, DATE '2026-01-10', 'raw.file')", [received, received]
+        )
+        con.execute("INSERT INTO lake.raw.file VALUES ('d2', 'station_txt', DATE '2026-01-10', 'abc'::BLOB)")
+        pinned = latest_snapshot(con)
+    now = datetime.now()  # noqa: DTZ005  # DuckLake stamps snapshots with the machine's clock
+    pin(home, pinned, "extract 1", now, now + timedelta(days=3650))
+
+    class Cut(BaseException):
+        pass
+
+    def cut(at: str) -> None:
+        if at == "erase.recorded":
+            raise Cut
+
+    with monkeypatch.context() as patch, pytest.raises(Cut):
+        patch.setattr("lake.maintenance.reach", cut)
+        maintain(home, now)
+    state = "SELECT DISTINCT stored FROM lake.ops.landed"
+    assert kept.exists() and _asked(home, state) == [("erasing",)]
+    assert maintain(home, now).erased == 0
+    assert not kept.exists() and _asked(home, state) == [("erasing",)], "snapshots still show the bytes in the lake"
+    later = now + timedelta(days=31)
+    done = maintain(home, later)
+    assert done.pinned == 0 and any("extract 1" in p and "personal data" in p for p in done.problems), done
+    raw = Path(home.data_path) / "raw" / "file"
+    for _ in range(3):
+        old = set(raw.rglob("*.parquet"))
+        maintain(home, later)
+    assert not old and _asked(home, state) == [("erased",)]
+
+
+def _asked(settings: Settings, statement: str) -> list[tuple]:
+    with open_reader(settings) as con:
+        return con.execute(statement).fetchall()
+
+
+def test_a_pin_ends(home: Settings) -> None:
+    with open_writer(home, "test") as con:
+        con.execute("CREATE TABLE lake.clean.figure (n INTEGER)")
+        first = latest_snapshot(con)
+        con.execute("INSERT INTO lake.clean.figure VALUES (1)")
+        second = latest_snapshot(con)
+        con.execute("INSERT INTO lake.clean.figure VALUES (2)")
+    now = datetime.now()  # noqa: DTZ005  # DuckLake stamps snapshots with the machine's clock
+    pin(home, first, "report", now, now + timedelta(days=35))
+    pin(home, second, "report", now, now + timedelta(days=50))
+    assert maintain(home, now + timedelta(days=40)).pinned == 1
+    with open_reader(home, snapshot=second) as con:
+        assert con.execute("SELECT count(*) FROM lake.clean.figure").fetchall() == [(1,)]
+    assert first not in {r[0] for r in _asked(home, "SELECT snapshot_id FROM ducklake_snapshots('lake')")}
 
 
 def test_raw_bytes_go_when_their_retention_has_passed(home: Settings) -> None:
@@ -73,9 +221,11 @@ def test_raw_bytes_go_when_their_retention_has_passed(home: Settings) -> None:
         con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM lake.ops.landed WHERE source = 'land_certificate'")
         after = received + timedelta(days=max(kept.values()) + 1)
         count = erase_raw(con, home, after)
-        assert count == con.execute("SELECT count(*) FROM lake.ops.landed WHERE stored = 'erased'").fetchall()[0][0] > 100
+        assert count == con.execute("SELECT count(*) FROM lake.ops.landed WHERE stored = 'erasing'").fetchall()[0][0] > 100
         now_stored = dict(con.execute("SELECT source, any_value(stored) FROM lake.ops.landed GROUP BY source").fetchall())
-        assert {s for s, how in now_stored.items() if how != "erased"} == {s for s, how in stored.items() if how == "in_place"} | {"land_certificate"}
+        assert {s for s, how in now_stored.items() if how != "erasing"} == {s for s, how in stored.items() if how == "in_place"} | {
+            "land_certificate"
+        }
         assert con.execute("SELECT count(*) FROM lake.raw.file").fetchall() == [(0,)]
         assert not list(home.landing.glob(f"closed/*/{sha}/*"))
         waiting = con.execute("SELECT sha256 FROM lake.ops.landed WHERE source = 'land_certificate'").fetchall()[0][0]

@@ -571,3 +571,24 @@ def test_spellings_are_complete_and_unambiguous() -> None:
     assert [k for k in keys if not k[2]] == [("pH", "-", "")]
     for case, value in ((("CO", "µg/m3", "mg/m3"), "1000"), (("P", "hPa", "kPa"), "10"), (("O3", "µg/m3", "ppb"), "1.963108")):
         assert known(*case) == (Decimal(value), Decimal(0))
+
+
+def test_contracts_and_sources_agree_about_persons() -> None:
+    """What a contract marks as personal (token, closed, linked) is personal in the lake's declared sources, and nothing else is."""
+    wanted: dict[tuple[str, str], bool] = {}
+    for contract in load_contracts(only_enabled=False).values():
+        for name, column in contract.columns.items():
+            if column.personal == "token":
+                wanted[contract.target, f"{name}_token"] = True
+            elif column.personal != "closed":
+                said = column.personal is not None
+                assert wanted.setdefault((contract.target, name), said) == said, f"{contract.source}.{name}: sources of one table disagree"
+    found = {
+        (table["name"], column["name"]): bool(({**(column.get("config") or {}).get("meta", {}), **column.get("meta", {})}).get("is_personal"))
+        for table in SOURCES["sources"][0]["tables"]
+        for column in table["columns"]
+    }
+    both = wanted.keys() & found.keys()
+    assert len(both) > 100
+    assert {k: found[k] for k in both} == {k: wanted[k] for k in both}
+    assert not [k for k in found.keys() - both if found[k]], "personal in sources.yml, unknown to the contracts"

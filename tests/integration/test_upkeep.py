@@ -1,0 +1,237 @@
+"""Upkeep beside damage, lost catalogs, moved homes, and writers: nothing is deleted that a catalog does not know."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+import lake.maintenance as upkeep
+from ingestion.ingest import contracts_of, register_sources
+from ingestion.landing import inbox_of
+from lake.identity import MARKER, LakeError
+from lake.lake import create, open_reader, open_writer
+from lake.maintenance import maintain
+from lake.verify import damage, data_files
+from orchestration.doctor import DEEP, examine
+from tests.support import command as tnmt
+from tnmt.settings import Settings
+
+LATER = datetime.now() + timedelta(days=40)  # noqa: DTZ005  # DuckLake stamps snapshots with the machine's clock
+
+
+def _rows(settings: Settings, statement: str) -> list[tuple]:
+    with open_reader(settings) as con:
+        return con.execute(statement).fetchall()
+
+
+def _fill(settings: Settings, name: str = "figure", times: int = 6) -> None:
+    with open_writer(settings, "test") as con:
+        con.execute(f"CREATE TABLE lake.clean.{name} (n INTEGER)")
+        for n in range(times):
+            con.execute(f"INSERT INTO lake.clean.{name} SELECT {n} FROM range(1000)")
+
+
+def _parquet(settings: Settings) -> list[Path]:
+    return sorted(Path(settings.data_path).rglob("*.parquet"))
+
+
+def _age(settings: Settings, days: int = 3) -> None:
+    """Files look as old as those of a real platform."""
+    for path in _parquet(settings):
+        old = path.stat().st_mtime - days * 86400
+        os.utime(path, (old, old))
+
+
+@pytest.fixture
+def catalog_gone(home: Settings) -> Iterator[tuple[Settings, list[Path]]]:
+    """A lake with data, whose catalog was lost."""
+    _fill(home)
+    _age(home)
+    for path in home.lake_dir.glob("catalog.sqlite*"):
+        path.unlink()
+    yield home, _parquet(home)
+
+
+def test_a_lost_catalog_is_to_be_put_back_not_made_anew(catalog_gone: tuple[Settings, list[Path]]) -> None:
+    settings, files = catalog_gone
+    for command in ("status", "run", "init", "maintain", "doctor"):
+        code, said = tnmt(command)
+        assert code == (5 if command == "doctor" else 1), (command, said)
+        assert "put the catalog back from its backup" in said or command == "doctor", (command, said)
+        assert "make one with" not in said, (command, said)
+        assert _parquet(settings) == files, command
+    (settings.lake_dir / "catalog.sqlite").touch()
+    assert "catalog of the lake is gone" in tnmt("init")[1]
+
+
+def test_maintenance_of_a_catalog_that_does_not_know_the_data_deletes_nothing(home: Settings, tmp_path: Path) -> None:
+    """A new catalog got in by force, as an older version's `tnmt init` made it."""
+    _fill(home)
+    aside = tmp_path / "aside"
+    shutil.move(home.data_path, aside)
+    for path in home.lake_dir.glob("catalog.sqlite*"):
+        path.unlink()
+    create(home)
+    shutil.copytree(aside, home.data_path, dirs_exist_ok=True)
+    _age(home)
+    files = _parquet(home)
+    with pytest.raises(LakeError, match="nothing was removed"):
+        maintain(home, LATER)
+    (Path(home.data_path) / MARKER).unlink()  # nor where no marker says so
+    _fill(home, "new", 1)
+    with pytest.raises(LakeError, match="nothing was removed"):
+        maintain(home, LATER)
+    assert set(files) <= set(_parquet(home))
+    with pytest.raises(LakeError, match="not those of this catalog"):
+        create(home)
+
+
+def test_files_that_nothing_names_are_looked_at_a_second_time(home: Settings) -> None:
+    _fill(home, times=2)
+    model = next(p for p in _parquet(home) if "figure" in str(p))
+    strays = [model.with_name(f"ducklake-{n}.parquet") for n in range(upkeep.FEW_ORPHANS + 5)]
+    for stray in strays:
+        shutil.copy(model, stray)
+    _age(home)
+    done = maintain(home, LATER)
+    assert done.orphans == 0 and f"--orphans {len(strays)}" in " ".join(done.problems), done
+    assert all(s.exists() for s in strays)
+    assert maintain(home, LATER, orphans=7).orphans == 0 and all(s.exists() for s in strays)
+    code, said = tnmt("maintain")
+    assert code == 3 and f"--orphans {len(strays)}" in said
+    assert maintain(home, LATER, orphans=len(strays)).orphans == len(strays)
+    assert not any(s.exists() for s in strays)
+    shutil.copy(model if model.exists() else _parquet(home)[0], strays[0])
+    _age(home)
+    assert maintain(home, LATER).orphans == 1, "few are what killed writers leave"
+    assert _rows(home, "SELECT count(*) FROM lake.clean.figure") == [(2000,)]
+
+
+@pytest.mark.parametrize("harm", ["cut", "gone", "noise"])
+def test_a_damaged_file_is_named_and_stops_no_other_table(home: Settings, harm: str) -> None:
+    _fill(home)
+    _fill(home, "other")
+    victim = next(p for p in _parquet(home) if "/figure/" in str(p))
+    content = victim.read_bytes()
+    if harm == "gone":
+        victim.unlink()
+    else:
+        victim.write_bytes(content[:-20] if harm == "cut" else content[:-8] + b"\0" * 8)
+    done = maintain(home, LATER)
+    assert [p for p in done.problems if "clean.figure" in p and str(victim) in p], done.problems
+    assert not [p for p in done.problems if "clean.other" in p]
+    with open_reader(home) as con:
+        assert [d.path for d in damage(con, home, data_files(con, home))] == [str(victim)]
+        assert con.execute("SELECT file_count FROM ducklake_table_info('lake') WHERE table_name = 'other'").fetchall() == [(1,)]
+    code, said = tnmt("maintain")
+    assert code == 3 and "damaged file of clean.figure" in said
+    bad = next(c for c in examine(home, deep=True) if c.name == "data files")
+    assert not bad.ok and "clean.figure" in bad.found
+    victim.write_bytes(content)
+    assert not [p for p in maintain(home, LATER).problems if "clean.figure" in p]
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "Sở TN&MT's kho"])
+def test_a_lake_opens_where_it_was_moved_to(home: Settings, tmp_path: Path, name: str) -> None:
+    _fill(home)
+    moved = Settings(home=tmp_path / name)
+    shutil.copytree(home.home, moved.home, symlinks=True)
+    shutil.rmtree(home.home)
+    assert _rows(moved, "SELECT count(*) FROM lake.clean.figure") == [(6000,)]
+    _fill(moved, "more")
+    create(moved)
+    assert maintain(moved, LATER).problems == ()
+    assert _rows(moved, "SELECT count(*) FROM lake.clean.figure") == [(6000,)] and not home.home.exists()
+
+
+def test_data_of_another_lake_are_not_taken_for_its_own(home: Settings, tmp_path: Path) -> None:
+    _fill(home)
+    other = Settings(home=tmp_path / "other")
+    create(other)
+    _fill(other, "stranger")
+    for source in (other.data_path, str(tmp_path / "nothing")):
+        with pytest.raises(LakeError, match="not of the same lake"):
+            open_reader(Settings(home=home.home, data=source))
+
+
+def test_two_catalogs_on_one_data_folder_clean_up_nothing(tmp_path: Path) -> None:
+    first = Settings(home=tmp_path / "a", data=str(tmp_path / "data"))
+    create(first)
+    _fill(first)
+    shutil.copytree(first.home, tmp_path / "b", symlinks=True)
+    second = Settings(home=tmp_path / "b", data=str(tmp_path / "data"))
+    with pytest.raises(LakeError, match="of which this one is a copy"):
+        maintain(second, LATER)
+    assert maintain(first, LATER).problems == ()
+    shutil.rmtree(first.home)
+    assert maintain(second, LATER).problems == (), "the first was moved, then"
+
+
+def test_an_inbox_that_leads_elsewhere_is_not_emptied(home: Settings, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "danh_muc.csv").write_text("x")
+    contracts = contracts_of(home)
+    (home.inbox / "dossier").symlink_to(elsewhere)
+    with pytest.raises(NotADirectoryError, match="leads out of the inbox"):
+        inbox_of(home, contracts["dossier"])
+    assert inbox_of(home, contracts["land_price"]) == home.inbox / "land_price"
+
+
+def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(home: Settings) -> None:
+    dead, alive = 2**22 - 3, os.getpid()
+    names = [
+        "landing/ab/abc/x.gpkg.{}.half",
+        "serving/.serving-7-{}.duckdb",
+        "extracts/ioc/.half-a-{}/x.csv",
+        "tmp/{}-0.gdb.zip",
+        "extracts/ioc/.202603250010.{}/y.csv",
+    ]
+    for pid in (dead, alive):
+        for name in names:
+            path = home.home / name.format(pid)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("x")
+    spill = home.home / "tmp" / "duckdb_temp_storage-0.tmp"
+    spill.write_text("x")
+    assert maintain(home, LATER).leftovers == len(names)
+    assert spill.exists(), "a step may still write it"
+    for name in names:
+        assert not (home.home / name.format(dead)).exists() and (home.home / name.format(alive)).exists(), name
+    os.utime(spill, (1, 1))
+    assert maintain(home, LATER).leftovers == 1 and not spill.exists()
+
+
+def test_snapshots_of_the_last_day_stay(home: Settings) -> None:
+    with pytest.raises(LakeError, match="at least 1 day"):
+        maintain(home, LATER, keep_days=0)
+
+
+def test_deep_checks_find_keys_twice_and_rows_without_a_delivery(home: Settings) -> None:
+    with open_writer(home, "test") as con:
+        register_sources(con, contracts_of(home), datetime(2026, 3, 25))
+        assert all(c.ok for c in examine(home, deep=True) if c.name in DEEP)
+        contract = next(c for c in contracts_of(home).values() if c.target == "dossier")
+        (key,) = contract.key
+        con.execute(f"INSERT INTO lake.clean.dossier ({key}, _delivery_id) VALUES ('HS1', 'nobody'), ('HS1', NULL)")
+    found = {c.name: c for c in examine(home, deep=True) if c.name in DEEP}
+    assert found["data files"].ok
+    assert not found["keys"].ok and "clean.dossier: 1 keys" in found["keys"].found
+    assert not found["deliveries"].ok and "clean.dossier: 2 rows" in found["deliveries"].found
+
+
+def test_the_nightly_job_fails_where_a_file_is_damaged(home: Settings) -> None:
+    from orchestration.defs.automation import maintenance
+    from orchestration.defs.resources import Platform
+
+    _fill(home)
+    assert maintenance.execute_in_process(resources={"platform": Platform()}).success
+    victim = next(p for p in _parquet(home) if "/figure/" in str(p))
+    victim.write_bytes(victim.read_bytes()[:-20])
+    with pytest.raises(Exception, match=r"damaged file of clean\.figure"):
+        maintenance.execute_in_process(resources={"platform": Platform()})

@@ -514,7 +514,7 @@ def requeue(
         found = con.execute("SELECT stored, name FROM lake.ops.landed WHERE source = ? AND delivery_id = ?", [source, delivery_id]).fetchall()
         if not found:
             raise LookupError(f"{source} has no delivery {delivery_id}; `tnmt quarantine list` names those with bad rows")
-        if found[0][0] == "erased":
+        if found[0][0] in ("erasing", "erased"):
             raise LookupError(
                 f"the raw bytes of {found[0][1]} ({delivery_id}) were erased when the retention of contract {source} had passed: "
                 "expected bytes to gate again, found none; ask the sender for the file and put it into the inbox under another name"

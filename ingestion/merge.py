@@ -325,7 +325,7 @@ def _speakers(con: duckdb.DuckDBPyConnection, kept: list[str], target: str, scop
                 ) AND NOT EXISTS (
                     SELECT 1 FROM mine AS m WHERE m.scope_key = o.scope_key AND (m.as_of, m.received_at, m.delivery_id) >= (o.as_of, o.received_at, o.delivery_id)
                 ) AS returns,
-                l.stored = 'erased' AS is_erased
+                l.stored IN ('erasing', 'erased') AS is_erased
             FROM one AS o
             LEFT JOIN holder AS h ON h.scope_key = o.scope_key AND h.delivery_id = o.delivery_id
             LEFT JOIN lake.ops.landed AS l ON l.delivery_id = o.delivery_id

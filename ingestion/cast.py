@@ -25,6 +25,8 @@ LOCAL_OFFSET_HOURS = 7
 
 ISO_FORMATS = ["%Y-%m-%d", "%Y-%m-%d %H:%M:%S"]
 _TEXT = "VARCHAR"
+TRIMMING_READERS = ("station_txt",)
+"""Readers whose texts come without blanks around them, millions a day: of those only letters beyond ASCII are looked at."""
 NOT_BEFORE, NOT_AFTER = date(1900, 1, 1), date(2099, 12, 31)
 """Bounds of every date and timestamp for which its contract states none: 0026 and 20226 are slips of the pen."""
 SPELLED = ("parameter", "unit")
@@ -110,10 +112,13 @@ def number_text(text: str, decimal: str | None, thousands: str) -> str:
 INVISIBLE = "[\\x{00AD}\\x{180E}\\x{200B}-\\x{200F}\\x{202A}-\\x{202E}\\x{2060}-\\x{2064}\\x{FEFF}]"
 """Letters that no screen shows: soft hyphen, joiners, marks of direction, byte order mark."""
 BLANKS = "[\\x{0085}\\x{00A0}\\x{1680}\\x{2000}-\\x{200A}\\x{2028}\\x{2029}\\x{202F}\\x{205F}\\x{3000}]"
-CLEAN_TEXT = f"""CREATE OR REPLACE TEMP MACRO clean_text(t) AS
-    -- most texts are ASCII, for which none of this is needed
-    CASE WHEN strlen(t) = length(t) THEN trim(t, ' ' || chr(9) || chr(10) || chr(13))
-    ELSE trim(nfc_normalize(regexp_replace(regexp_replace(t, '{INVISIBLE}', '', 'g'), '{BLANKS}', ' ', 'g')), ' ' || chr(9) || chr(10) || chr(13)) END"""
+_EDGES = "' ' || chr(9) || chr(10) || chr(13)"
+CLEAN_TEXT = f"""CREATE OR REPLACE TEMP MACRO clean_text(t) AS CASE
+    WHEN strlen(t) <> length(t) THEN
+        trim(nfc_normalize(regexp_replace(regexp_replace(t, '{INVISIBLE}', '', 'g'), '{BLANKS}', ' ', 'g')), {_EDGES})
+    -- most texts are ASCII on one line, for which little is needed
+    WHEN contains(t, chr(9)) OR contains(t, chr(10)) OR contains(t, chr(13)) THEN trim(t, {_EDGES})
+    ELSE trim(t) END"""
 
 
 def clean_text(text: str) -> str:
@@ -321,7 +326,9 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             selects.append(f"CAST(NULL AS {column.sql_type}) AS {name}")
             continue
         if kind == _TEXT and not (contract.target == "reading" and name in SPELLED):
-            source = f"clean_text({source})"
+            cleaned = f"clean_text({source})"
+            trimmed = contract.format.reader in TRIMMING_READERS and column.from_name is None
+            source = f"CASE WHEN strlen({source}) = length({source}) THEN {source} ELSE {cleaned} END" if trimmed else cleaned
         nothing = _list(column.null_values)
         if column.otherwise is not None:
             source = f"CASE WHEN {source} IS NULL OR list_contains({nothing}, CAST({source} AS VARCHAR)) THEN {literal(column.otherwise)} ELSE CAST({source} AS VARCHAR) END"

@@ -422,6 +422,9 @@ def _loose_csv_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[s
             width, places = len(fields or ()), _header(contract, fields or [])
         elif fields is None or any(fields):
             records.append((number + contract.format.header_row, raw, fields))
+        if len(records) > _ROWS:
+            yield _loose_table(records[:-1], width, places)
+            records = records[-1:]
     table = _loose_table(records, width, places)
     yield _last_row_checked(contract, table, unended, width, places)
 
@@ -666,7 +669,7 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
         return _Odd(cell.text, cell.problem)
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    named = [contract.columns[n] for n, p in places.items() if p == column and n in contract.columns]
+    named = [c for c in (_column_of(contract, n) for n, p in places.items() if p == column) if c is not None]
     figures = [c for c in named if c.is_figure]
     if cell.percent:
         percent = Decimal(repr(value)) * 100
@@ -683,10 +686,17 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
     return value
 
 
+def _column_of(contract: Contract, name: str) -> Column | None:
+    """The column that a reader's column feeds: its own, or of a wide export that of the values."""
+    if contract.unpivot is not None and name in contract.unpivot.columns:
+        return contract.columns.get(contract.unpivot.value)
+    return contract.columns.get(name)
+
+
 def _refuses_merged(contract: Contract, name: str) -> bool:
-    column = contract.columns.get(name)
+    column = _column_of(contract, name)
     if column is None:
-        return contract.unpivot is not None and name in contract.unpivot.columns
+        return False
     if column.merged is not None:
         return column.merged == "refuse"
     return column.is_figure and name not in (*contract.key, *contract.scope)
@@ -721,7 +731,7 @@ def _xlsx_table(contract: Contract, header: list[str], places: dict[str, int], r
     }
     forms = {f"= {h}": form for c in contract.columns.values() for h, form in _forms(c)}
     for name, place in places.items():
-        spell = _spelling(contract, contract.columns.get(name), forms.get(name))
+        spell = _spelling(contract, _column_of(contract, name), forms.get(name))
         table[name] = pa.array([spell(cells[place]) for cells in rows], text)
     return table
 

@@ -350,3 +350,36 @@ def test_quotes_never_join_rows(con: duckdb.DuckDBPyConnection) -> None:
     assert rows(con, "_line, _problem, ma") == [(2, "lines_joined", None), (3, None, "d")]
     assert read_csv(con, HEADER + 'a;1;"kho" 5\nb;2;x\n') == {}
     assert rows(con, "_line, _problem, ma") == [(2, "quote_stray", None), (3, None, "b")]
+
+
+def test_number_cells_are_in_no_doubt_in_a_wide_export_either(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """2.345 typed as text may be 2345; as a number cell it is itself, whichever sign the contract has."""
+
+    def write(book: xlsxwriter.Workbook) -> None:
+        sheet = book.add_worksheet()
+        for row, cells in enumerate([["Giờ", "PM2.5"], ["01", 2.345], ["02", "2.345"], ["03", 12], ["04", 0.1 + 0.2]]):
+            sheet.write_row(row, 0, cells)
+
+    wide = {"columns": {"PM2.5": {"parameter": "PM2.5", "unit": "µg/m3"}}}
+    path = workbook(tmp_path / "a.xlsx", write)
+    for decimal, expected in ((None, "2.3450"), (",", "2,3450")):
+        spec = contract(
+            {"gio": "Giờ", "value": {"type": "decimal(18,6)"}}, "xlsx", top={"unpivot": wide}, **({"decimal": decimal} if decimal else {})
+        )
+        assert tabular.read(con, spec, [delivery(path)], "cut") == {}
+        assert [v for (v,) in rows(con, '"PM2.5"')][:3] == [expected, "2.345", "12"]
+
+
+def test_a_date_and_an_hour_in_two_columns(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    def write(book: xlsxwriter.Workbook) -> None:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Mã", "Ngày", "Giờ"])
+        sheet.write(1, 0, "a")
+        sheet.write_datetime(1, 1, datetime(2026, 3, 24), book.add_format({"num_format": "dd/mm/yyyy"}))
+        sheet.write_datetime(1, 2, datetime(1899, 12, 31, 9, 5), book.add_format({"num_format": "hh:mm"}))
+        sheet.write_row(2, 0, ["b", "25/03/2026", "10:15"])
+
+    joined = {"ma": "Mã", "luc": {"join": ["Ngày", "Giờ"], "type": "timestamp", "format": "%d/%m/%Y %H:%M"}}
+    path = workbook(tmp_path / "a.xlsx", write)
+    assert tabular.read(con, contract(joined, "xlsx"), [delivery(path)], "cut") == {}
+    assert rows(con, 'ma, "= Ngày", "= Giờ"') == [("a", "24/03/2026", "09:05"), ("b", "25/03/2026", "10:15")]

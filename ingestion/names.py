@@ -5,10 +5,10 @@ from __future__ import annotations
 import codecs
 import functools
 import os
-import re
 from datetime import datetime
 
 from ingestion.contract import Contract
+from ingestion.expressions import searcher
 
 _NO_LETTER = "\ufffd"
 """What stands for a byte that is no letter; where a name holds it itself, its own three bytes are written the same way."""
@@ -24,15 +24,9 @@ def _as_hex(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(_AS_HEX, _as_hex)
 
 
-@functools.cache
-def _pattern(text: str) -> re.Pattern[str]:
-    return re.compile(text)
-
-
 @functools.lru_cache(maxsize=200_000)
 def _groups(pattern: str, base: str) -> dict[str, str] | None:
-    match = _pattern(pattern).search(base)
-    return match.groupdict() if match else None
+    return searcher(pattern)(base)
 
 
 def portable(name: str) -> str:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from ingestion.expressions import searcher
 from ingestion.units import UnitError, conversion
 from tnmt.settings import read_yaml
 
@@ -92,10 +93,7 @@ class Files(_Strict):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise ValueError(f"is no regular expression: {error}") from error
+        searcher(value)
         return value
 
 

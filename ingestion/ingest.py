@@ -6,11 +6,13 @@ import contextlib
 import gc
 import hashlib
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +22,7 @@ from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record
 from ingestion.load import Loaded, ensure_target_tables, load, requeue, suite_of
 from ingestion.merge import TargetMismatch
+from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from ingestion.units import UnitError
 from lake.faults import reach
 from lake.lake import open_writer, transaction
@@ -86,6 +89,12 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         (c.source, name, list(col.header), col.type, col.unit, col.personal is not None, col.description)
         for c in contracts.values()
         for name, col in c.columns.items()
+    ] + [
+        # what the gate adds to a target: an older lake gets the column as it gets one of a contract
+        (c.source, name, [], kind.lower(), None, False, "Hình học được sửa tự động cho hợp lệ")
+        for c in contracts.values()
+        if c.target in REPAIRED
+        for name, kind in REPAIRED_COLUMN.items()
     ]
     for table, rows in (("source", sources), ("source_column", columns)):
         names = [r[0] for r in con.execute(f"DESCRIBE lake.ops.{table}").fetchall()]
@@ -105,7 +114,21 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
 
 
 FAILURES = (TargetMismatch, SuiteError, UnitError, ConnectionError, OSError, duckdb.Error)
-"""What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full."""
+"""What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full.
+
+Any other exception of a source does so too, as a fault of this software: it is named with the place where it was raised.
+"""
+
+
+def told(error: Exception) -> str:
+    """An error as `errors` and the log name it: an expected one by its text, a fault of our own by its type and place alone (its text may hold data)."""
+    if isinstance(error, FAILURES):
+        return f"{type(error).__name__}: {error}"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__} at {Path(last.filename).name}:{last.lineno}: a fault of this software, not of the source; "
+        "nothing of this step was published; run again with TNMT_LOG=DEBUG and report the traceback"
+    )
 
 
 def take_in(
@@ -143,7 +166,7 @@ def ingest(
 ) -> Ingested:
     """Takes in what lies in the inboxes and what was landed before and not gated yet; of each source the newest `most` files, if said.
 
-    A source that fails (its server is down, its contract does not fit the lake) is named in `errors`; the others go on.
+    A source that fails (its server is down, its contract does not fit the lake, an error that nobody foresaw) is named in `errors`; the others go on.
     Raises ContractError where a contract cannot be read, and KeyError for a source in `only` of which there is none.
     """
     gc.freeze()  # what the imports made stays: a day of files would make Python look through it again and again (0.4 s)
@@ -164,9 +187,10 @@ def ingest(
                 result.landed[name], result.loaded[name] = take_in(
                     con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
                 )
-            except FAILURES as error:
-                result.errors[name] = f"{type(error).__name__}: {error}"
+            except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
+                result.errors[name] = told(error)
                 log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
+                log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
     return result
 
 

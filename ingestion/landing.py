@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import heapq
-import io
 import os
 import shutil
 import zipfile
@@ -23,7 +22,7 @@ import pyarrow as pa
 
 from ingestion.contract import Contract
 from ingestion.model import delivery_id
-from ingestion.names import groups, moment
+from ingestion.names import groups, moment, portable
 from lake.faults import reach
 from lake.lake import transaction
 from tnmt.settings import Settings
@@ -78,9 +77,9 @@ def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, bool]]:
             continue
         is_dir = entry.is_dir(follow_symlinks=False)
         if is_dir and not entry.name.lower().endswith(".gdb"):
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/")
+            yield from _walk(Path(entry.path), f"{prefix}{portable(entry.name)}/")
         elif is_dir or entry.is_file(follow_symlinks=False):
-            yield prefix + entry.name, entry.path, is_dir
+            yield prefix + portable(entry.name), entry.path, is_dir
 
 
 def _mine(contract: Contract, shared: bool, name: str) -> bool:
@@ -88,14 +87,15 @@ def _mine(contract: Contract, shared: bool, name: str) -> bool:
     return not shared or groups(contract, name) is not None
 
 
-def zip_folder(folder: Path) -> bytes:
-    """A geodatabase folder as one file with fixed member times, so that equal content has equal bytes."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+def zip_folder(folder: Path, target: Path) -> None:
+    """Writes a geodatabase folder as one file with fixed member times, so that equal content has equal bytes; never a member as a whole in memory."""
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            info = zipfile.ZipInfo(f"{folder.name}/{path.relative_to(folder).as_posix()}", (1980, 1, 1, 0, 0, 0))
-            archive.writestr(info, path.read_bytes(), zipfile.ZIP_DEFLATED)
-    return buffer.getvalue()
+            info = zipfile.ZipInfo(f"{portable(folder.name)}/{portable(path.relative_to(folder).as_posix())}", (1980, 1, 1, 0, 0, 0))
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.file_size = path.stat().st_size
+            with path.open("rb") as member, archive.open(info, "w") as out:
+                shutil.copyfileobj(member, out, _CHUNK)
 
 
 def _as_of(contract: Contract, name: str, received_at: datetime) -> datetime:
@@ -160,9 +160,10 @@ def record(
     for name, path, is_dir in found:
         if is_dir:
             packed = settings.home / "tmp" / f"{os.getpid()}-{len(temporary)}.gdb.zip"
-            packed.write_bytes(zip_folder(Path(path)))
+            zip_folder(Path(path), packed)
             temporary.append(packed)
-            sha = hashlib.sha256(packed.read_bytes()).hexdigest()
+            with packed.open("rb") as file:
+                sha = hashlib.file_digest(file, "sha256").hexdigest()
             size = packed.stat().st_size
             _keep(packed, stored_path(settings, contract, sha, name + ".zip"))
         elif contract.files.small and not contract.files.in_place:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -16,13 +18,14 @@ import structlog
 from ingestion.cast import cast, literal
 from ingestion.contract import Contract
 from ingestion.landing import stored_path
-from ingestion.merge import MERGES, ensure_table, has_conflict
-from ingestion.model import Delivery, Problem
-from ingestion.names import groups, moment
-from ingestion.readers import reader_of
+from ingestion.merge import MERGES, TargetMismatch, ensure_table, has_conflict
+from ingestion.model import Delivery, Problem, reader_failed, unfinished_geopackage
+from ingestion.names import groups, moment, on_disk
+from ingestion.readers import apart
 from ingestion.targets import clean_columns, resolve
+from ingestion.units import UnitError
 from lake.faults import reach
-from lake.lake import transaction
+from lake.lake import LakeError, transaction
 from quality.gate import GateError, Verdict, judge_batch, judge_rows
 from quality.rules import SuiteError, load_suite, quoted_name, rules_of
 from tnmt.settings import Settings
@@ -45,6 +48,8 @@ class Loaded:
     published: int = 0
     quarantined: int = 0
     blocked: int = 0
+    set_aside: int = 0
+    """Deliveries on which a reader failed or died: nobody knows yet what is in them."""
     rows_read: int = 0
     rows_accepted: int = 0
     rows_duplicate: int = 0
@@ -100,7 +105,7 @@ def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
             day,
             None
             if stored == "raw.file"
-            else settings.inbox / contract.folder / name
+            else settings.inbox / contract.folder / on_disk(name)
             if stored == "in_place"
             else stored_path(settings, contract, sha, name if not name.lower().endswith(".gdb") else name + ".zip"),
         )
@@ -113,7 +118,7 @@ def load(
 ) -> Loaded:
     """Gates and publishes what is pending of one source (or `deliveries`). `now` only marks when it was published.
 
-    Bad data never raises: it ends in quarantine or in a blocked delivery. Raises TargetMismatch or SuiteError where
+    Bad data never raises: it ends in quarantine, in a blocked delivery, or in one that is set aside. Raises TargetMismatch or SuiteError where
     contract and lake, or contract and suite, do not fit: nothing was published then.
     """
     todo = list(deliveries) if deliveries is not None else pending(con, settings, contract)
@@ -122,8 +127,83 @@ def load(
         return report
     size = BATCH_FILES if contract.files.small else 1
     for start in range(0, len(todo), size):
-        _load_batch(con, settings, contract, run_id, now, todo[start : start + size], report)
+        _load_apart(con, settings, contract, run_id, now, todo[start : start + size], report)
     return report
+
+
+SYSTEM_FAULTS = (OSError, SuiteError, TargetMismatch, UnitError, LakeError, *(
+    duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.ConnectionException, duckdb.TransactionException, duckdb.HTTPException,
+))  # fmt: skip
+"""What no delivery is guilty of: the disk, the catalog, contract and suite. They stop the source; it is tried again by the next run."""
+MOST_SET_ASIDE = 20
+"""Deliveries of a source that one run sets aside for an error; where more fail, the error is likely ours, and the source stops instead."""
+
+
+def _load_apart(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime, deliveries: list[Delivery], report: Loaded
+) -> None:
+    """Gates a batch; where an error that nobody foresaw ends that, its halves by themselves, until the one delivery is found on which it hangs.
+
+    That one is set aside. A batch of halves ends as the whole would: the result does not depend on how deliveries are batched.
+    """
+    try:
+        _load_batch(con, settings, contract, run_id, now, deliveries, report)
+        return
+    except SYSTEM_FAULTS:
+        raise
+    except Exception as error:
+        if report.set_aside >= MOST_SET_ASIDE:
+            raise
+        if len(deliveries) == 1:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            found = f"{type(error).__name__} ({Path(frame.filename).name}:{frame.lineno})"
+            log.error("delivery failed", source=contract.source, delivery_id=deliveries[0].delivery_id, name=deliveries[0].name, error=found)
+            log.debug("delivery failed", at="".join(traceback.format_tb(error.__traceback__)))
+            _set_aside(con, contract, run_id, now, {deliveries[0].delivery_id: reader_failed(contract.source, found)}, deliveries, report)
+            return
+    middle = len(deliveries) // 2
+    for half in (deliveries[:middle], deliveries[middle:]):
+        _load_apart(con, settings, contract, run_id, now, half, report)
+
+
+def _set_aside(
+    con: duckdb.DuckDBPyConnection,
+    contract: Contract,
+    run_id: str,
+    now: datetime,
+    problems: dict[str, Problem],
+    deliveries: Sequence[Delivery],
+    report: Loaded,
+) -> None:
+    """Records deliveries that nobody could read yet; what they published before, if anything, stays. Their rows are not counted anywhere."""
+    aside = [d for d in deliveries if d.delivery_id in problems]
+    con.register(
+        "set_aside",
+        pa.table(
+            {
+                "delivery_id": pa.array([d.delivery_id for d in aside], pa.string()),
+                "day": pa.array([d.day for d in aside], pa.date32()),
+                "reason": pa.array([str(problems[d.delivery_id]) for d in aside], pa.string()),
+            }
+        ),
+    )
+    with transaction(con):
+        seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+        con.execute(
+            """
+            INSERT INTO lake.ops.outcome
+            SELECT delivery_id, ?, day, 'set_aside', reason, NULL, NULL, NULL, NULL, ?, ?, ? FROM set_aside ORDER BY day""",
+            [contract.source, now, run_id, seq],
+        )
+        con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM set_aside)")
+        con.execute(
+            "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, 0, FALSE, NULL, ?, 0.0, ?",
+            [run_id, contract.source, seq, len(aside), sorted({problems[d.delivery_id].code for d in aside}), now],
+        )
+    con.unregister("set_aside")
+    report.deliveries += len(aside)
+    report.set_aside += len(aside)
+    report.problems += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
 
 
 def _load_batch(
@@ -133,12 +213,19 @@ def _load_batch(
     if contract.files.small and not contract.files.in_place:
         _fetch_content(con, contract, deliveries)
     problems: dict[str, Problem] = {}
+    logs = _logs_beside(con, contract, deliveries)
     for delivery in deliveries:
-        if problem := _name_problem(contract, delivery):
+        if problem := _name_problem(contract, delivery) or logs.get(delivery.delivery_id):
             problems[delivery.delivery_id] = problem
     readable = [d for d in deliveries if d.delivery_id not in problems]
+    problems |= apart.read(con, settings, contract, readable, "cut")
+    if aside := {i: p for i, p in problems.items() if p.sets_aside}:
+        _set_aside(con, contract, run_id, now, aside, deliveries, report)
+        deliveries = [d for d in deliveries if d.delivery_id not in aside]
+        problems = {i: p for i, p in problems.items() if i not in aside}
+        if not deliveries:
+            return
     _register_deliveries(con, contract, deliveries)
-    problems |= reader_of(contract)(con, contract, readable, "cut")
     if contract.unpivot is not None:
         _unpivot(con, contract, "cut")
     reach("gate.read")
@@ -226,8 +313,25 @@ def _fetch_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliverie
         delivery.content = content[delivery.delivery_id]
 
 
+_LOGS = ("-wal", "-journal", "-shm")
+"""What SQLite keeps beside a database that is open; with a GeoPackage in the inbox it becomes a delivery of its own."""
+
+
+def _logs_beside(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery]) -> dict[str, Problem]:
+    """Problems of GeoPackages with whose landing a log of theirs came: what they say may not be all. A later landing of the file alone is clean."""
+    if contract.format.reader != "vector":
+        return {}
+    logs = {d.name + suffix: d for d in deliveries if d.name.lower().endswith(".gpkg") for suffix in _LOGS[:2]}
+    found = con.execute(
+        "SELECT name, received_at FROM lake.ops.landed WHERE source = ? AND bytes > 0 AND list_contains(?, name)", [contract.source, list(logs)]
+    ).fetchall()
+    return {logs[name].delivery_id: unfinished_geopackage(name) for name, received_at in found if received_at == logs[name].received_at}
+
+
 def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
     found = groups(contract, delivery.name)
+    if found is None and contract.format.reader == "vector" and delivery.name.lower().endswith(tuple(f".gpkg{log}" for log in _LOGS)):
+        return unfinished_geopackage(delivery.name)
     if found is None:
         return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name, "Đổi tên tệp theo quy ước rồi gửi lại")
     if contract.as_of.origin == "file_name" and moment(found["as_of"], contract.files.as_of_format) is None:
@@ -505,7 +609,7 @@ def requeue(
     day: date | None = None,
     all_of_day: bool = False,
 ) -> int:
-    """Puts deliveries back to be gated again from raw: those with quarantined rows or a block, or all of a day.
+    """Puts deliveries back to be gated again from raw: those with quarantined rows, a block or set aside, or all of a day.
 
     Returns how many. Used after a fix of contract, register or suite, and by a backfill of a day. Deliveries whose raw
     bytes were erased are passed over; raises LookupError where `delivery_id` names one of them, or none of the source.
@@ -529,7 +633,7 @@ def requeue(
     if not all_of_day and not delivery_id:
         named = f"AND list_has_any(q.reasons, [{', '.join(literal(r) for r in reasons)}])" if reasons else ""
         conditions.append(
-            f"(o.status = 'blocked' OR o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named}))"
+            f"(o.status IN ('blocked', 'set_aside') OR o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named}))"
             if not reasons
             else f"o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named})"
         )

@@ -48,11 +48,50 @@ class Problem:
     found: str = ""
     todo: str = ""
 
+    @property
+    def sets_aside(self) -> bool:
+        """Whether nobody can say yet what is in the delivery: nothing of it is judged, its bytes wait for `tnmt quarantine retry`."""
+        return self.code in ("reader_died", "reader_failed")
+
     def __str__(self) -> str:
         """What, expected, found and what to do, as one line."""
         parts = [self.what]
         parts += [f"{label}: {text}" for label, text in (("cần", self.expected), ("gặp", self.found), ("cách xử lý", self.todo)) if text]
         return "; ".join(parts)
+
+
+def reader_died(source: str, limits: str, found: str) -> Problem:
+    """A delivery that ended the process that reads it, twice."""
+    return Problem(
+        "reader_died",
+        "Tệp được để riêng: hai lần làm chương trình đọc dừng đột ngột hoặc vượt giới hạn",
+        f"đọc xong trong {limits}",
+        found,
+        "Mở tệp bằng phần mềm gốc, lưu lại và gửi lại dưới tên khác; bản gốc được giữ nguyên. Nếu tệp lành: nâng TNMT_READER_MEMORY, "
+        f"TNMT_READER_SECONDS rồi chạy tnmt quarantine retry {source}",
+    )
+
+
+def reader_failed(source: str, found: str) -> Problem:
+    """A delivery on which this software failed: its own fault, never said to be the sender's."""
+    return Problem(
+        "reader_failed",
+        "Tệp được để riêng: phần mềm này chưa đọc được tệp; không phải lỗi của đơn vị gửi",
+        "đọc được, hoặc từ chối có lý do",
+        found,
+        f"Bản gốc được giữ nguyên; báo đơn vị vận hành kèm tên tệp; sau khi sửa phần mềm hoặc hợp đồng chạy tnmt quarantine retry {source}",
+    )
+
+
+def unfinished_geopackage(found: str) -> Problem:
+    """A GeoPackage that a program had open when it was copied: its last edits are not in it (https://sqlite.org/wal.html)."""
+    return Problem(
+        "write_ahead_log",
+        "Tệp GeoPackage đang mở hoặc chưa ghi xong: phần sửa sau cùng nằm ngoài tệp",
+        "một tệp .gpkg đã đóng, không kèm -wal, -journal",
+        found,
+        "Đóng lớp dữ liệu trong QGIS/ArcGIS (hoặc xuất lại: Export > Save Features As), rồi gửi lại riêng tệp .gpkg",
+    )
 
 
 def delivery_id(source: str, name: str, sha256: str) -> str:

@@ -36,6 +36,12 @@ GEOMETRY_COLUMNS = {
     "ymax": "DOUBLE",
 }
 
+REPAIRED = frozenset({"commune_boundary", "land_plan"})
+"""Targets that others are laid over. Parcels are not among them: a bow-tie is a finding about the cadastre, kept as it came and named by `parcel_overlay`."""
+REPAIRED_COLUMN = {"geometry_repaired": "BOOLEAN"}
+REPAIR_TOLERANCE = 0.001
+"""Share of the area (and at least a square metre) that a repair may change: a spike or a doubled edge goes, a bow-tie does not."""
+
 # a former code is known as long as no station bears it now and only one did
 KNOWN_STATION = """
     SELECT station_id AS code, station_id, matrix FROM lake.clean.station
@@ -58,6 +64,8 @@ def clean_columns(contract: Contract) -> dict[str, str]:
             columns[name] = column.sql_type
     if "geometry" in contract.columns:
         columns |= GEOMETRY_COLUMNS
+        if contract.target in REPAIRED:
+            columns |= REPAIRED_COLUMN
     return columns
 
 
@@ -69,12 +77,44 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
     if contract.target == "lab_result":
         _resolve_lab_result(con, settings, typed, into)
         return
-    derived = ""
-    if "geometry" in contract.columns:
-        # a bow-tie has no area worth the name; it is kept as it is and its validity is a rule of the marts
-        derived = f""", {literal(settings.crs)} AS crs, TRY_CAST(ST_Area(geometry) AS DECIMAL(16,1)) AS geometry_area_m2,
-            ST_XMin(geometry) AS xmin, ST_YMin(geometry) AS ymin, ST_XMax(geometry) AS xmax, ST_YMax(geometry) AS ymax"""
-    con.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT *{derived} FROM {typed}")
+    if "geometry" not in contract.columns:
+        con.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM {typed}")
+        return
+    source = f"(SELECT * FROM {typed})" if contract.target not in REPAIRED else f"({_made_valid(typed)})"
+    # a bow-tie has no area worth the name; where it is kept, its validity is a rule of the marts
+    con.execute(f"""
+        CREATE OR REPLACE TABLE {into} AS
+        SELECT *, {literal(settings.crs)} AS crs, TRY_CAST(ST_Area(geometry) AS DECIMAL(16,1)) AS geometry_area_m2,
+            ST_XMin(geometry) AS xmin, ST_YMin(geometry) AS ymin, ST_XMax(geometry) AS xmax, ST_YMax(geometry) AS ymax
+        FROM {source}""")
+
+
+def _made_valid(typed: str) -> str:
+    """SQL of the typed rows with valid polygons: mended where that keeps the area, else named `geometry_invalid` and left as they came.
+
+    Duplicate edges, spikes and touching parts are mended; self-crossing rings, areas of nothing and what is no polygon are not.
+    """
+    return f"""
+        SELECT * EXCLUDE (_mended, _verdict, geometry, _reasons, _details),
+            CASE WHEN _verdict = 'repaired' THEN _mended ELSE geometry END AS geometry,
+            CASE WHEN geometry IS NOT NULL THEN coalesce(_verdict = 'repaired', FALSE) END AS geometry_repaired,
+            CASE WHEN _verdict = 'invalid' THEN list_append(_reasons, 'geometry_invalid') ELSE _reasons END AS _reasons,
+            CASE WHEN _verdict = 'invalid' THEN list_append(_details,
+                    'hình học không hợp lệ (tự cắt, không có diện tích, hoặc không phải đa giác; diện tích ' || coalesce(CAST(round(ST_Area(geometry), 1) AS VARCHAR), '?')
+                    || ' m²); cần: đa giác không tự cắt; cách xử lý: chạy Fix geometries rồi gửi lại')
+                ELSE _details END AS _details
+        FROM (
+            SELECT *,
+                CASE
+                    WHEN geometry IS NULL OR len(_reasons) > 0 THEN NULL
+                    WHEN TRY(ST_IsValid(geometry)) AND ST_GeometryType(geometry) IN ('POLYGON', 'MULTIPOLYGON') AND ST_Area(geometry) > 0 THEN 'valid'
+                    WHEN TRY(ST_IsValid(_mended)) AND isfinite(ST_Area(geometry)) AND ST_Area(_mended) > 0
+                        AND abs(ST_Area(_mended) - ST_Area(geometry)) <= greatest(1.0, ST_Area(geometry) * {REPAIR_TOLERANCE}) THEN 'repaired'
+                    ELSE 'invalid'
+                END AS _verdict
+            FROM (SELECT *, CASE WHEN NOT coalesce(TRY(ST_IsValid(geometry)), FALSE)
+                THEN TRY(ST_CollectionExtract(ST_MakeValid(geometry), 3)) END AS _mended FROM {typed})
+        )"""
 
 
 def _known_station(con: duckdb.DuckDBPyConnection) -> None:

@@ -196,13 +196,18 @@ def run(
             )
         )
     else:
-        table = Table("source", "deliveries", "published", "quarantined", "blocked", "rows read", "accepted", "duplicate", "quarantined rows")
+        table = Table(
+            "source", "deliveries", "published", "quarantined", "blocked", "set aside", "rows read", "accepted", "duplicate", "quarantined rows"
+        )
         for r in loaded:
             table.add_row(
                 r.source,
                 *(
                     f"{v:,}"
-                    for v in (r.deliveries, r.published, r.quarantined, r.blocked, r.rows_read, r.rows_accepted, r.rows_duplicate, r.rows_quarantined)
+                    for v in (
+                        *(r.deliveries, r.published, r.quarantined, r.blocked, r.set_aside),
+                        *(r.rows_read, r.rows_accepted, r.rows_duplicate, r.rows_quarantined),
+                    )
                 ),
             )
         if loaded:
@@ -211,7 +216,7 @@ def run(
             print("nothing new in the inboxes")
         for r in loaded:
             for text in r.problems:
-                err.print(f"blocked: {r.source}: {text}", style="yellow", markup=False, highlight=False)
+                err.print(f"{'blocked' if not r.set_aside else 'set aside'}: {r.source}: {text}", style="yellow", markup=False, highlight=False)
             if r.failed and not r.blocked:
                 err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
             if r.refused_too_many:
@@ -221,7 +226,7 @@ def run(
             err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
-    if result.ingested.errors or any(r.blocked or r.refused_too_many for r in loaded):
+    if result.ingested.errors or any(r.blocked or r.set_aside or r.refused_too_many for r in loaded):
         raise typer.Exit(3)
 
 
@@ -241,12 +246,14 @@ def status(as_json: Json = False) -> None:
         """
         WITH ledger AS (
             SELECT source, max(received_at) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
-                   count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'quarantined') AS quarantined_files,
+                   count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
+                   count(*) FILTER (status = 'quarantined') AS quarantined_files,
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
             FROM lake.ops.delivery GROUP BY source
         )
         SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
-               coalesce(l.blocked, 0) AS blocked, coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
+               coalesce(l.blocked, 0) AS blocked, coalesce(l.set_aside, 0) AS set_aside,
+               coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
                CASE WHEN l.last_received_at IS NULL THEN 'never'
                     WHEN s.cadence_minutes IS NULL
                          OR date_diff('minute', l.last_received_at, ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
@@ -256,19 +263,34 @@ def status(as_json: Json = False) -> None:
     ).fetchall()
     names = [d[0] for d in con.description]
     records = [dict(zip(names, r, strict=True)) for r in rows]
+    aside = con.execute("SELECT source, delivery_id, name, reason FROM lake.ops.delivery WHERE status = 'set_aside' ORDER BY source, name").fetchall()
     serving, writer = current(s), lock_holder(s)
     if as_json:
-        print(json.dumps({"as_of": moment, "sources": records, "serving": serving, "writer": writer}, default=str, ensure_ascii=False))
+        print(
+            json.dumps(
+                {
+                    "as_of": moment,
+                    "sources": records,
+                    "set_aside": [dict(zip(("source", "delivery_id", "name", "reason"), r, strict=True)) for r in aside],
+                    "serving": serving,
+                    "writer": writer,
+                },
+                default=str,
+                ensure_ascii=False,
+            )
+        )
         return
-    table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "bad files", "bad rows")
+    table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "set aside", "bad files", "bad rows")
     for r in records:
         table.add_row(
             r["source"],
             r["state"],
             str(r["last_received_at"] or "–"),
-            *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "quarantined_files", "quarantined_rows")),
+            *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "set_aside", "quarantined_files", "quarantined_rows")),
         )
     out.print(table)
+    for source, delivery, name, reason in aside:
+        print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
 
 
@@ -379,7 +401,7 @@ def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None
 
 @quarantine_app.command("list")
 def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
-    """Quarantined rows by source and reason, and blocked deliveries."""
+    """Quarantined rows by source and reason, and deliveries that are blocked or set aside."""
     from lake.query import query
 
     where = "WHERE source = ?" if source else ""
@@ -389,7 +411,7 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
         SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day, any_value(details) AS example
         FROM lake.quarantine.row {where} GROUP BY ALL
         UNION ALL
-        SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'quarantined')
+        SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'set_aside', 'quarantined')
         ORDER BY source, rows DESC NULLS FIRST""",
         [source, source] if source else [],
         now=now(),

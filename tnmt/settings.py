@@ -29,6 +29,16 @@ class SettingsError(Exception):
     """A setting, or a file that the platform keeps beside them, that cannot be used; the text says what to do."""
 
 
+def bytes_of(text: str) -> int:
+    """Bytes of a size as DuckDB writes it: 4GB, 512MB."""
+    units = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 1 << 10, "MIB": 1 << 20, "GIB": 1 << 30}
+    upper = text.strip().upper()
+    unit = next((u for u in sorted(units, key=len, reverse=True) if upper.endswith(u)), None)
+    if unit is None:
+        raise ValueError(f"a size such as 4GB was expected, found {text!r}")
+    return int(float(upper.removesuffix(unit)) * units[unit])
+
+
 class Settings(BaseSettings):
     """Read from the environment (prefix `TNMT_`); paths that follow from `home` are properties."""
 
@@ -43,6 +53,10 @@ class Settings(BaseSettings):
     """CRS in which geometry is kept: VN-2000 / TM-3 106-15 for the former Bình Phước."""
     threads: int = 2
     memory_limit: str = "4GB"
+    reader_memory: str = "4GB"
+    """Memory that the process which opens foreign formats (workbooks, maps, scans) may take for reading."""
+    reader_seconds: float = 60.0
+    """Seconds of the processor that it may take for one delivery, beside two for each megabyte; of the clock four times as many."""
     future_tolerance_minutes: int = 15
     """How far a measuring time may lie after its arrival before the clock is held to be wrong."""
     lock_timeout: float = 600.0
@@ -97,6 +111,12 @@ class Settings(BaseSettings):
         first, _, last = value.partition("-")
         if not (first.isdigit() and last.isdigit() and 1024 <= int(first) <= int(last) < 65536):
             raise ValueError("TNMT_INTAKE_PASSIVE_PORTS must be two ports like `60000-60200`")
+        return value
+
+    @field_validator("reader_memory")
+    @classmethod
+    def _size(cls, value: str) -> str:
+        bytes_of(value)
         return value
 
     @field_validator("home")

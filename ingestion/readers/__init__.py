@@ -29,6 +29,10 @@ _MODULES = {
 }
 
 
+def begin(delivery: Delivery) -> None:
+    """Readers call this before they open a delivery. The process that reads foreign formats puts its own in place, to know which one ended it."""
+
+
 class Reader(Protocol):
     """What every reader module offers as `read`."""
 

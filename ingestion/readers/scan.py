@@ -1,34 +1,30 @@
 """Scanned files: what their headers say, and whether they are whole. One delivery, one row.
 
 A broken file is a row with `is_damaged`, not a refused delivery: which scans are broken is what the department asks.
+A file on which code of our own fails is never called broken: the error goes on, and the delivery is set aside.
 PDF/A is what the file declares (XMP `pdfaid`), not validated; a signature is present, not verified.
 """
 
 from __future__ import annotations
 
 import io
-import logging
 import math
-import multiprocessing
-import sys
+import re
 import zlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pikepdf
 import pyarrow as pa
-import tifffile
-from pikepdf.models.ctm import get_objects_with_ctm
 from PIL import Image
 
+from ingestion import readers
 from ingestion.contract import Contract
 from ingestion.model import Delivery, Problem
-
-# it writes its findings about broken files to stderr; they are in the row already
-logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+from ingestion.readers import tiff
+from ingestion.readers.tiff import Broken
 
 _MAGIC = (
     (b"%PDF", "pdf"),
@@ -55,11 +51,10 @@ _SCHEMA = {
     "has_signature": pa.bool_(),
     "is_encrypted": pa.bool_(),
 }
-_POOL_FROM = 2_000
-"""A worker costs a second of imports, a file a millisecond."""
 _HEADER_BYTES = 1024
-_CENTIMETRE = 3
-_INCH = 2
+_OURS = (__file__, tiff.__file__)
+_DEEPEST = 8
+"""Levels of forms in forms of a PDF that are looked into."""
 
 
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
@@ -69,13 +64,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     """
     problems = {d.delivery_id: _gone(d) for d in deliveries if d.content is None and not (d.path and d.path.is_file())}
     there = [d for d in deliveries if d.delivery_id not in problems]
-    main = getattr(sys.modules["__main__"], "__file__", None)
-    if len(there) > _POOL_FROM and (main is None or Path(main).exists()):
-        # forked children would inherit the lake's threads and locks; new ones read the main file, which stdin is not
-        with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
-            facts = list(pool.map(_facts, there, chunksize=32))
-    else:
-        facts = [_facts(d) for d in there]
+    facts = [_facts(d) for d in there]
     rows = [{"file_name": d.name, "bytes": d.bytes, "sha256": d.sha256} | f for d, f in zip(there, facts, strict=True)]
     table = pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in _SCHEMA.items()})
     con.register("scan_rows", table.append_column("_delivery_id", pa.array([d.delivery_id for d in there], pa.string())))
@@ -92,11 +81,12 @@ def _gone(delivery: Delivery) -> Problem:
 
 
 def _facts(delivery: Delivery) -> dict[str, Any]:
+    readers.begin(delivery)
     return inspect(delivery.path if delivery.path else delivery.read_bytes(), Path(delivery.name).suffix)
 
 
 def inspect(source: Path | bytes, suffix: str | None = None) -> dict[str, Any]:
-    """Header facts of one scan, by column of clean.scan_file; never raises for a broken file.
+    """Header facts of one scan, by column of clean.scan_file; never raises for a broken file, but for a fault of this module.
 
     `damage_reason`: `empty`; `wrong_type`, content that is not what the name's suffix says; `truncated`;
     `unreadable`, whole but not to be opened. Resolution is in dots per inch, the lowest of all pages and both
@@ -117,11 +107,26 @@ def inspect(source: Path | bytes, suffix: str | None = None) -> dict[str, Any]:
         fact |= {"pdf": _pdf, "tiff": _tiff, "jpeg": _jpeg, "png": _png}[kind](data)
     except pikepdf.PasswordError:
         fact |= {"is_encrypted": True}
-    except Exception:  # each library has its own errors for each kind of damage, and what matters here is that it is
+    except Broken as error:
+        fact |= {"is_damaged": True, "damage_reason": error.reason}
+    except Exception as error:  # each library has its own errors for each kind of damage, and what matters here is that it is
+        if isinstance(error, MemoryError) or _raised_here(error):
+            raise
         fact |= {"is_damaged": True, "damage_reason": "unreadable" if _has_end(data, kind) else "truncated"}
     if named is not None and kind != named:
         fact |= {"is_damaged": True, "damage_reason": "wrong_type"}
     return fact
+
+
+def _raised_here(error: Exception) -> bool:
+    """Whether an error comes from a statement of ours, not from inside a library."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    # an error of a library that is no Python code shows at our statement: those that have a class of its own are its word on the file
+    return (
+        place is not None and place.tb_frame.f_code.co_filename in _OURS and type(error).__module__ == "builtins" and not isinstance(error, OSError)
+    )
 
 
 def _has_end(data: bytes, kind: str) -> bool:
@@ -135,15 +140,23 @@ def _has_end(data: bytes, kind: str) -> bool:
 
 # --- PDF ---------------------------------------------------------------------------------------------------------
 
+_NEXT_OBJECT = re.compile(rb"\s*(\d|xref|startxref|trailer)")
+
 
 def _pdf(data: bytes) -> dict[str, Any]:
+    # disks and mail pad with zeros, and the end mark is looked for in the last kilobyte
+    data = data.rstrip(b"\0\t\n\r ")
+    _, mark, behind = data.rpartition(b"%%EOF")
+    if mark and _NEXT_OBJECT.match(behind):
+        raise Broken("an update behind the end mark that has no end mark of its own")
     # by default damage is repaired without a word, and two thirds of all truncated files pass
     with pikepdf.open(io.BytesIO(data), attempt_recovery=False, suppress_warnings=True) as pdf:
         fact: dict[str, Any] = {"pages": len(pdf.pages), "is_encrypted": pdf.is_encrypted}
         if not pdf.pages:
-            raise ValueError("no page")
-        if "/AcroForm" in pdf.Root:
-            fact["has_signature"] = any(_signed(f) for f in pdf.Root.AcroForm.get("/Fields", []))
+            raise Broken("no page", "unreadable")
+        form = pdf.Root.get("/AcroForm")
+        if isinstance(form, pikepdf.Dictionary):
+            fact["has_signature"] = any(_signed(f) for f in _items(form.get("/Fields")))
         with pdf.open_metadata() as meta:
             fact["pdfa_declared"] = meta.pdfa_status.lower() or None
         images = [image for page in pdf.pages for image in _images(page)]
@@ -153,53 +166,80 @@ def _pdf(data: bytes) -> dict[str, Any]:
     return fact
 
 
-def _signed(field: pikepdf.Object, depth: int = 0) -> bool:
+def _items(value: Any) -> Sequence[Any]:
+    return list(value) if isinstance(value, pikepdf.Array) else ()
+
+
+def _signed(field: Any, depth: int = 0) -> bool:
     """Whether a form field, or one below it, is a signature with a value: an empty one waits to be signed."""
+    if not isinstance(field, pikepdf.Dictionary):
+        return False
     if field.get("/FT") == "/Sig" and "/V" in field:
         return True
-    return depth < 8 and any(_signed(kid, depth + 1) for kid in field.get("/Kids", []))
+    return depth < _DEEPEST and any(_signed(kid, depth + 1) for kid in _items(field.get("/Kids")))
+
+
+def _numbers(values: Any, count: int) -> list[float] | None:
+    """So many finite numbers, or None where the file holds something else in their place."""
+    try:
+        found = [float(v) for v in values]
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return found if len(found) == count and all(map(math.isfinite, found)) else None
 
 
 def _images(page: pikepdf.Page) -> Iterator[tuple[float, int, int]]:
     """(dots per inch, width, height) of the pictures on a page that cover at least a tenth of it: no stamps, no logos."""
-    box = [float(v) for v in page.mediabox]
-    unit = float(page.obj.get("/UserUnit", 1)) / 72
+    box = _numbers(page.mediabox, 4)
+    if box is None:
+        raise Broken("a page without its size", "unreadable")
+    unit = (_numbers([page.obj.get("/UserUnit", 1)], 1) or [1.0])[0] / 72 or 1 / 72
     paper = abs(box[2] - box[0]) * abs(box[3] - box[1])
-    known = page.images
-    for name, matrix in get_objects_with_ctm(page):
-        if (image := known.get(str(name))) is None:
-            continue
+    for width, height, matrix in _drawn(page.obj, page.resources, pikepdf.Matrix(), 0):
         wide, high = math.hypot(matrix.a, matrix.b), math.hypot(matrix.c, matrix.d)
         if wide and high and wide * high >= paper / 10:
-            width, height = int(image.get("/Width", 0)), int(image.get("/Height", 0))
             yield min(width / (wide * unit), height / (high * unit)), width, height
+
+
+def _drawn(content: Any, resources: Any, matrix: pikepdf.Matrix, depth: int) -> Iterator[tuple[int, int, pikepdf.Matrix]]:
+    """(width, height, matrix) of every picture that a page or a form draws, those in forms and those that stand in the text of the page too."""
+    known = resources.get("/XObject") if isinstance(resources, pikepdf.Dictionary) else None
+    stack: list[pikepdf.Matrix] = []
+    for step in pikepdf.parse_content_stream(content):
+        operands: Any = step.operands
+        match str(step.operator):
+            case "q":
+                stack.append(matrix)
+            case "Q":
+                matrix = stack.pop() if stack else matrix
+            case "cm":
+                if numbers := _numbers(operands, 6):
+                    matrix = pikepdf.Matrix(*numbers) @ matrix
+            case "INLINE IMAGE":
+                yield int(operands[0].width), int(operands[0].height), matrix
+            case "Do":
+                drawn = known.get(str(operands[0])) if isinstance(known, pikepdf.Dictionary) and operands else None
+                if not isinstance(drawn, pikepdf.Stream):
+                    continue
+                if drawn.get("/Subtype") == "/Image":
+                    if size := _numbers([drawn.get("/Width", 0), drawn.get("/Height", 0)], 2):
+                        yield int(size[0]), int(size[1]), matrix
+                elif drawn.get("/Subtype") == "/Form" and depth < _DEEPEST:
+                    own = _numbers(drawn.get("/Matrix", []), 6)
+                    yield from _drawn(drawn, drawn.get("/Resources", resources), pikepdf.Matrix(*own) @ matrix if own else matrix, depth + 1)
 
 
 # --- pictures ----------------------------------------------------------------------------------------------------
 
 
 def _tiff(data: bytes) -> dict[str, Any]:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
-        pages = [page for page in file.pages if isinstance(page, tifffile.TiffPage)]
-        if not pages:
-            raise ValueError("no page")
-        for page in pages:
-            if any(o + n > len(data) for o, n in zip(page.dataoffsets, page.databytecounts, strict=True)) or not page.dataoffsets:
-                raise ValueError("strips beyond the end of the file")
-        return {
-            "pages": len(pages),
-            "width_px": int(pages[0].imagewidth),
-            "height_px": int(pages[0].imagelength),
-            "dpi_min": min((d for page in pages for d in _tiff_dpi(page)), default=None),
-        }
-
-
-def _tiff_dpi(page: tifffile.TiffPage) -> Iterator[int]:
-    unit = int(page.tags.valueof("ResolutionUnit", _INCH))
-    for name in ("XResolution", "YResolution"):
-        top, bottom = page.tags.valueof(name, (0, 0))
-        if top and bottom and unit in (_INCH, _CENTIMETRE):
-            yield round(top / bottom * (2.54 if unit == _CENTIMETRE else 1))
+    pages = tiff.pages(data)
+    return {
+        "pages": len(pages),
+        "width_px": pages[0].width,
+        "height_px": pages[0].height,
+        "dpi_min": min((d for page in pages for d in page.dpi if d), default=None),
+    }
 
 
 def _picture(data: bytes, *, load: bool) -> dict[str, Any]:
@@ -213,7 +253,8 @@ def _picture(data: bytes, *, load: bool) -> dict[str, Any]:
 
 
 def _jpeg(data: bytes) -> dict[str, Any]:
-    # a file with its end mark is whole; without it (bytes behind, or half a file) only decoding tells
+    # a file with its end mark is whole; without it (bytes behind, or half a file) only decoding tells, which takes zeros for pixels
+    data = data.rstrip(b"\0")
     return _picture(data, load=not _has_end(data, "jpeg"))
 
 
@@ -222,8 +263,8 @@ def _png(data: bytes) -> dict[str, Any]:
     while data[at + 4 : at + 8] != b"IEND":
         size = int.from_bytes(data[at : at + 4], "big")
         if at + 12 + size > len(data):
-            raise ValueError("chunk beyond the end of the file")
+            raise Broken("chunk beyond the end of the file")
         if zlib.crc32(data[at + 4 : at + 8 + size]) != int.from_bytes(data[at + 8 + size : at + 12 + size], "big"):
-            raise ValueError("chunk with a wrong check sum")
+            raise Broken("chunk with a wrong check sum", "unreadable")
         at += 12 + size
     return _picture(data, load=False)

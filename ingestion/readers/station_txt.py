@@ -30,6 +30,8 @@ _PATTERNS = {
 _FIELDS = ("parameter", "value", "unit", "measured_at", "status")
 _BOM = b"\xef\xbb\xbf"
 _TAB, _LF, _CR, _BLANK = 9, 10, 13, 32
+_LONGEST_PLAIN = 64 << 10
+"""Bytes of a line that Arrow's parser is given: one that does not fit into its block (1 MiB) would end the whole batch."""
 
 
 def _file_problem(content: bytes) -> Problem | None:
@@ -144,7 +146,8 @@ def _plain(lines: Lines) -> npt.NDArray[np.bool_]:
     data = lines.bytes
     breaks = np.flatnonzero((data == _TAB) | (data == _LF))
     at_end = np.flatnonzero(data[breaks] == _LF)
-    plain: npt.NDArray[np.bool_] = (np.diff(at_end, prepend=-1) == 5) & (np.diff(lines.ends, prepend=0) > len("\t\t\t\t\r\n"))
+    lengths = np.diff(lines.ends, prepend=0)
+    plain: npt.NDArray[np.bool_] = (np.diff(at_end, prepend=-1) == 5) & (lengths > len("\t\t\t\t\r\n")) & (lengths <= _LONGEST_PLAIN)
     blanks = np.flatnonzero(data == _BLANK)
     before = np.where(blanks > 0, data[blanks - 1], _LF)
     beside = np.isin(before, (_TAB, _LF)) | np.isin(data[blanks + 1], (_TAB, _LF, _CR))

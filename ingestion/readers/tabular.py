@@ -24,11 +24,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import python_calamine
 
+from ingestion import readers
 from ingestion.cast import figure
 from ingestion.contract import Column, Contract
 from ingestion.encodings import decode
 from ingestion.model import Delivery, Problem
-from ingestion.readers import fold, match_headers
+from ingestion.readers import fold, guard, match_headers
 from ingestion.readers.sheet_xml import Cell, NotReadable, Written, look
 from quality.rules import quoted_name
 
@@ -110,6 +111,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
         con.execute(f"DELETE FROM {into} WHERE _delivery_id = ?", [delivery.delivery_id])
 
     for delivery in deliveries:
+        readers.begin(delivery)
         try:
             try:
                 take(delivery, _csv_tables if contract.format.reader == "csv" else _xlsx_tables)
@@ -594,7 +596,8 @@ def _xlsx_tables(contract: Contract, delivery: Delivery) -> Iterator[dict[str, p
     with _open(delivery) as file:
         if not file.read(1):
             raise Unreadable(Problem("empty_file", "Tệp rỗng", "tệp XLSX", "0 byte", "Xuất lại tệp rồi gửi lại"))
-        file.seek(0)
+        if problem := guard.workbook(file):
+            raise Unreadable(problem)
         try:
             # before calamine lays out the rectangle of all cells: one stray cell at its far corner would take all memory
             written = look(file, functools.partial(_sheet, contract))

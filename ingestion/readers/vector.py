@@ -11,7 +11,6 @@ from __future__ import annotations
 import sqlite3
 import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -25,11 +24,12 @@ import pyarrow.compute as pc
 import pyogrio
 
 from ingestion import crs as systems
+from ingestion import readers
 from ingestion.cast import literal
 from ingestion.contract import Contract
 from ingestion.encodings import cp1258_to_unicode, tcvn3_to_unicode
-from ingestion.model import Delivery, Problem
-from ingestion.readers import match_headers
+from ingestion.model import Delivery, Problem, unfinished_geopackage
+from ingestion.readers import guard, match_headers
 from ingestion.readers.tabular import LINE_COLUMNS, Unreadable, columns_of, quoted
 
 _TODO_CRS = "Gán đúng hệ tọa độ cho lớp dữ liệu rồi gửi lại; hệ thống không tự đoán hệ tọa độ"
@@ -49,6 +49,8 @@ class _Layer:
     name: str
     encoding: str | None
     info: dict[str, Any]
+    features: int
+    """How many there are, counted where the format allows, without GDAL."""
 
 
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
@@ -63,6 +65,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     create_empty(con, contract, into)
     problems: dict[str, Problem] = {}
     for delivery in deliveries:
+        readers.begin(delivery)
         with tempfile.TemporaryDirectory(prefix="vector-") as scratch:
             try:
                 layer = _open(contract, delivery, Path(scratch))
@@ -176,10 +179,11 @@ def _datasets(delivery: Delivery, scratch: Path) -> list[Path]:
         # the root is named so for archives that hold the files of a geodatabase without its folder
         root = scratch / "archive.gdb"
         try:
-            with zipfile.ZipFile(path) as archive:
-                archive.extractall(root)  # checks every CRC, and stays below `root`
-        except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, zlib.error) as error:
+            problem = guard.unpack(path, root)
+        except guard.BAD_ARCHIVE as error:
             raise _damaged("tệp nén zip nguyên vẹn, không mật khẩu", _said(error, delivery, scratch)) from None
+        if problem:
+            raise Unreadable(problem)
         path = root
     elif path.is_file():
         if path.suffix.lower() == ".zip":
@@ -187,8 +191,9 @@ def _datasets(delivery: Delivery, scratch: Path) -> list[Path]:
         return [path]
     elif not path.exists():
         raise _unreadable("không còn tệp đã tiếp nhận")
-    databases = sorted({p.parent for p in path.rglob("*.gdbtable")})
-    found = databases + sorted(p for p in path.rglob("*") if p.suffix.lower() in (".gpkg", ".shp") and p.is_file())
+    files = [p for p in sorted(path.rglob("*")) if p.is_file() and not guard.is_litter(p.relative_to(path).as_posix())]
+    databases = sorted({p.parent for p in files if p.suffix.lower() == ".gdbtable"})
+    found = databases + [p for p in files if p.suffix.lower() in (".gpkg", ".shp")]
     if not found:
         raise _unreadable("tệp nén không chứa .gdb, .gpkg hay .shp")
     return found
@@ -229,7 +234,10 @@ def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
         encoding = None
         if path.suffix.lower() == ".shp":
             encoding = "UTF-8" if contract.format.text == "unicode" else "ISO-8859-1"
+            if encoding != "UTF-8" and (said := _code_page(path)) in _UTF8:
+                raise Unreadable(_not_agreed(contract, f"tệp .cpg ghi {said}"))
         info = pyogrio.read_info(path, layer=name, encoding=encoding)
+        features = _count(path, name, info)
     except Unreadable:
         raise
     except Exception as error:  # GDAL and its bindings have a class for each way in which a file can be broken
@@ -253,30 +261,25 @@ def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
             raise Unreadable(
                 Problem("crs_other", "Hệ tọa độ khác hợp đồng", systems.label(str(contract.format.crs)), systems.label(info["crs"]), _TODO_CRS)
             )
-    if not info["features"]:
+    if not features:
         raise Unreadable(
             Problem("empty_file", f"Lớp «{name}» không có đối tượng nào", "ít nhất một đối tượng", "0", "Kiểm tra lại việc xuất dữ liệu rồi gửi lại")
         )
-    return _Layer(path, name, encoding, info)
+    return _Layer(path, name, encoding, info, features)
 
 
 def _check(path: Path) -> None:
     """Holds a file against what it says of itself, where GDAL does not: Unreadable for damage."""
     suffix = path.suffix.lower()
     if suffix == ".gpkg":
-        try:
-            with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as base:
-                found = str(base.execute("PRAGMA quick_check(1)").fetchall()[0][0])
-        except sqlite3.DatabaseError as error:
-            if "not a database" in str(error):
-                raise _unreadable("không phải cơ sở dữ liệu SQLite") from None
-            found = str(error)
-        if found != "ok":
-            raise _damaged("GeoPackage nguyên vẹn", found.replace("\n", " ")[:200])
+        _check_geopackage(path)
     elif suffix == ".shp":
-        for part in (path, _beside(path, ".shx"), _beside(path, ".dbf")):
-            if part is None or not part.exists():
-                raise _damaged("đủ ba tệp .shp, .shx, .dbf", f"chỉ có {', '.join(sorted(p.name for p in path.parent.iterdir()))}")
+        parts = {s: _beside(path, s) for s in (".shp", ".shx", ".dbf")}
+        if missing := [s for s, part in parts.items() if part is None]:
+            there = ", ".join(sorted(p.name for p in path.parent.iterdir() if p.is_file() and not guard.is_litter(p.name)))
+            raise _damaged("đủ ba tệp .shp, .shx, .dbf", f"thiếu {', '.join(missing)}; có {there}")
+        for part in parts.values():
+            assert part is not None
             with part.open("rb") as file:
                 head = file.read(100)
             if part.suffix.lower() == ".dbf":
@@ -285,6 +288,74 @@ def _check(path: Path) -> None:
                 size = 2 * int.from_bytes(head[24:28], "big")
             if len(head) < 32 or part.stat().st_size < size:
                 raise _damaged(f"{part.name}: {size} byte theo phần đầu tệp", f"{part.stat().st_size} byte")
+
+
+def _check_geopackage(path: Path) -> None:
+    """Unreadable for damage, and for a file whose last edits lie, or may lie, in a log beside it (https://sqlite.org/wal.html)."""
+    with path.open("rb") as file:
+        head = file.read(20)
+    left = next((log for log in (f"{path.name}-wal", f"{path.name}-journal") if _size(path.with_name(log))), None)
+    if left or head[18:20] == b"\2\2":
+        raise Unreadable(unfinished_geopackage(left or "phần đầu tệp ghi chế độ nhật ký (WAL)"))
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as base:
+            found = str(base.execute("PRAGMA quick_check(1)").fetchall()[0][0])
+    except sqlite3.DatabaseError as error:
+        if "not a database" in str(error):
+            raise _unreadable("không phải cơ sở dữ liệu SQLite") from None
+        found = str(error)
+    if found != "ok":
+        raise _damaged("GeoPackage nguyên vẹn", found.replace("\n", " ")[:200])
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
+
+
+def _count(path: Path, layer: str, info: dict[str, Any]) -> int:
+    """Features that a layer holds. What stands beside the data (the count of a GeoPackage, the head of a .dbf) is a hint that other programs do not keep."""
+    suffix = path.suffix.lower()
+    if suffix == ".gpkg":
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?immutable=1", uri=True)) as base:
+            return int(base.execute(f"SELECT count(*) FROM {quoted(layer)}").fetchall()[0][0])
+    if suffix == ".shp":
+        return _records(path)
+    return int(info["features"])
+
+
+def _records(path: Path) -> int:
+    """Records of a Shapefile that are not marked as deleted. Raises Unreadable where its parts do not hold equally many."""
+    dbf, shx = _beside(path, ".dbf"), _beside(path, ".shx")
+    assert dbf is not None and shx is not None
+    with dbf.open("rb") as file:
+        head = file.read(32)
+    count, start, step = (int.from_bytes(head[a:b], "little") for a, b in ((4, 8), (8, 10), (10, 12)))
+    shapes = (_size(shx) - 100) // 8
+    if count != shapes or step == 0:
+        raise _damaged(f"{shapes} đối tượng theo {shx.name}", f"{count} bản ghi trong {dbf.name}")
+    if not count:
+        return 0
+    marks = np.memmap(dbf, dtype=np.uint8, mode="r", offset=start, shape=(count * step,))[::step]
+    return count - int(np.count_nonzero(marks == ord("*")))
+
+
+_UTF8 = ("UTF-8", "UTF8", "65001")
+
+
+def _code_page(path: Path) -> str:
+    """What the .cpg beside a Shapefile says, in capitals, or ''."""
+    said = _beside(path, ".cpg")
+    return said.read_bytes()[:40].decode("latin-1").strip("\ufeff\xef\xbb\xbf \r\n\t\0").upper() if said else ""
+
+
+def _not_agreed(contract: Contract, found: str) -> Problem:
+    return Problem(
+        "wrong_encoding",
+        "Sai bảng mã",
+        contract.format.text,
+        found,
+        f"Xuất lại với bảng mã đã thống nhất ({contract.format.text}), hoặc sửa format.text trong {contract.source}.yaml",
+    )
 
 
 def _beside(path: Path, suffix: str) -> Path | None:
@@ -314,9 +385,8 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         else:
             con.execute(f"INSERT INTO {into} BY NAME {select}")
         con.unregister("vector_rows")
-    # deleted records of a Shapefile are counted but not read; the sizes of its parts were checked instead
-    if rows < layer.info["features"] and layer.path.suffix.lower() != ".shp":
-        raise _damaged(f"{layer.info['features']} đối tượng theo phần đầu lớp", f"{rows} đối tượng đọc được")
+    if rows != layer.features:
+        raise _damaged(f"{layer.features} đối tượng có trong lớp", f"{rows} đối tượng đọc được")
 
 
 def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names: dict[str, str], shape: str | None) -> str:
@@ -376,7 +446,19 @@ def _plain(values: pa.Array, contract: Contract) -> pa.Array:
         return values
     # each distinct text once: 60 times faster than translate() in SQL where addresses repeat
     coded = values.dictionary_encode()
+    if _all_utf8(coded.dictionary):
+        raise Unreadable(_not_agreed(contract, "chữ trong tệp là UTF-8"))
     return pa.array([decode(text) for text in coded.dictionary.to_pylist()], pa.string()).take(coded.indices)
+
+
+def _all_utf8(texts: pa.Array) -> bool:
+    """Whether every text that is not plain ASCII, read as ISO-8859-1, holds the bytes of UTF-8: no Vietnamese text in a one-byte code happens to."""
+    for text in texts.to_pylist():
+        try:
+            text is None or text.encode("latin-1").decode()
+        except UnicodeError:
+            return False
+    return True
 
 
 def _linear(layer: _Layer, shapes: pa.Array, fids: pa.Array) -> pa.Array:

@@ -138,11 +138,10 @@ def test_a_flipped_bit_in_a_png_is_seen() -> None:
     assert inspect(bytes(data), ".png")["damage_reason"] == "unreadable"
 
 
-def test_rows_of_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scan, "_POOL_FROM", 200)
+def test_rows_of_the_reader(tmp_path: Path) -> None:
     con: duckdb.DuckDBPyConnection = duck(tmp_path / "ext")
     files = []
-    for n in range(205):  # more than the pool begins with
+    for n in range(205):
         path = tmp_path / f"{n:03d}.jpg"
         path.write_bytes(WHOLE[".jpg"] if n % 5 else b"")
         files.append(delivery(path))

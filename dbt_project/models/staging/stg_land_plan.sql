@@ -6,5 +6,6 @@ select
     old_commune_code,
     area_m2,
     {{ geometry_columns() }},
+    geometry_repaired,
     {{ lineage_columns() }}
 from {{ source('clean', 'land_plan') }}

@@ -5,7 +5,7 @@ select
     count(*) as deliveries,
     count(*) filter (delivery.status = 'published') as published,
     count(*) filter (delivery.status = 'quarantined') as quarantined,
-    count(*) filter (delivery.status = 'blocked') as blocked,
+    count(*) filter (delivery.status in ('blocked', 'set_aside')) as blocked,
     cast(coalesce(sum(delivery.rows_read), 0) as bigint) as rows_read,
     cast(coalesce(sum(delivery.rows_accepted), 0) as bigint) as rows_accepted,
     cast(coalesce(sum(delivery.rows_duplicate), 0) as bigint) as rows_duplicate,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,19 @@ from tnmt.settings import Settings, settings
 
 hypothesis.settings.register_profile("project", examples(100))
 hypothesis.settings.load_profile("project")
+
+BESIDE = str(Path(__file__).resolve().parents[1] / "var") + os.sep
+"""The platform that `make run` puts into the clone. No test takes anything from it: what is there differs from clone to clone."""
+
+os.environ["TNMT_HOME"] = str(Path(__file__).resolve() / "no-home")  # below a file: what forgets to name a home of its own fails on any machine
+
+
+def _stays_away(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and isinstance(arguments[0], str | os.PathLike) and os.fspath(arguments[0]).startswith(BESIDE):
+        raise RuntimeError(f"a test opens {arguments[0]}, which belongs to the platform beside it")
+
+
+sys.addaudithook(_stays_away)
 
 
 TOGETHER = (

@@ -1,50 +1,216 @@
-"""How Superset opens DuckDB: one file, read-only, locked, with a time limit.
+"""How Superset opens DuckDB: one file, read-only, locked, judged, with a limit of time and of rows.
 
 Whatever address a database in Superset names, the connection goes to the serving file of this platform; that of SQL Lab
 to `serving-sqllab.duckdb`, which holds less. The real path is
-taken anew for every connection, so that a serving file that was just put in place is read by the next query. The version
+taken anew for every connection, so that a serving file that was just put in place is read by the next query. It is attached
+as `serving`, so that names in saved queries do not change with its version. The version
 of the table is part of the cache key of its charts, so that the next query is not answered from what was there before.
+
+Every statement goes through `GuardedCursor`: charts, SQL Lab, previews, exports and streams have no other way to the file,
+and there it is judged by sql_guard against what the account may see. The lists of schemas, tables and columns that Superset
+itself asks for are answered by `ServingDialect` on a way of their own.
 """
 
 import functools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
-from duckdb_engine import ConnectionWrapper
+import sql_guard
+from duckdb_engine import ConnectionWrapper, CursorWrapper, Dialect
+from sqlalchemy.dialects import registry
 
 CHART_SECONDS = int(os.environ.get("TNMT_CHART_SECONDS", "90"))
 SQLLAB_SECONDS = int(os.environ.get("TNMT_SQLLAB_SECONDS", "60"))
+MAX_ROWS = 50_000
 SERVING = Path(os.environ["TNMT_SUPERSET_HOME"]).parent / "serving" / "serving.duckdb"
 SQLLAB = SERVING.with_name("serving-sqllab.duckdb")
 
-# Connections of one process to one file must have the same settings: charts and SQL Lab share them.
 SETTINGS = {
     "threads": os.environ.get("TNMT_SUPERSET_DUCKDB_THREADS", "2"),
     "memory_limit": os.environ.get("TNMT_SUPERSET_DUCKDB_MEMORY", "1GB"),
     "max_temp_directory_size": "0B",
-    "enable_external_access": "false",
-    "autoinstall_known_extensions": "false",
-    "autoload_known_extensions": "false",
-    "python_enable_replacements": "false",
-    "lock_configuration": "true",
 }
+
+granted: Callable[[bool], sql_guard.Tables | None] = lambda _in_lab: frozenset()  # noqa: E731
+"""Tables of the account that asks now (in SQL Lab, or in a chart), None for all; nothing until superset_config names who knows."""
+
+
+class _File:
+    """One version of a serving file in one locked DuckDB, shared by the connections of this process."""
+
+    def __init__(self, path: str) -> None:
+        self.con = duckdb.connect(":memory:", config=SETTINGS)
+        self.con.execute(f"ATTACH '{path.replace(chr(39), chr(39) * 2)}' AS {sql_guard.ALIAS} (READ_ONLY)")
+        for name, value in sql_guard.LOCKED.items():
+            self.con.execute(f"SET {name} = {value}")
+        self.columns = sql_guard.columns_of(self.con, sql_guard.ALIAS)
+        self.judge = functools.lru_cache(maxsize=16)(functools.partial(sql_guard.Judge, self.columns))
+
+    def cursor(self) -> duckdb.DuckDBPyConnection:
+        con = self.con.cursor()
+        con.execute(f"USE {sql_guard.ALIAS}")
+        return con
+
+
+_open = threading.Lock()
+_files: dict[Path, tuple[str, _File]] = {}
+
+
+def _file(link: Path) -> _File:
+    """The file behind `link` now. An older version goes when its last connection does."""
+    with _open:
+        path, version = os.path.realpath(link), _version(link)
+        if _files.get(link, ("", None))[0] != version:
+            _files[link] = (version, _File(path))
+        return _files[link][1]
+
+
+def _version(link: Path) -> str:
+    found = link.stat()
+    return f"{os.path.realpath(link)}:{found.st_ino}:{found.st_mtime_ns}"
+
+
+class GuardedCursor(CursorWrapper):
+    """Runs what the judge lets pass, and hands out no more rows than the platform allows."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, connection: "TimedConnection") -> None:
+        super().__init__(con, connection)
+        self._connection, self._rows = connection, 0
+
+    def execute(self, statement, parameters=None, context=None) -> None:
+        """Raises sql_guard.Refused before DuckDB sees the statement."""
+        if statement.strip().lower() != "commit":
+            self._connection.check(statement)
+        self._rows = 0
+        try:
+            super().execute(statement, parameters or None, context)
+        except duckdb.InterruptException as error:
+            raise duckdb.InterruptException(f"Câu lệnh bị ngắt (interrupted): chạy quá {self._connection.seconds} giây") from error
+
+    def executemany(self, statement, parameters=None, context=None) -> None:
+        """Nothing is written here."""
+        raise sql_guard.Refused("Chỉ cho phép một câu lệnh SELECT")
+
+    def fetchmany(self, size=None) -> list:
+        """Raises sql_guard.Refused past the limit of rows: a result that was cut in silence would look whole."""
+        rows = super().fetchmany(1 if size is None else size)
+        self._rows += len(rows)
+        if self._rows > MAX_ROWS + 1:  # Superset asks for one more than it shows
+            raise sql_guard.Refused(f"Kết quả có hơn {MAX_ROWS} dòng: hãy lọc hoặc tổng hợp trước")
+        return rows
+
+    def fetchall(self) -> list:
+        """Like fetchmany."""
+        return self.fetchmany(MAX_ROWS + 2)
+
+    def fetchone(self):
+        """Like fetchmany."""
+        rows = self.fetchmany(1)
+        return rows[0] if rows else None
+
+    def __getattr__(self, name):
+        """Only what a cursor needs of the connection beneath: its other methods would get past the judge."""
+        if name in ("description", "rowcount", "arraysize"):
+            return super().__getattr__(name)
+        raise AttributeError(name)
 
 
 class TimedConnection(ConnectionWrapper):
     """Is interrupted after `seconds`: Superset's own limit uses signals, which do nothing in a thread."""
 
-    def __init__(self, con, seconds: float) -> None:
-        super().__init__(con)
-        self._timer = threading.Timer(seconds, con.interrupt)
+    def __init__(self, file: _File, seconds: float, in_lab: bool) -> None:
+        self._con = file.cursor()
+        super().__init__(self._con)
+        self._file, self._in_lab, self.seconds = file, in_lab, seconds
+        self._timer = threading.Timer(seconds, self._con.interrupt)
         self._timer.daemon = True
         self._timer.start()
+
+    def cursor(self) -> GuardedCursor:
+        """The only way to run a statement."""
+        return GuardedCursor(self._con, self)
+
+    def check(self, statement: str) -> None:
+        """Raises sql_guard.Refused unless the account that asks now may run it."""
+        self._file.judge(granted(self._in_lab)).check(statement)
+
+    @property
+    def columns(self) -> list[tuple[str, str, str, str]]:
+        """(schema, table, column, type) of the whole file; Superset shows an account its own part of them."""
+        return self._file.columns
 
     def close(self) -> None:
         """Closes and stops the clock."""
         self._timer.cancel()
         super().close()
+
+
+class ServingDialect(Dialect):
+    """DuckDB whose lists name the tables of the serving file, by schema and without the version of the file."""
+
+    supports_statement_cache = False
+
+    def _columns(self, connection, schema=None, table=None) -> list[tuple[str, str, str, str]]:
+        raw = connection.connection
+        columns = getattr(raw, "dbapi_connection", raw).columns
+        return [c for c in columns if schema in (None, c[0]) and table in (None, c[1])]
+
+    def get_schema_names(self, connection, **_kw) -> list[str]:
+        """Those with tables of the marts."""
+        return sorted({schema for schema, *_ in self._columns(connection)} - {"main"})
+
+    def get_table_names(self, connection, schema=None, **_kw) -> list[str]:
+        """Of one schema, or of all."""
+        return sorted({table for _, table, *_ in self._columns(connection, schema)})
+
+    def _get_default_schema_name(self, _connection) -> str:
+        """Nothing lies there: a table is named with its schema."""
+        return "main"
+
+    def get_view_names(self, *_args, **_kw) -> list[str]:
+        """The file has none."""
+        return []
+
+    def has_table(self, connection, table_name, schema=None, **_kw) -> bool:
+        """Whether the file has it."""
+        return bool(self._columns(connection, schema, table_name))
+
+    def get_columns(self, connection, table_name, schema=None, **_kw) -> list[dict]:
+        """Names and types in the order of the file."""
+        return [
+            {"name": name, "type": self._type(kind), "nullable": True, "default": None, "autoincrement": False, "comment": None}
+            for _, _, name, kind in self._columns(connection, schema, table_name)
+        ]
+
+    def _type(self, declared: str):
+        """SQLAlchemy's type for DuckDB's name of one."""
+        from sqlalchemy import types
+
+        base = declared.split("(")[0].lower()
+        if base == "decimal" and "(" in declared:
+            return types.Numeric(*(int(n) for n in declared[8:-1].split(",")))
+        return self.ischema_names.get(base, types.String)()
+
+    def get_pk_constraint(self, *_args, **_kw) -> dict:
+        """None."""
+        return {"constrained_columns": [], "name": None}
+
+    def _nothing(self, *_args, **_kw) -> list:
+        return []
+
+    get_foreign_keys = get_indexes = get_unique_constraints = get_check_constraints = _nothing
+
+    def get_table_comment(self, *_args, **_kw) -> dict:
+        """None: the dictionary is elsewhere."""
+        return {"text": None}
+
+
+def install_dialect() -> None:
+    """Superset's address `duckdb:` means this dialect from now on."""
+    registry.register("duckdb", __name__, "ServingDialect")
 
 
 def mutator(uri, params, username, security_manager, source):
@@ -53,26 +219,28 @@ def mutator(uri, params, username, security_manager, source):
         return uri, params
     params.pop("connect_args", None)
     in_lab = getattr(source, "name", "") == "SQL_LAB"
-    seconds = SQLLAB_SECONDS if in_lab else CHART_SECONDS
 
     def connect() -> TimedConnection:
-        return TimedConnection(duckdb.connect(os.path.realpath(SQLLAB if in_lab else SERVING), read_only=True, config=SETTINGS), seconds)
+        return TimedConnection(_file(SQLLAB if in_lab else SERVING), SQLLAB_SECONDS if in_lab else CHART_SECONDS, in_lab)
 
     params["creator"] = connect
     return uri, params
 
 
+def check(sql: str, in_lab: bool = False) -> None:
+    """Raises sql_guard.Refused unless the account that asks now may run `sql`."""
+    _file(SQLLAB if in_lab else SERVING).judge(granted(in_lab)).check(sql)
+
+
 def serving_version(table: str | None = None) -> str:
     """Changes whenever another serving file is in force; of a table (schema.name) in it, only when that table is another one."""
     try:
-        found = SERVING.stat()
+        version = _version(SERVING)
     except OSError:
         return "none"
-    path = os.path.realpath(SERVING)
-    version = f"{path}:{found.st_ino}:{found.st_mtime_ns}"
     if table is None:
         return version
-    snapshot = _snapshots(path, version).get(table)
+    snapshot = _snapshots(os.path.realpath(SERVING), version).get(table)
     return version if snapshot is None else f"{table}@{snapshot}"
 
 
@@ -80,8 +248,7 @@ def serving_version(table: str | None = None) -> str:
 def _snapshots(path: str, version: str) -> dict[str, int]:
     """Snapshot of each table of the serving file; nothing of a file that does not say."""
     try:
-        with duckdb.connect(path, read_only=True, config=SETTINGS) as con:
-            return dict(con.execute("SELECT name, snapshot_id FROM served_table").fetchall())
+        return dict(_file(SERVING).cursor().execute(f"SELECT name, snapshot_id FROM {sql_guard.ALIAS}.main.served_table").fetchall())
     except duckdb.Error:
         return {}
 

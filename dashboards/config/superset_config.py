@@ -16,8 +16,8 @@ sys.path.insert(0, str(CONFIG_DIR))
 
 import duck_connect  # noqa: E402
 import env_security  # noqa: E402
-import sql_guard  # noqa: E402
 import superset.translations.utils as translation_packs  # noqa: E402
+import superset_hooks  # noqa: E402
 from sqlalchemy import event  # noqa: E402
 from sqlalchemy.engine import Engine  # noqa: E402
 
@@ -30,7 +30,7 @@ HTTPS = os.environ.get("SUPERSET_HTTPS") == "1"
 ENABLE_PROXY_FIX = HTTPS
 FAB_UPDATE_PERMS = os.environ.get("TNMT_SUPERSET_SETUP") == "1"  # permissions are written by the set-up, not by every start
 SUPERSET_WEBSERVER_TIMEOUT = 120
-ROW_LIMIT, SQL_MAX_ROW, DISPLAY_MAX_ROW = 20_000, 50_000, 10_000
+ROW_LIMIT, SQL_MAX_ROW, DISPLAY_MAX_ROW = 20_000, duck_connect.MAX_ROWS, 10_000
 SQLLAB_TIMEOUT = duck_connect.SQLLAB_SECONDS  # enforced by the watchdog of duck_connect: signals do not reach gunicorn threads
 
 
@@ -67,9 +67,9 @@ FEATURE_FLAGS = {
 }
 
 # ---- DuckDB
+duck_connect.install_dialect()
 DB_CONNECTION_MUTATOR = duck_connect.mutator
-SQL_QUERY_MUTATOR = sql_guard.mutator
-DISALLOWED_SQL_FUNCTIONS = {"duckdb": sql_guard.DENIED_FUNCTIONS}
+SQL_QUERY_MUTATOR = superset_hooks.mutator
 
 # ---- accounts
 CUSTOM_SECURITY_MANAGER = env_security.EnvSecurityManager
@@ -131,8 +131,11 @@ D3_TIME_FORMAT = {
 
 def FLASK_APP_MUTATOR(app) -> None:
     """Hooks that need the finished application."""
-    env_security.install(app, home_page="/superset/dashboard/toan-canh/", language_pack=TRANSLATIONS / "vi/LC_MESSAGES/messages.json")
+    env_security.install(
+        app, home_page="/superset/dashboard/toan-canh/", language_pack=TRANSLATIONS / "vi/LC_MESSAGES/messages.json", scripts=HOME / "static"
+    )
     duck_connect.install_cache_key()
+    superset_hooks.install(app)
 
 
 # ---- looks

@@ -380,7 +380,7 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         rows += len(chunk)
         con.register("vector_rows", chunk.append_column("_line", lines))
         if not select:
-            select = _select(contract, delivery.delivery_id, matched, names, shape)
+            select = _select(contract, delivery.delivery_id, matched, names, shape, chunk.schema)
             append(con, into, select)
         else:
             con.execute(f"INSERT INTO {into} BY NAME {select}")
@@ -389,8 +389,12 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         raise _damaged(f"{layer.features} đối tượng có trong lớp", f"{rows} đối tượng đọc được")
 
 
-def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names: dict[str, str], shape: str | None) -> str:
-    columns = dict.fromkeys(columns_of(contract), "NULL::VARCHAR") | {n: names[h] for n, h in matched.items()}
+def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names: dict[str, str], shape: str | None, found: pa.Schema) -> str:
+    columns = dict.fromkeys(columns_of(contract), "NULL::VARCHAR")
+    for name, header in matched.items():
+        place = names[header]
+        # a day that was typed as a number, a number as a day: text, which the row's own check can name
+        columns[name] = place if _fits(contract.columns[name].type, found.field(place).type) else f"CAST({place} AS VARCHAR)"
     raw = ", ".join(f"{literal(h)}, {c}" for h, c in names.items())
     parsed, problem, kept = shape_columns(contract, "shape") if shape else ("NULL", "NULL::VARCHAR", "")
     if shape:
@@ -399,6 +403,15 @@ def _select(contract: Contract, delivery_id: str, matched: dict[str, str], names
         SELECT {literal(delivery_id)} AS _delivery_id, _line, CAST(json_object({raw}) AS VARCHAR) AS _raw, {problem} AS _problem,
                {", ".join(f"{v} AS {quoted(n)}" for n, v in columns.items())}
         FROM (SELECT *, {parsed} AS g FROM vector_rows)"""
+
+
+def _fits(kind: str, native: pa.DataType) -> bool:
+    """Whether DuckDB can cast a native type to the contract's."""
+    if pa.types.is_string(native) or pa.types.is_large_string(native) or kind in ("text", "boolean"):
+        return True
+    if kind in ("date", "timestamp"):
+        return bool(pa.types.is_date(native) or pa.types.is_timestamp(native))
+    return bool(pa.types.is_integer(native) or pa.types.is_floating(native) or pa.types.is_decimal(native) or pa.types.is_boolean(native))
 
 
 def _tables(contract: Contract, layer: _Layer, fields: dict[str, str], geometry: bool) -> Iterator[pa.Table]:

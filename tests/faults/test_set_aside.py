@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
+import shapely
 from typer.testing import CliRunner
 
 from ingestion import ingest as ingesting
@@ -16,7 +18,7 @@ from ingestion.ingest import contracts_of, ingest
 from ingestion.load import requeue
 from ingestion.readers import apart, station_txt
 from lake.lake import create, open_reader, open_writer
-from simulator.files import write_csv, write_xlsx
+from simulator.files import write_csv, write_vector, write_xlsx
 from tests.unit.test_readers_scan import pdf, picture
 from tnmt.cli import app
 from tnmt.settings import Settings, settings
@@ -236,3 +238,22 @@ def test_names_that_are_no_utf8(lake: Settings) -> None:
     ]
     assert "h\ufffdf4_so.csv" in asked(lake, "SELECT reason FROM lake.ops.delivery WHERE source = 'dossier' AND status = 'blocked'")[0][0]
     assert not csv.exists()
+
+
+def test_a_geopackage_with_its_log_beside_it(lake: Settings) -> None:
+    """Both lie in the inbox: neither is taken, the words say what to do, and the file alone, sent again, is read."""
+    columns = {"MATHUADAT": ["a"], "MAXA": ["25216"], "SOHIEUTOBANDO": [1], "SOTHUTUTHUA": [1], "MALOAIDAT": ["ONT"], "DIENTICH": [1.0],
+               "DIENTICHPHAPLY": [1.0], "DIACHITHUADAT": ["x"], "NGAYDODAC": ["01/01/2024"], "TRANGTHAI": ["x"]}  # fmt: skip
+    path = lake.inbox / "parcel_gpkg" / "thua_dat_688_20260201.gpkg"
+    write_vector(path, "DC_THUADAT", columns, [shapely.box(560_000, 1_270_000, 560_010, 1_270_010)])
+    Path(f"{path}-journal").write_bytes(b"what was there before")
+    whole = path.read_bytes()
+    assert ingest(lake, now=NOW, run_id="one", only=["parcel_gpkg"]).loaded["parcel_gpkg"].blocked == 2
+    reasons = [r for (r,) in asked(lake, "SELECT reason FROM lake.ops.delivery WHERE source = 'parcel_gpkg'")]
+    assert all("QGIS" in r and "thua_dat_688_20260201.gpkg-journal" in r for r in reasons)
+    path.write_bytes(whole)
+    with open_writer(lake, "test") as con:
+        requeue(con, "parcel_gpkg")
+    later = path.with_name("thua_dat_688_20260202.gpkg")
+    path.rename(later)
+    assert ingest(lake, now=NOW.replace(hour=13), run_id="two", only=["parcel_gpkg"]).loaded["parcel_gpkg"].published == 1

@@ -15,12 +15,14 @@ from typing import Any
 import duckdb
 import pikepdf
 import pytest
+import tifffile
 import xlsxwriter
 from PIL import Image
 
 from ingestion.encodings import unicode_to_tcvn3
 from ingestion.model import Delivery, Problem
 from ingestion.readers import guard, station_txt, tabular, vector
+from ingestion.readers import tiff as tiff_walk
 from ingestion.readers.scan import inspect
 from tests.readers_kit import contract, delivery, duck, rows
 from tests.unit.test_readers_vector import COLUMNS, parcels, write, zipped
@@ -240,6 +242,17 @@ def test_a_tiff_cut_between_its_pages() -> None:
         assert (fact["is_damaged"], fact["damage_reason"]) == (True, "truncated"), size
     assert inspect(tiff(3, loop=True), ".tif")["damage_reason"] == "unreadable"
     assert inspect(whole + b"behind", ".tif")["is_damaged"] is False
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}, {"tile": (16, 16)}, {"big_tiff": True}])
+def test_the_walker_finds_what_another_library_finds(options: dict[str, Any]) -> None:
+    out = io.BytesIO()
+    first, *others = [Image.effect_noise((40 + 8 * n, 60), 50) for n in range(4)]
+    first.save(out, "TIFF", save_all=True, append_images=others, dpi=(200, 300), **options)
+    with tifffile.TiffFile(io.BytesIO(out.getvalue())) as file:
+        expected = [(page.imagewidth, page.imagelength) for page in file.pages]
+    assert [(page.width, page.height) for page in tiff_walk.pages(out.getvalue())] == expected
+    assert all(page.dpi == (200, 300) for page in tiff_walk.pages(out.getvalue()))
 
 
 @pytest.mark.parametrize("resolution", [(5, struct.pack("<II", 300, 1)), (3, struct.pack("<H", 300)), (4, struct.pack("<I", 300)),

@@ -14,6 +14,7 @@ import pyogrio.raw
 import pytest
 import shapely
 
+from ingestion.cast import cast
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from ingestion.model import Problem
 from ingestion.readers import vector
@@ -141,6 +142,26 @@ def test_rows_without_a_usable_geometry(con: duckdb.DuckDBPyConnection, tmp_path
         (6, "geometry_missing"),
         (7, "coordinates_outside"),
         (8, "coordinates_outside"),
+    ]
+
+
+def test_a_field_of_another_type_than_agreed_is_a_matter_of_its_rows(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """A day as a number and a number as a day: nothing that could stop the statement which types all rows."""
+    wkb = np.array([shapely.to_wkb(s) for s in parcels(2)], dtype=object)
+    fields = [np.array([20240315, 20240316]), np.array(["2024-03-15", "2024-03-16"], dtype="datetime64[D]"), np.array([True, False])]
+    pyogrio.raw.write(
+        tmp_path / "dat.gpkg", wkb, fields, ["NGAY", "DIENTICH", "SO"], driver="GPKG", layer="thua", crs="EPSG:9212", geometry_type="Polygon"
+    )
+    columns = {"ngay": {"header": "NGAY", "type": "date", "format": "%d/%m/%Y"}, "dien_tich": {"header": "DIENTICH", "type": "decimal(14,1)"},
+               "so": {"header": "SO", "type": "integer"}, "geometry": {"type": "geometry"}}  # fmt: skip
+    made = contract(columns, "vector", crs="EPSG:9212")
+    file = delivery(tmp_path / "dat.gpkg")
+    assert vector.read(con, made, [file], "cut") == {}
+    con.execute(f"""CREATE OR REPLACE TEMP TABLE given AS
+        SELECT '{file.delivery_id}' AS delivery_id, now()::TIMESTAMP AS as_of, now()::TIMESTAMP AS received_at, current_date AS day""")
+    cast(con, made, "cut", "given", "typed", "EPSG:9212")
+    assert con.execute("SELECT ngay, dien_tich, so, _reasons FROM typed ORDER BY _line").fetchall() == [
+        (None, None, number, ["ngay_unreadable", "dien_tich_unreadable"]) for number in (1, 0)
     ]
 
 

@@ -3,20 +3,31 @@ with scan as (
     select
         dossier.certificate_id,
         dossier.old_commune_code,
-        file.file_name,
-        file.is_damaged,
-        file.has_signature
-    from {{ ref('stg_scan_file') }} as file
-    left join {{ ref('stg_scan_dossier') }} as dossier on parse_filename(file.file_name) = parse_filename(dossier.file_name)
+        found.file_name,
+        found.is_damaged,
+        found.has_signature
+    from {{ ref('stg_scan_file') }} as found
+    left join {{ ref('stg_scan_dossier') }} as dossier on parse_filename(found.file_name) = parse_filename(dossier.file_name)
+),
+
+file as (
+    -- a file that the catalogue names in two communes is one file: it counts in the first by code
+    select
+        file_name,
+        min(old_commune_code) as old_commune_code,
+        bool_or(is_damaged) as is_damaged,
+        bool_or(has_signature) as has_signature
+    from scan
+    group by file_name
 ),
 
 file_count as (
     select
         old_commune_code,
-        count(distinct file_name) as scan_files,
-        count(distinct file_name) filter (is_damaged) as scan_files_damaged,
-        count(distinct file_name) filter (has_signature) as scan_files_signed
-    from scan
+        count(*) as scan_files,
+        count(*) filter (is_damaged) as scan_files_damaged,
+        count(*) filter (has_signature) as scan_files_signed
+    from file
     group by old_commune_code
 ),
 

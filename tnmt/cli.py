@@ -1,7 +1,7 @@
 """The command line. Thin: it reads options, calls the rooms, prints what they return.
 
-Exit codes: 0 done; 1 an error that the message explains; 2 wrong usage; 3 done, but a source failed or a delivery is
-blocked; 4 the lake is being written by another process; 5 `doctor` found something missing.
+Exit codes: 0 done; 1 an error that the message explains; 2 wrong usage; 3 done, but a source failed, a delivery is
+blocked or a mart is held back; 4 the lake is being written by another process; 5 `doctor` found something missing.
 """
 
 from __future__ import annotations
@@ -143,8 +143,9 @@ def run(
     from ingestion.load import requeue
     from lake.lake import LakeError, open_writer
     from lake.lock import LakeLocked
-    from orchestration.marts import BuildFailed
+    from orchestration.marts import BuildFailed, told_held
     from orchestration.run import run as run_all
+    from orchestration.serve import tell_dagster
 
     s = settings()
     if engine is not None:
@@ -176,6 +177,8 @@ def run(
     except KeyError as error:
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
+    if loaded or (result.built and result.built.done):
+        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}))
     if as_json:
         print(
             json.dumps(
@@ -184,6 +187,7 @@ def run(
                     "sources": [asdict(r) for r in loaded],
                     "errors": result.ingested.errors,
                     "built": bool(result.built and result.built.done),
+                    "held_back": [asdict(h) for h in result.built.held] if result.built else [],
                     "serving": str(result.served.path) if result.served else None,
                 },
                 ensure_ascii=False,
@@ -213,7 +217,10 @@ def run(
             err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
-    if result.ingested.errors or any(r.blocked for r in loaded):
+    held = result.built.held if result.built else ()
+    if held:
+        err.print(told_held(held), style="red", markup=False, highlight=False)
+    if result.ingested.errors or held or any(r.blocked for r in loaded):
         raise typer.Exit(3)
 
 
@@ -223,6 +230,7 @@ def status(as_json: Json = False) -> None:
     from lake.lake import LakeError, open_reader
     from lake.lock import holder
     from lake.serving import current
+    from orchestration.marts import held_back, told_held
 
     s = settings()
     try:
@@ -249,9 +257,10 @@ def status(as_json: Json = False) -> None:
     ).fetchall()
     names = [d[0] for d in con.description]
     records = [dict(zip(names, r, strict=True)) for r in rows]
-    serving, writer = current(s), holder(s.lake_dir / "writer.lock")
+    serving, writer, held = current(s), holder(s.lake_dir / "writer.lock"), held_back(con)
     if as_json:
-        print(json.dumps({"as_of": moment, "sources": records, "serving": serving, "writer": writer}, default=str, ensure_ascii=False))
+        told = {"as_of": moment, "sources": records, "serving": serving, "writer": writer, "held_back": [asdict(h) for h in held]}
+        print(json.dumps(told, default=str, ensure_ascii=False))
         return
     table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "bad files", "bad rows")
     for r in records:
@@ -262,6 +271,8 @@ def status(as_json: Json = False) -> None:
             *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "quarantined_files", "quarantined_rows")),
         )
     out.print(table)
+    if held:
+        err.print(told_held(held), style="red", markup=False, highlight=False)
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
 
 

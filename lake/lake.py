@@ -383,6 +383,7 @@ LAYOUT = {
     "raw_closed.file": ("SET PARTITIONED BY (day)",),
     "ops.landed": ("SET PARTITIONED BY (day)",),
     "ops.outcome": ("SET PARTITIONED BY (day)",),
+    "ops.built": ("SET PARTITIONED BY (part)",),
 }
 """How the tables that grow with the telemetry are laid out; a partition prunes the duplicate check to its days."""
 

@@ -6,13 +6,17 @@ What changes every few minutes is replaced in a copy of the file in force (`refr
 which snapshot each table is, so that a cache drops what changed and nothing else.
 SQL Lab has a file of its own, `serving-sqllab.duckdb`, made in the same step: what may run for long, or look at what no
 chart shows, does so there, and of the tables that grow with the telemetry it holds the last days only.
+One process publishes at a time (a lock on the folder that dies with its process), no snapshot takes the place of a newer one, and
+no file with fewer tables than it should have is put in force. What a build held back is taken from the file in force, and told
+in `held_back`.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -20,12 +24,19 @@ from pathlib import Path
 import duckdb
 
 from lake.faults import reach
-from lake.lake import latest_snapshot, open_reader, quoted
+from lake.lake import LakeError, has_table, latest_snapshot, open_reader, quoted
+from lake.lock import writer_lock
 from tnmt.settings import Settings
 
 KEPT_VERSIONS = 2
 NAME = "serving"
 LAB = "serving-sqllab"
+TOLD = "marts_operations.held_back"
+"""The mart that dashboards read; it has the rows of `held_back`."""
+
+
+class ServingRefused(LakeError):
+    """The file that was made is not put in force; the text says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,26 +50,60 @@ class Served:
     fresh: bool
 
 
+@dataclass(frozen=True)
+class HeldBack:
+    """A table that is served as it was: since when, and why, for those who read the dashboards."""
+
+    table: str
+    title_vi: str
+    since: datetime
+    reason_vi: str
+    columns: Mapping[str, str]
+    """Column -> DuckDB type: a table that never was good is served without rows. Empty where the lake has its last good rows."""
+
+
+@dataclass(frozen=True)
+class InForce:
+    """What the file in force speaks for: the newest publish that its tables have seen, and the moment; None where a version before this one made it."""
+
+    affected_to: int | None
+    as_of: datetime | None
+
+
 def current(settings: Settings, name: str = NAME) -> Path | None:
     """Real path of the serving file (or of SQL Lab's) in force, or None before the first publish."""
     link = settings.serving / f"{name}.duckdb"
     return link.resolve() if link.exists() else None
 
 
-def publish_serving(settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None) -> Served:
+def in_force(settings: Settings) -> InForce:
+    """What the file in force speaks for."""
+    path = current(settings)
+    try:
+        if path is None:
+            return InForce(None, None)
+        with duckdb.connect(str(path), read_only=True) as con:
+            return InForce(*con.execute("SELECT affected_to, built_as_of FROM serving_info").fetchall()[0])
+    except duckdb.Error:
+        return InForce(None, None)
+
+
+def publish_serving(
+    settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None, held: Iterable[HeldBack] = ()
+) -> Served:
     """Builds `serving-<snapshot>.duckdb` from `tables` (schema.table in the lake) at the newest snapshot and swaps it in.
 
-    `lab_days` names the tables of which SQL Lab's file holds only so many last days (by their column `day`).
-    The lake is only read, so that writers are not held up. Nothing is seen of a build that fails: the old file stays.
+    `lab_days` names the tables of which SQL Lab's file holds only so many last days (by their column `day`). `held` stay as the file in force
+    has them. The lake is only read, so that writers are not held up. Nothing is seen of a build that fails: the old file stays.
     """
-    settings.serving.mkdir(parents=True, exist_ok=True)
-    with open_reader(settings) as probe:
-        snapshot_id = latest_snapshot(probe)
-    path = settings.serving / f"{NAME}-{snapshot_id}.duckdb"
-    if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
-        _drop_old(settings, snapshot_id)
-        return Served(path, snapshot_id, len(tables), 0, fresh=False)
-    return _make(settings, tables, as_of, lab_days or {}, snapshot_id, _halves(settings, snapshot_id))
+    kept = {h.table: h for h in held if h.table in tables}
+    with _publishing(settings):
+        snapshot_id = _newest(settings)
+        path = settings.serving / f"{NAME}-{snapshot_id}.duckdb"
+        if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
+            _drop_old(settings, snapshot_id)
+            return Served(path, snapshot_id, len(tables), 0, fresh=False)
+        return _make(settings, tables, tables, as_of, lab_days or {}, snapshot_id, _halves(settings, snapshot_id), held=kept)
 
 
 def refresh_serving(
@@ -69,15 +114,41 @@ def refresh_serving(
     `first_day` says that rows of earlier days (column `day`) are still those of the files in force. Raises FileNotFoundError
     before the first `publish_serving`.
     """
+    with _publishing(settings):
+        snapshot_id = _newest(settings)
+        halves = _halves(settings, snapshot_id)
+        there: list[str] = []
+        for name, half in halves.items():
+            now = current(settings, name)
+            if now is None:
+                raise FileNotFoundError(f"there is no {name}.duckdb to refresh under {settings.serving}; `tnmt run` makes the first")
+            shutil.copyfile(now, half)
+            with duckdb.connect(str(half), read_only=True) as con:
+                there = [r[0] for r in con.execute("SELECT name FROM served_table").fetchall()]
+        return _make(settings, tables, sorted({*there, *tables}), as_of, lab_days or {}, snapshot_id, halves, first_day)
+
+
+def _publishing(settings: Settings) -> AbstractContextManager[None]:
+    """The one publisher of this platform."""
+    settings.serving.mkdir(parents=True, exist_ok=True)
+    return writer_lock(settings.serving / ".lock", "publish the serving file", settings.lock_timeout)
+
+
+def _newest(settings: Settings) -> int:
+    """The lake's newest snapshot; raises ServingRefused where the file in force is of a newer one."""
     with open_reader(settings) as probe:
         snapshot_id = latest_snapshot(probe)
-    halves = _halves(settings, snapshot_id)
-    for name, half in halves.items():
-        now = current(settings, name)
-        if now is None:
-            raise FileNotFoundError(f"there is no {name}.duckdb to refresh under {settings.serving}; `tnmt run` makes the first")
-        shutil.copyfile(now, half)
-    return _make(settings, tables, as_of, lab_days or {}, snapshot_id, halves, first_day)
+    now = current(settings)
+    if now is not None and (served := _number(now)) > snapshot_id:
+        raise ServingRefused(
+            f"{now.name} is of snapshot {served}, and the newest of the lake is {snapshot_id}: expected a lake that is not older than what it serves. "
+            f"Where it was restored from a backup, remove {settings.serving} and run `tnmt run`"
+        )
+    return snapshot_id
+
+
+def _number(version: Path) -> int:
+    return int(version.stem.rsplit("-", 1)[1])
 
 
 def _halves(settings: Settings, snapshot_id: int) -> dict[str, Path]:
@@ -91,18 +162,33 @@ def _halves(settings: Settings, snapshot_id: int) -> dict[str, Path]:
 def _make(
     settings: Settings,
     tables: list[str],
+    expected: list[str],
     as_of: datetime,
     lab_days: Mapping[str, int],
     snapshot_id: int,
     halves: Mapping[str, Path],
     first_day: date | None = None,
+    held: Mapping[str, HeldBack] | None = None,
 ) -> Served:
-    """Fills both files with `tables` of the snapshot, swaps them in, and removes versions that nobody needs."""
+    """Fills both files with `tables` of the snapshot, swaps them in, and removes versions that nobody needs.
+
+    Raises ServingRefused where one of them lacks a table of `expected`.
+    """
     con = open_reader(settings, snapshot=snapshot_id)
     try:
         last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in lab_days.items()}
-        rows = _fill(con, halves[NAME], "served", {t: f"lake.{t}" for t in tables}, as_of, snapshot_id, first_day)
-        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day)
+        sources = {t: f"lake.{t}" for t in tables} | _kept(con, current(settings), held or {})
+        of_before = set(held or {})
+        rows = _fill(con, halves[NAME], "served", sources, as_of, snapshot_id, first_day, of_before)
+        _tell_held(con, "served", None if held is None else list(held.values()))
+        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day, of_before)
+        _tell_held(con, "lab", None if held is None else list(held.values()))
+        for name in ("served", "lab"):
+            there = {
+                f"{s}.{t}" for s, t in con.execute(f"SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = '{name}'").fetchall()
+            }
+            if missing := sorted(set(expected) - there):
+                raise ServingRefused(f"the new serving file lacks {', '.join(missing)}; the one in force stays. Run `tnmt run` again")
     finally:
         con.close()
     reach("serving.built")
@@ -114,8 +200,44 @@ def _make(
     return Served(settings.serving / f"{NAME}-{snapshot_id}.duckdb", snapshot_id, len(tables), rows, fresh=True)
 
 
+def _kept(con: duckdb.DuckDBPyConnection, before: Path | None, held: Mapping[str, HeldBack]) -> dict[str, str]:
+    """FROM clauses of what is held back: the file in force, the lake where it has none, else no rows."""
+    if not held:
+        return {}
+    there = set[str]()
+    if before is not None:
+        con.execute(f"ATTACH {quoted(str(before))} AS before (READ_ONLY)")
+        there = {f"{s}.{t}" for s, t in con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'before'").fetchall()}
+    found = {}
+    for table, what in held.items():
+        if table in there:
+            found[table] = f"before.{table}"
+        elif what.columns:
+            empty = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in what.columns.items())
+            found[table] = f"(SELECT {empty} WHERE FALSE)"
+    return found
+
+
+def _tell_held(con: duckdb.DuckDBPyConnection, name: str, held: list[HeldBack] | None) -> None:
+    """Table `held_back` of the file: a row a table that is not of this build. A refresh leaves it as it is."""
+    columns = "table_name VARCHAR, title_vi VARCHAR, since TIMESTAMP, reason_vi VARCHAR"
+    con.execute(f"CREATE TABLE IF NOT EXISTS {name}.main.held_back ({columns})")
+    for what in held or []:
+        con.execute(f"INSERT INTO {name}.main.held_back VALUES (?, ?, ?, ?)", [what.table, what.title_vi, what.since, what.reason_vi])
+    if con.execute(f"SELECT 1 FROM duckdb_tables() WHERE database_name = '{name}' AND schema_name || '.' || table_name = '{TOLD}'").fetchall():
+        con.execute(f"CREATE OR REPLACE TABLE {name}.{TOLD} AS SELECT * FROM {name}.main.held_back")
+    con.execute(f"CHECKPOINT {name}")
+
+
 def _fill(
-    con: duckdb.DuckDBPyConnection, path: Path, name: str, tables: Mapping[str, str], as_of: datetime, snapshot_id: int, first_day: date | None = None
+    con: duckdb.DuckDBPyConnection,
+    path: Path,
+    name: str,
+    tables: Mapping[str, str],
+    as_of: datetime,
+    snapshot_id: int,
+    first_day: date | None,
+    of_before: set[str],
 ) -> int:
     """Makes these tables (table -> FROM clause) in the database file `path`, attached as `name`; returns the rows written."""
     con.execute(f"ATTACH {quoted(str(path))} AS {name}")
@@ -123,18 +245,32 @@ def _fill(
         con.execute(f"CREATE SCHEMA IF NOT EXISTS {name}.{schema}")
     rows = 0
     con.execute(f"CREATE TABLE IF NOT EXISTS {name}.main.served_table (name VARCHAR PRIMARY KEY, snapshot_id BIGINT)")
+    con.execute(f"ALTER TABLE {name}.main.served_table ADD COLUMN IF NOT EXISTS hash VARCHAR")
+    built = {}
+    if has_table(con, "ops.built"):
+        built = {r[0]: r[1:] for r in con.execute("SELECT model, affected_to, as_of, hash FROM lake.ops.built").fetchall() if r[0] in tables}
+    before = dict(con.execute(f"SELECT name, hash FROM {name}.main.served_table").fetchall())
     for table, source in sorted(tables.items()):
-        since = f"day >= DATE '{first_day}'" if first_day and _has_day(con, f"{name}.{table}") else None
+        of_now = None if table in of_before else built.get(table, (None, None, None))[2]
+        # rows of earlier days stay where the same SQL made them
+        since = f"day >= DATE '{first_day}'" if first_day and of_now and before.get(table) == of_now and _has_day(con, f"{name}.{table}") else None
         if since:
             con.execute(f"DELETE FROM {name}.{table} WHERE {since}")
             written = con.execute(f"INSERT INTO {name}.{table} SELECT * FROM {source} {'AND' if 'WHERE' in source else 'WHERE'} {since}")
         else:
             written = con.execute(f"CREATE OR REPLACE TABLE {name}.{table} AS SELECT * FROM {source}")
         rows += int(written.fetchall()[0][0])
-        con.execute(f"INSERT OR REPLACE INTO {name}.main.served_table VALUES (?, ?)", [table, snapshot_id])
-    con.execute(f"""
+        con.execute(f"INSERT OR REPLACE INTO {name}.main.served_table VALUES (?, ?, ?)", [table, snapshot_id, of_now])
+    seen = min((r[0] for r in built.values()), default=None)
+    spoke = min((r[1] for r in built.values() if r[1] is not None), default=None)
+    con.execute(
+        f"""
         CREATE OR REPLACE TABLE {name}.main.serving_info AS
-        SELECT TIMESTAMP '{as_of}' AS as_of, {snapshot_id}::BIGINT AS snapshot_id, list(name ORDER BY name) AS tables FROM {name}.main.served_table""")
+        SELECT ?::TIMESTAMP AS as_of, ?::BIGINT AS snapshot_id, ?::BIGINT AS affected_to, ?::TIMESTAMP AS built_as_of,
+               list(name ORDER BY name) AS tables
+        FROM {name}.main.served_table""",
+        [as_of, snapshot_id, seen, spoke],
+    )
     con.execute(f"CHECKPOINT {name}")
     return rows
 
@@ -162,9 +298,9 @@ def _same(path: Path, tables: list[str], as_of: datetime) -> bool:
 
 
 def _drop_old(settings: Settings, keep: int) -> None:
-    """Removes all but the newest versions, and what killed builds left; open connections keep their file until they close."""
+    """Removes all but the newest versions, and what killed builds left (a living one would hold the lock); open connections keep their file."""
     for name in (LAB, NAME):
-        versions = sorted(settings.serving.glob(f"{name}-[0-9]*.duckdb"), key=lambda p: int(p.stem.rsplit("-", 1)[1]), reverse=True)
+        versions = sorted(settings.serving.glob(f"{name}-[0-9]*.duckdb"), key=_number, reverse=True)
         for old in [p for p in versions if p.name != f"{name}-{keep}.duckdb"][KEPT_VERSIONS - 1 :]:
             old.unlink(missing_ok=True)
         for half in settings.serving.glob(f".{name}-*"):

@@ -29,7 +29,18 @@ from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
-from orchestration.marts import BuildFailed, build, dbt_environment, dbt_vars, plan, serve_marts, served_tables, target_dir
+from orchestration.marts import (
+    BuildFailed,
+    build,
+    dbt_environment,
+    dbt_vars,
+    first_day_to_serve,
+    plan,
+    project_hash,
+    serve_marts,
+    served_tables,
+    target_dir,
+)
 from orchestration.parsed import parsed
 from quality.rules import SuiteError
 from tnmt.settings import Settings
@@ -91,7 +102,7 @@ def heartbeat(settings: Settings) -> dict[str, Any] | None:
 
 
 class Live:
-    """The worker of one platform. dbt runs in this process, on the project as it was when the worker started."""
+    """The worker of one platform. dbt runs in this process, on the project as it is: parsed again where it changed."""
 
     def __init__(self, settings: Settings) -> None:
         """Parses the dbt project; raises LakeError where there is no lake, and BuildFailed where the project cannot be parsed."""
@@ -101,11 +112,28 @@ class Live:
             raise no_lake(settings)
         os.environ.update(dbt_environment(settings))
         self._options = ["--target-path", str(target_dir(settings) / "live"), "--quiet"]
-        self._manifest = parsed(settings)
+        self._parse()
+
+    def _parse(self) -> None:
+        self._project = project_hash(self.settings)
+        self._manifest = parsed(self.settings)
         nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == NodeType.Model and "live" in n.tags]
-        served = served_tables(settings)
+        served = served_tables(self.settings)
         self.tables = sorted(t for n in nodes if (t := f"{n.schema}.{n.name}") in served)
         self._lab_days = {t: days for t in self.tables if (days := served[t]) is not None}
+        self._registers = self._tables_above(nodes)
+
+    def _tables_above(self, nodes: list[Any]) -> dict[str, str]:
+        """{schema.name: name} of the tables that live models read, which a changed register leaves behind."""
+        found: dict[str, str] = {}
+        waiting = [key for n in nodes for key in n.config.meta["built"]["upstream"]]
+        while waiting:
+            node: Any = self._manifest.nodes[waiting.pop()]
+            built = node.config.meta["built"]
+            if built["table"] not in found and not built["incremental"] and not built["seed"]:
+                found[built["table"]] = node.name
+            waiting += built["upstream"]
+        return found
 
     def increment(self, now: datetime) -> Increment | None:
         """Takes in what waits and refreshes what it changed; None where nothing waits. `now` is the arrival and the as-of time.
@@ -125,15 +153,18 @@ class Live:
         self._unserved = oldest  # until the serving file has it, the next look goes on with it
         took_in = time.monotonic()
         planned = plan(self.settings, now)
-        whole = planned.affected_from < 0 or current(self.settings) is None
+        whole = not planned.same_project or current(self.settings) is None
         if whole:
             build(self.settings, now, run_id, now)
             built = time.monotonic()
             serve_marts(self.settings, now)
         else:
-            self._run_live(now, planned.affected_from, planned.affected_to)
+            if self._project != project_hash(self.settings):
+                self._parse()
+            self._run_live(now, planned.affected_to, [name for table, name in self._registers.items() if table in planned.stale])
             built = time.monotonic()
-            refresh_serving(self.settings, self.tables, now, self._lab_days, planned.first_day)
+            held = {h.table for h in planned.held}  # a table whose test failed stays as it is served until a whole build is good
+            refresh_serving(self.settings, [t for t in self.tables if t not in held], now, self._lab_days, first_day_to_serve(self.settings))
         served = time.monotonic()
         self._unserved = None
         return Increment(
@@ -148,10 +179,10 @@ class Live:
             whole_build=whole,
         )
 
-    def _run_live(self, now: datetime, affected_from: int, affected_to: int) -> None:
+    def _run_live(self, now: datetime, affected_to: int, registers: list[str]) -> None:
         # the relations of the few models are looked up, not those of every schema (2 s)
         lean = ("--no-populate-cache", "--no-write-json")
-        command = ["run", "--select", "tag:live", *lean, *self._options, "--vars", dbt_vars(now, affected_from, affected_to)]
+        command = ["run", "--select", "tag:live", *registers, *lean, *self._options, "--vars", dbt_vars(now, affected_to)]
         with lock(self.settings, "live marts"):
             done = dbtRunner(manifest=self._manifest).invoke(command)
         if not done.success:

@@ -7,33 +7,56 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 
+from ingestion.blocked import blocked_now
+from ingestion.ingest import contracts_of
 from lake.faults import reach
-from lake.lake import build_lock, open_reader, open_writer, transaction
-from lake.serving import Served, publish_serving
+from lake.lake import build_lock, create, has_table, open_reader, open_writer, transaction
+from lake.serving import HeldBack, Served, in_force, publish_serving
 from tnmt.settings import Settings
 
 
 class BuildFailed(Exception):
-    """dbt ended with an error or a failed test; the marts of the last good build stay served."""
+    """dbt could not go on, or a command of it failed; what was served stays served."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A table that a build left as it was: it failed, or a test of it did (`cause` is then itself), or what it reads (`cause`) was held back."""
+
+    table: str
+    cause: str
+    reason: str
+    since: datetime
+    """As of which build it has been held back, without a good one since."""
+    is_built: bool
+    """Whether the lake's table is newer than what is served: its rows were made, and broke a test."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """What a build covered: publishes in (affected_from, affected_to]; `done` is False where there was nothing to do."""
+    """What a build covers: publishes up to `affected_to`; `done` is False where there was nothing to do."""
 
-    affected_from: int
     affected_to: int
     done: bool
+    anew: bool = False
+    """Whether all marts are made anew, whatever their own rows of ops.built say."""
+    same_project: bool = True
+    """Whether models and reference data are those of the last whole build."""
+    reference: bool = False
+    """Whether reference data are loaded and unit tests run."""
     log: str = ""
-    first_day: date | None = None
-    """Marts of earlier days stay as they are; None where any day may change."""
+    stale: tuple[str, ...] = ()
+    """Tables (schema.name) that are not up to it."""
+    held: tuple[Held, ...] = ()
+    """What the build held back."""
 
 
 DBT = str(Path(sys.executable).parent / "tnmt-dbt")
@@ -78,53 +101,193 @@ def manifest(settings: Settings) -> Path:
     return path
 
 
-def dbt_vars(as_of: datetime, affected_from: int, affected_to: int, engine: str = "duckdb") -> str:
-    """The variables of a build as dbt wants them; `engine` computes the models that opted in (meta.scale_out)."""
-    variables = {"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}", "affected_from": affected_from, "affected_to": affected_to}
+def dbt_vars(as_of: datetime, affected_to: int | None = None, engine: str = "duckdb", *, anew: bool = False) -> str:
+    """The variables of a build as dbt wants them; `engine` computes the models that opted in (meta.scale_out).
+
+    Without `affected_to` the build covers the newest publish; `anew` computes everything, whatever was built.
+    """
+    variables: dict[str, str | int] = {"as_of": f"{as_of:%Y-%m-%d %H:%M:%S}"}
+    if affected_to is not None:
+        variables["affected_to"] = affected_to
+    if anew:
+        variables["affected_from"] = -1
     return json.dumps(variables | ({"engine": engine} if engine != "duckdb" else {}))
 
 
 def build_arguments(built: Built, as_of: datetime, engine: str) -> list[str]:
     """`dbt build` of what a plan covers. Reference data are loaded, and unit tests judge the SQL, where either may have changed."""
-    unchanged = ("seed", "unit_test") if built.affected_from >= 0 else ()
+    unchanged = () if built.reference else ("seed", "unit_test")
     excluded = [word for kind in unchanged for word in ("--exclude-resource-type", kind)]
-    return ["build", *excluded, "--vars", dbt_vars(as_of, built.affected_from, built.affected_to, engine)]
+    return ["build", *excluded, "--vars", dbt_vars(as_of, built.affected_to, engine, anew=built.anew)]
 
 
-def _last_build(con: duckdb.DuckDBPyConnection) -> tuple[int, datetime | None, str]:
-    row = con.execute("SELECT affected_to, as_of, project_hash FROM lake.ops.build ORDER BY finished_at DESC, affected_to DESC LIMIT 1").fetchall()
-    return (int(row[0][0]), row[0][1], row[0][2]) if row else (-1, None, "")
+def decided_path(settings: Settings) -> Path:
+    """Where a parse of the project notes what `plan` needs of it (orchestration.parsed.describe)."""
+    return target_dir(settings) / f"decided-{project_hash(settings)}.json"
+
+
+def _decided(settings: Settings) -> dict[str, dict[str, Any]] | None:
+    """{table: what follows from the graph, with the `hash` that ops.built should have}; None where the project was not parsed as it is."""
+    try:
+        kept = json.loads(decided_path(settings).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    values = kept["vars"]
+    for node in kept["nodes"].values():
+        node["hash"] = hashlib.md5("|".join([node["code"], *(f"{n}={values.get(n)}" for n in node["vars"])]).encode()).hexdigest()
+    return {node["table"]: node for node in kept["nodes"].values()}
+
+
+def _stale(con: duckdb.DuckDBPyConnection, decided: Mapping[str, Mapping[str, Any]], newest: int, as_of: datetime) -> list[str]:
+    """Tables whose rows are not what a build as of now would make: another hash, another moment, or a publish that they read and have not seen."""
+    rows = {r[0]: r[1:] for r in con.execute("SELECT model, affected_to, as_of, hash FROM lake.ops.built").fetchall()}
+    least = min((r[0] for t, r in rows.items() if t in decided), default=newest)
+    published = con.execute("SELECT target, max(seq) FROM lake.ops.affected WHERE seq > ? AND seq <= ? GROUP BY ALL", [least, newest]).fetchall()
+    stale = []
+    for table, node in decided.items():
+        affected_to, built_as_of, built_hash = rows.get(table, (-1, None, ""))
+        unseen = affected_to < newest and (node["open"] or any(seq > affected_to for target, seq in published if target in node["targets"]))
+        if built_hash != node["hash"] or unseen or (node["timed"] and built_as_of != as_of):
+            stale.append(table)
+    return sorted(stale)
+
+
+def held_back(con: duckdb.DuckDBPyConnection) -> tuple[Held, ...]:
+    """What the last whole build held back."""
+    if not has_table(con, "ops.held"):
+        return ()
+    return tuple(Held(*r) for r in con.execute("SELECT model, cause, reason, since, is_built FROM lake.ops.held ORDER BY model").fetchall())
 
 
 def plan(settings: Settings, as_of: datetime, *, full: bool = False) -> Built:
-    """What a build would cover now. After a change of models or reference data everything is computed anew."""
+    """What a build would cover now. Each model decides by its own row of ops.built what it computes; here it is asked whether any has to."""
+    try:
+        return _plan(settings, as_of, full)
+    except duckdb.CatalogException:
+        create(settings)  # a lake of an earlier version has no such rows: everything is made anew once
+        return _plan(settings, as_of, full)
+
+
+def _plan(settings: Settings, as_of: datetime, full: bool) -> Built:
+    decided = _decided(settings)
     with open_reader(settings) as con:
-        last, last_as_of, last_hash = _last_build(con)
         newest = int(con.execute("SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result").fetchall()[0][0])
-        others, touched = con.execute(
-            "SELECT count(*) FILTER (target <> 'reading'), min(day) FROM lake.ops.affected WHERE seq > ? AND seq <= ?", [last, newest]
-        ).fetchall()[0]
-    same_project = last_hash == project_hash(settings)
-    if not full and same_project and last == newest and last_as_of == as_of:
-        return Built(last, newest, done=False)
-    whole = full or not same_project
-    # the day of the last build was still running then, and the last slots of the day before it may not have been late
-    first_day = None if whole or others or last_as_of is None else min(last_as_of.date() - timedelta(days=2), touched or date.max)
-    return Built(-1 if whole else last, newest, done=True, first_day=first_day)
+        last = con.execute("SELECT project_hash FROM lake.ops.build ORDER BY finished_at DESC, affected_to DESC LIMIT 1").fetchall()
+        stale = None if decided is None else _stale(con, decided, newest, as_of)
+        held = held_back(con)
+    seeds = {table for table, node in (decided or {}).items() if node["seed"]}
+    same = stale is not None and last == [(project_hash(settings),)]
+    if not full and same and not stale and not held:
+        return Built(newest, done=False)
+    reference = full or not same or bool(held) or not seeds.isdisjoint(stale or ())
+    return Built(newest, done=True, anew=full, same_project=same, reference=reference, stale=tuple(stale or ()), held=held)
 
 
 def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime) -> None:
-    """Notes that the marts hold everything up to `built.affected_to`."""
+    """Notes a build of all marts, and what it held back."""
     with open_writer(settings, "record build") as con, transaction(con):
         con.execute("INSERT INTO lake.ops.build VALUES (?, ?, ?, ?, ?)", [build_id, built.affected_to, as_of, project_hash(settings), now])
+        _note_held(con, built.held)
+
+
+def _note_held(con: duckdb.DuckDBPyConnection, held: Iterable[Held]) -> None:
+    there, rows = held_back(con), sorted(held, key=lambda h: h.table)
+    if list(there) == rows:
+        return
+    con.execute("DELETE FROM lake.ops.held")
+    for h in rows:
+        con.execute("INSERT INTO lake.ops.held VALUES (?, ?, ?, ?, ?)", [h.table, h.cause, h.reason, h.since, h.is_built])
+
+
+def read_held(settings: Settings, as_of: datetime, before: Iterable[Held] = ()) -> tuple[Held, ...]:
+    """What dbt's last invocation held back, from its run results and manifest: what failed, what a failed test judged, and what hangs on either.
+
+    `before` was held back before: it stays so since then.
+    """
+    folder = target_dir(settings)
+    results = json.loads((folder / "run_results.json").read_text(encoding="utf-8"))["results"]
+    nodes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    everything = nodes["nodes"] | nodes["unit_tests"]
+    reasons: dict[str, tuple[str, bool]] = {}
+    for result in results:
+        if result["status"] in ("error", "fail", "runtime error"):
+            node = everything[result["unique_id"]]
+            message = " ".join(str(result["message"] or result["status"]).split())[:500]
+            is_test = node["resource_type"] in ("test", "unit_test")
+            judged = (
+                node.get("attached_node") or next((k for k in node["depends_on"]["nodes"] if k in everything), None)
+                if is_test
+                else result["unique_id"]
+            )
+            if judged:
+                reasons.setdefault(judged, (f"{node['name']}: {message}", node["resource_type"] == "test"))
+    skipped = {r["unique_id"] for r in results if r["status"] == "skipped" and everything[r["unique_id"]]["resource_type"] in ("model", "seed")}
+    since = {h.table: h.since for h in before}
+
+    def held(key: str, cause: str) -> Held:
+        table = f"{everything[key]['schema']}.{everything[key]['name']}"
+        reason, is_built = reasons.get(key, ("", False))
+        return Held(table, everything[cause]["name"], reason or reasons[cause][0], since.get(table, as_of), is_built)
+
+    above = {k: _all_above(everything, k) for k in skipped}
+    found = [held(k, k) for k in reasons] + [held(k, cause) for k in sorted(skipped - set(reasons)) for cause in sorted(above[k] & set(reasons))[:1]]
+    return tuple(sorted(found, key=lambda h: h.table))
+
+
+def blocked_targets(settings: Settings) -> list[str]:
+    """Targets of which a delivery is blocked now."""
+    target_of = {c.source: c.target for c in contracts_of(settings).values()}
+    with open_reader(settings) as con:
+        return sorted({target_of[b.source] for b in blocked_now(con) if b.source in target_of})
+
+
+def held_by_blocked(settings: Settings, blocked: Iterable[str], as_of: datetime, before: Iterable[Held], held: Iterable[Held]) -> list[Held]:
+    """Tables that are not made anew because a delivery of a target that they read is blocked; those of `held` are told already."""
+    since, known = {h.table: h.since for h in before}, {h.table for h in held}
+    return [
+        Held(table, target, f"{BLOCKED}{target}", since.get(table, as_of), False)
+        for table, node in (_decided(settings) or {}).items()
+        for target in sorted(set(blocked) & set(node["targets"]))[:1]
+        if table not in known
+    ]
+
+
+BLOCKED = "a delivery is blocked: clean."
+
+
+def told_held(held: Iterable[Held]) -> str:
+    """For the person at the terminal: which model failed, why, and what is held back with it."""
+    by_cause: dict[str, list[Held]] = {}
+    for h in held:
+        by_cause.setdefault(h.cause, []).append(h)
+    return "\n".join(
+        f"held back: {', '.join(h.table for h in group)} (since {min(h.since for h in group)}); {cause} failed: {group[0].reason}"
+        for cause, group in sorted(by_cause.items())
+    )
+
+
+def _all_above(nodes: Mapping[str, Any], key: str) -> set[str]:
+    found, waiting = set[str](), [key]
+    while waiting:
+        new = set(nodes.get(waiting.pop(), {"depends_on": {"nodes": []}})["depends_on"].get("nodes", [])) - found
+        found |= new
+        waiting += new
+    return found
+
+
+CONFLICT = "Transaction conflict"
+"""What DuckLake says where another build or increment wrote the same model meanwhile (PostgreSQL): the rest of the build is made again."""
+TRIES = 5
 
 
 def build(
     settings: Settings, as_of: datetime, build_id: str, now: datetime, *, full: bool = False, say: Callable[[str], None] | None = None
 ) -> Built:
-    """Runs `dbt build` for what changed, on the engine of the settings; raises BuildFailed with dbt's own words.
+    """Runs `dbt build` for what changed, on the engine of the settings.
 
-    On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and upkeep do not.
+    A model that fails holds back what hangs on it; the rest is built, and what was held back is in the outcome and in ops.held. Raises
+    BuildFailed with dbt's own words where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live
+    increments go on beside it, other builds and upkeep do not.
     """
     built = plan(settings, as_of, full=full)
     if not built.done:
@@ -132,10 +295,38 @@ def build(
     reach("build.before")
     command = [DBT, *build_arguments(built, as_of, settings.engine), "--no-use-colors"]
     with build_lock(settings, f"dbt build {build_id}"):
-        log = run_dbt(command, settings, say)
+        log, held = _build_and_hold(command, settings, as_of, built, say)
     reach("build.after")
+    built = replace(built, log=log, held=held)
     record(settings, built, as_of, build_id, now)
-    return Built(built.affected_from, built.affected_to, done=True, log=log)
+    return built
+
+
+def _build_and_hold(
+    command: list[str], settings: Settings, as_of: datetime, built: Built, say: Callable[[str], None] | None
+) -> tuple[str, tuple[Held, ...]]:
+    """dbt's log and what was held back; models that met another writer are made again."""
+    results = target_dir(settings) / "run_results.json"
+    for _ in range(TRIES):
+        results.unlink(missing_ok=True)  # what stands there after it is of this build
+        try:
+            return run_dbt(command, settings, say), ()
+        except BuildFailed as error:
+            if not results.exists():
+                raise
+            held, log = read_held(settings, as_of, built.held), str(error)
+            if not held:
+                raise
+        met = sorted({h.cause for h in held if CONFLICT in h.reason})
+        if not met or len(met) < len({h.cause for h in held}):
+            break
+        command = [*build_command_of(command), "--select", *(f"{m}+" for m in met)]
+    return log, held
+
+
+def build_command_of(command: list[str]) -> list[str]:
+    """A `dbt build` without its selection."""
+    return command[: command.index("--select")] if "--select" in command else command
 
 
 def run_dbt(command: list[str], settings: Settings, say: Callable[[str], None] | None = None, **environment: str) -> str:
@@ -151,20 +342,65 @@ def run_dbt(command: list[str], settings: Settings, say: Callable[[str], None] |
     if child.returncode:
         failed = [line for line in lines if any(word in line for word in ("ERROR", "FAIL ", "Error", "Failure"))]
         raise BuildFailed(
-            f"dbt {command[1]} ended with {child.returncode}; nothing new is served. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
+            f"dbt {command[1]} ended with {child.returncode}. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
             f"Whole log: {settings.home / 'logs' / 'dbt.log'}"
         )
     return log
 
 
+def _served_models(settings: Settings) -> dict[str, dict[str, Any]]:
+    """dbt's nodes of the models whose meta says `serve: true`, by table."""
+    nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"].values()
+    models = {f"{n['schema']}.{n['name']}": n for n in nodes if n["resource_type"] == "model" and n["config"].get("meta", {}).get("serve")}
+    return dict(sorted(models.items()))
+
+
 def served_tables(settings: Settings) -> dict[str, int | None]:
     """Models that go into the serving file, those whose meta says `serve: true`; with how many last days of it SQL Lab gets, if not all."""
-    nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"].values()
-    metas = {f"{n['schema']}.{n['name']}": n["config"].get("meta", {}) for n in nodes if n["resource_type"] == "model"}
-    return {name: meta.get("sqllab_days") for name, meta in sorted(metas.items()) if meta.get("serve")}
+    return {table: node["config"]["meta"].get("sqllab_days") for table, node in _served_models(settings).items()}
 
 
 def serve_marts(settings: Settings, as_of: datetime) -> Served:
-    """Publishes the serving file of the newest marts."""
-    tables = served_tables(settings)
-    return publish_serving(settings, list(tables), as_of, {name: days for name, days in tables.items() if days is not None})
+    """Publishes the serving file of the newest marts; what the last build held back stays as it is served, and the file says so."""
+    models = _served_models(settings)
+    with open_reader(settings) as con:
+        held = [h for h in held_back(con) if h.table in models]
+        good = {h.table for h in held if not h.is_built and has_table(con, h.table)}
+    told = [
+        HeldBack(
+            h.table,
+            str(models[h.table]["description"]).partition(".")[0],
+            h.since,
+            _reason_vi(h, models),
+            {} if h.table in good else {c["name"]: c["data_type"] for c in models[h.table]["columns"].values()},
+        )
+        for h in held
+    ]
+    days = {name: n for name, n in served_tables(settings).items() if n is not None}
+    return publish_serving(settings, list(models), as_of, days, told)
+
+
+def _reason_vi(held: Held, models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Why a table is not of the last build, for those who read the dashboards."""
+    if held.reason.startswith(BLOCKED):
+        return f"Có lần nộp bị chặn ở nguồn {held.cause}; số liệu giữ như lần tính đạt gần nhất"
+    own = held.table.partition(".")[2]
+    if held.cause != own:
+        return f"Chờ bảng {held.cause} được sửa; số liệu giữ như lần tính đạt gần nhất"
+    what = "Số liệu mới không qua bước kiểm tra" if held.is_built else "Lần tính mới bị lỗi"
+    return f"{what}; số liệu giữ như lần tính đạt gần nhất, bộ phận kỹ thuật đã được báo"
+
+
+def first_day_to_serve(settings: Settings) -> date | None:
+    """Rows of earlier days in the file in force are those that the lake has now; None where any day may have changed.
+
+    The day of the moment that the file speaks for was still running then, and the last slots of the day before it may not have been late.
+    """
+    served = in_force(settings)
+    if served.affected_to is None or served.as_of is None:
+        return None
+    with open_reader(settings) as con:
+        others, touched = con.execute(
+            "SELECT count(*) FILTER (target <> 'reading'), min(day) FROM lake.ops.affected WHERE seq > ?", [served.affected_to]
+        ).fetchall()[0]
+    return None if others else min(served.as_of.date() - timedelta(days=2), touched or date.max)

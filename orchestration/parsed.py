@@ -7,21 +7,143 @@ those of `dbt`; without an environment of its own it works on the platform of TN
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
+import re
 import sys
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
 
+import yaml
 from dbt.cli.exceptions import DbtUsageException
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from orchestration.marts import BuildFailed, dbt_environment, project_hash
+from orchestration.marts import BuildFailed, dbt_environment, decided_path, project_hash
 from tnmt.settings import Settings, settings
 
 OWN = {"parse", "--target", "-t"}
 """With these dbt parses for itself: `parse` is asked to, and another target names another database."""
+
+
+RUN_VARS = {"as_of", "affected_from", "affected_to", "engine", "known_at", "known_first_day"}
+"""Variables of one build: what is computed may depend on them, how does not."""
+EVERYWHERE = ("macro.tnmt.create_table_as",)
+"""Macros that decide every table though no model names them: they stand in for dbt's own."""
+
+
+def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Notes in `config.meta.built` of every table, incremental model and seed what follows from the graph; returns the same by unique id.
+
+    table: schema.name. incremental, seed: whether it is one. code: hash of its SQL or CSV, of the macros and columns, and of the same of
+    all that it reads. vars: the variables that this code names. timed: whether the moment of a build decides it. upstream: the nearest
+    tables, incremental models and seeds that it reads, through views. targets: the clean tables that it reads, through anything.
+    open: whether it also reads the ledger, which every publish changes.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    nodes = manifest.nodes
+    for key, node in nodes.items():
+        if str(node.resource_type) not in ("model", "seed") or _kind(node) == "view":
+            continue
+        above = _above(manifest, key)
+        sources = [manifest.sources[k] for k in above if k in manifest.sources]
+        code = "\n".join(sorted(_code(manifest, k) for k in above if k in nodes))
+        clean = {s.name if s.schema == "clean" else s.name.removesuffix("_history") for s in sources if s.source_name in ("clean", "history")}
+        found[key] = {
+            "table": f"{node.schema}.{node.name}",
+            "incremental": _kind(node) == "incremental",
+            "seed": str(node.resource_type) == "seed",
+            "code": hashlib.sha256(code.encode()).hexdigest()[:16],
+            "vars": sorted(set(re.findall(r"""var\(\s*['"](\w+)['"]""", code)) - RUN_VARS),
+            "timed": any(_is_timed(manifest, k) for k in above if k in nodes),
+            "upstream": sorted(_nearest(manifest, key)),
+            "targets": sorted(clean),
+            "open": any(s.source_name not in ("clean", "history") for s in sources),
+        }
+    for key, built in found.items():
+        nodes[key].config.meta["built"] = built
+    return found
+
+
+def _kind(node: Any) -> str:
+    return "seed" if str(node.resource_type) == "seed" else str(node.config.materialized)
+
+
+def _reads(manifest: Manifest, key: str) -> list[str]:
+    node = manifest.nodes.get(key)
+    return [] if node is None else list(getattr(node.depends_on, "nodes", []))
+
+
+def _above(manifest: Manifest, key: str) -> set[str]:
+    """The node, and all that it reads."""
+    found, waiting = {key}, [key]
+    while waiting:
+        new = set(_reads(manifest, waiting.pop())) - found
+        found |= new
+        waiting += new
+    return found
+
+
+def _nearest(manifest: Manifest, key: str) -> set[str]:
+    """The nearest nodes above that are no views."""
+    found: set[str] = set()
+    for above in _reads(manifest, key):
+        if above in manifest.nodes:
+            found |= {above} if _kind(manifest.nodes[above]) != "view" else _nearest(manifest, above)
+    return found
+
+
+def _code(manifest: Manifest, key: str) -> str:
+    """What of a node itself decides its rows: SQL or CSV, how it is made, columns, macros."""
+    node: Any = manifest.nodes[key]
+    if str(node.resource_type) == "seed":
+        return f"{key} {node.checksum.checksum} {json.dumps(node.config.column_types, sort_keys=True)}"
+    columns = {c.name: c.data_type for c in node.columns.values()}
+    how = [node.config.materialized, node.config.extra.get("partitioned_by") if hasattr(node.config, "extra") else None]
+    hooks = " ".join(h.sql for h in [*node.config.pre_hook, *node.config.post_hook])
+    sql = "\n".join(manifest.macros[m].macro_sql for m in sorted(_macros(manifest, [*node.depends_on.macros, *EVERYWHERE])))
+    return f"{key} {how} {json.dumps(columns, sort_keys=True)}\n{node.raw_code}\n{hooks}\n{sql}"
+
+
+def _macros(manifest: Manifest, names: list[str]) -> set[str]:
+    """These macros of the project and all that they call, without those that only write down what was built."""
+    found, waiting = set[str](), list(names)
+    while waiting:
+        if (name := waiting.pop()).startswith("macro.tnmt.") and name not in found | BOOKKEEPING:
+            found.add(name)
+            waiting += manifest.macros[name].depends_on.macros
+    return found
+
+
+def _is_timed(manifest: Manifest, key: str) -> bool:
+    """Whether a node's own SQL or a macro that it names asks for the moment of the build."""
+    node: Any = manifest.nodes[key]
+    return str(node.resource_type) == "model" and ("var('as_of')" in node.raw_code or "macro.tnmt.as_of" in _macros(manifest, node.depends_on.macros))
+
+
+BOOKKEEPING = {
+    f"macro.tnmt.{n}" for n in ("built_run", "built_state", "record_built", "record_run", "forget_built", "built_values", "built_table", "decided_by")
+}
+"""Macros that write down what was built, and compute none of it."""
+
+
+def _described(settings: Settings, manifest: Manifest) -> Manifest:
+    """The manifest with `config.meta.built`, which is also written for those who plan builds without dbt (orchestration.marts)."""
+    built = describe(manifest)
+    # what macros see as `graph`, which msgpack does not keep; dbt gives the method no types
+    manifest.build_flat_graph()  # type: ignore[no-untyped-call]
+    path = decided_path(settings)
+    if not path.exists():
+        values = yaml.safe_load((settings.dbt_project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for old in path.parent.glob("decided-*.json"):
+            old.unlink(missing_ok=True)
+        half = path.with_suffix(f".{os.getpid()}")
+        half.write_text(json.dumps({"nodes": built, "vars": values}, default=str), encoding="utf-8")
+        half.replace(path)
+    return manifest
 
 
 def parsed(settings: Settings) -> Manifest:
@@ -33,10 +155,7 @@ def parsed(settings: Settings) -> Manifest:
     folder = settings.dbt_project / "target"
     kept = folder / f"parsed-{project_hash(settings)}-{version('dbt-core')}-{version('dbt-duckdb')}.msgpack"
     try:
-        manifest = Manifest.from_msgpack(kept.read_bytes())
-        # what macros see as `graph`, which msgpack does not keep; dbt gives the method no types
-        manifest.build_flat_graph()  # type: ignore[no-untyped-call]
-        return manifest
+        return _described(settings, Manifest.from_msgpack(kept.read_bytes()))
     except OSError:
         pass
     done: Any = dbtRunner().invoke(["parse", "--quiet"])
@@ -53,7 +172,7 @@ def parsed(settings: Settings) -> Manifest:
     except OSError:
         with suppress(OSError):
             half.unlink()
-    return fresh
+    return _described(settings, fresh)
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from lake.serving import current
@@ -89,9 +90,14 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
     dagster = {**dbt_environment(settings), "DAGSTER_HOME": str(home), "TNMT_HOME": str(settings.home), "DAGSTER_DISABLE_TELEMETRY": "1"}
     running: list[subprocess.Popen[bytes]] = []
     try:
-        # Dagster comes up while Superset is set up
+        # Dagster comes up while Superset is set up; first it is told what the command line did, so that its pages are not empty
         web = _start(
-            [str(here / "dagster-webserver"), "-h", HOST, "-p", str(dagster_port), "-m", "orchestration.definitions"], logs / "dagster.log", dagster
+            [
+                *reporter(settings, "NEW"),
+                *("--", str(here / "dagster-webserver"), "-h", HOST, "-p", str(dagster_port), "-m", "orchestration.definitions"),
+            ],
+            logs / "dagster.log",
+            dagster,
         )
         running.append(web)
         done = subprocess.run(
@@ -124,6 +130,22 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
                 process.wait(15)
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
+
+
+def reporter(settings: Settings, what: str, *targets: str) -> list[str]:
+    """Command that reports the state of the platform to its Dagster (orchestration.defs.increments)."""
+    return [sys.executable, "-m", "orchestration.defs.increments", str(settings.home / "dagster"), what, *targets]
+
+
+def tell_dagster(settings: Settings, targets: list[str]) -> None:
+    """Reports a run of the command line to the Dagster of this platform, where it has one. The run does not wait for it, and never fails by it."""
+    if not (settings.home / "dagster" / "dagster.yaml").exists():
+        return
+    with suppress(OSError):
+        logs = settings.home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        environment = {**dbt_environment(settings), "DAGSTER_HOME": str(settings.home / "dagster"), "TNMT_HOME": str(settings.home)}
+        _start(reporter(settings, "ALL", *targets), logs / "dagster-report.log", environment)
 
 
 def _password(settings: Settings) -> str:

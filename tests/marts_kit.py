@@ -14,7 +14,7 @@ from dbt.cli.main import dbtRunner
 
 from lake.lake import create
 from orchestration.marts import dbt_environment
-from orchestration.parsed import parsed
+from orchestration.parsed import describe, parsed
 from tnmt.settings import ROOT, Settings
 
 PROJECT = ROOT / "dbt_project"
@@ -28,7 +28,7 @@ class Compiled(dict[str, str]):
         return f"Compiled({', '.join(self)})"
 
 
-def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, **variables: str | int) -> Any:
+def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, **variables: str | int | None) -> Any:
     """Runs dbt in this process on the lake of `settings`; target and logs go below `home`. Returns what dbt returns; fails where dbt does.
 
     `manifest` is the result of an earlier `parse`, with what runs have compiled since.
@@ -39,6 +39,9 @@ def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, *
     try:
         if manifest is None and arguments[0] != "parse":
             manifest = parsed(settings)
+        if manifest is not None:
+            describe(manifest)
+            manifest.build_flat_graph()
         done = dbtRunner(manifest=manifest).invoke([*arguments, *common, "--vars", json.dumps(variables)])
     finally:
         os.environ.clear()

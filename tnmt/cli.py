@@ -1,7 +1,8 @@
 """The command line. Thin: it reads options, calls the rooms, prints what they return.
 
 Exit codes: 0 done; 1 an error that the message explains; 2 wrong usage; 3 done, but a source failed, a delivery is
-blocked, or more rows of a source were refused than its contract tolerates; 4 the lake is being written by another process; 5 `doctor` found something missing.
+blocked, a mart is held back, or more rows of a source were refused than its contract tolerates; 4 the lake is being written by another process; 5 `doctor`
+found something missing.
 """
 
 from __future__ import annotations
@@ -148,8 +149,9 @@ def run(
     from ingestion.load import requeue
     from lake.lake import LakeError, open_writer
     from lake.lock import LakeLocked
-    from orchestration.marts import BuildFailed
+    from orchestration.marts import BuildFailed, told_held
     from orchestration.run import run as run_all
+    from orchestration.serve import tell_dagster
 
     s = settings()
     if engine is not None:
@@ -181,6 +183,8 @@ def run(
     except KeyError as error:
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
+    if loaded or (result.built and result.built.done):
+        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}))
     if as_json:
         print(
             json.dumps(
@@ -189,6 +193,7 @@ def run(
                     "sources": [asdict(r) for r in loaded],
                     "errors": result.ingested.errors,
                     "built": bool(result.built and result.built.done),
+                    "held_back": [asdict(h) for h in result.built.held] if result.built else [],
                     "serving": str(result.served.path) if result.served else None,
                 },
                 ensure_ascii=False,
@@ -226,7 +231,10 @@ def run(
             err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
-    if result.ingested.errors or any(r.blocked or r.set_aside or r.refused_too_many for r in loaded):
+    held = result.built.held if result.built else ()
+    if held:
+        err.print(told_held(held), style="red", markup=False, highlight=False)
+    if result.ingested.errors or held or any(r.blocked or r.set_aside or r.refused_too_many for r in loaded):
         raise typer.Exit(3)
 
 
@@ -235,6 +243,7 @@ def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
     from lake.lake import LakeError, lock_holder, open_reader
     from lake.serving import current
+    from orchestration.marts import held_back, told_held
 
     s = settings()
     try:
@@ -264,7 +273,7 @@ def status(as_json: Json = False) -> None:
     names = [d[0] for d in con.description]
     records = [dict(zip(names, r, strict=True)) for r in rows]
     aside = con.execute("SELECT source, delivery_id, name, reason FROM lake.ops.delivery WHERE status = 'set_aside' ORDER BY source, name").fetchall()
-    serving, writer = current(s), lock_holder(s)
+    serving, writer, held = current(s), lock_holder(s), held_back(con)
     if as_json:
         print(
             json.dumps(
@@ -274,6 +283,7 @@ def status(as_json: Json = False) -> None:
                     "set_aside": [dict(zip(("source", "delivery_id", "name", "reason"), r, strict=True)) for r in aside],
                     "serving": serving,
                     "writer": writer,
+                    "held_back": [asdict(h) for h in held],
                 },
                 default=str,
                 ensure_ascii=False,
@@ -291,6 +301,8 @@ def status(as_json: Json = False) -> None:
     out.print(table)
     for source, delivery, name, reason in aside:
         print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
+    if held:
+        err.print(told_held(held), style="red", markup=False, highlight=False)
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
 
 

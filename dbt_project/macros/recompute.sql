@@ -1,38 +1,38 @@
 {#-
-    Which (station, day) an incremental build recomputes: those that publishes changed since the last build, and
-    every day that was still running then. A change of a register can move what was due on any day, so it
-    recomputes all. Bounds are constants in the SQL, so that the lake opens only the files of those days.
+    Which (station, day) an incremental build recomputes: those that publishes changed since the model was built last (macros/built.sql), and
+    every day that was still running then. A change of a register can move what was due on any day, so it recomputes all: registers
+    are the targets that the model reads and whose rows name no days. Bounds are constants in the SQL, so that the lake opens only the
+    files of those days.
 -#}
 
-{#- {all, first_day, open_from}: whether everything is recomputed, else the first day touched and the first day that was still running. `day` is the model's column of the newest day. -#}
-{% macro recompute_window(day='day') %}
+{#- {all, first_day, open_from}: whether everything is recomputed, else the first day touched and the first day that was still running. -#}
+{% macro recompute_window() %}
     {% if var('known_first_day') %}
         {{ return({'all': false, 'open_from': var('known_first_day'), 'first_day': var('known_first_day')}) }}
     {% elif not execute or not is_incremental() %}
         {{ return({'all': true, 'first_day': none, 'open_from': none}) }}
     {% endif %}
-    {% set window %}
-        with built as (
-            select least(max({{ day }}), {{ environment_day(as_of()) }}) as open_from from {{ this }}
-        ),
-        changed as (
-            select
-                (select min(day) from {{ affected_reading() }}) as first_day,
-                count(*) filter (target in ('station', 'station_channel', 'station_period')) as registers
-            from {{ source('ops', 'affected') }}
-            where {{ is_new_publish() }}
-        )
-        select built.open_from, least(built.open_from, changed.first_day) as first_day, changed.registers
-        from built cross join changed
-    {% endset %}
-    {% set row = run_query(window).rows[0] %}
-    {% set everything = row[0] is none or row[2] > 0 %}
-    {{ return({'all': everything, 'open_from': row[0], 'first_day': none if everything else row[1]}) }}
+    {% set state = built_state() %}
+    {% if 'window' in state %}
+        {{ return(state.window) }}
+    {% endif %}
+    {% set now = modules.datetime.datetime.fromisoformat(var('as_of')) %}
+    {% set open_from = ([now, state.as_of or now] | min - modules.datetime.timedelta(microseconds=1)).date() | string %}
+    {% set touched = new_targets() %}
+    {% set first_day = open_from %}
+    {% if touched | reject('in', dated_targets()) | list %}
+        {% set first_day = none %}
+    {% elif touched or model.config.meta.built.open %}
+        {% set query = "select cast(least(date '" ~ open_from ~ "', (select min(day) from " ~ affected_day() ~ ")) as varchar)" %}
+        {% set first_day = run_query(query).rows[0][0] | string %}
+    {% endif %}
+    {% do state.update({'window': {'all': first_day is none, 'open_from': open_from, 'first_day': first_day}}) %}
+    {{ return(state.window) }}
 {% endmacro %}
 
-{#- SQL condition: a row of ops.affected is of a publish since the last build. -#}
+{#- SQL condition: a row of ops.affected is of a publish that the model has not seen. -#}
 {% macro is_new_publish() -%}
-    seq > {{ var('affected_from') }} and seq <= {{ var('affected_to') }}
+    seq > {{ built_state().since }} and seq <= {{ built_state().to }}
 {%- endmacro %}
 
 {#-
@@ -57,6 +57,23 @@
         ) as decision
         where station_id in (select unit from {{ source('ops', 'affected') }} where target = '{{ table }}' and {{ is_new_publish() }})
         {%- endfor %}
+    )
+{%- endmacro %}
+
+{#-
+    Subquery of the days that publishes changed since the last build: of affected_reading, and those of files with new rows in quarantine,
+    which explain a silence (int_station_hour); the slots of a file end up to five minutes before its time.
+-#}
+{% macro affected_day() -%}
+    (
+        select day from {{ affected_reading() }} as affected
+        {%- if model.config.meta.built.open %}
+        union
+        select unnest([cast(landed.as_of - interval 6 minute as date), cast(landed.as_of as date)])
+        from lake.ops.outcome as outcome
+        inner join lake.ops.landed as landed on outcome.delivery_id = landed.delivery_id and outcome.day = landed.day
+        where {{ is_new_publish() }} and outcome.rows_quarantined > 0
+        {%- endif %}
     )
 {%- endmacro %}
 
@@ -87,7 +104,7 @@
             {{ day }} >= date '{{ window.open_from }}' - 1
             or {{ day }} in (
                 select affected.day + later.days
-                from {{ affected_reading() }} as affected
+                from {{ affected_day() }} as affected
                 cross join (select cast(unnest(range(2)) as integer) as days) as later
             )
         )
@@ -129,7 +146,7 @@
 {#- Pre-hook: the same for periods. -#}
 {% macro delete_recomputed_periods(days_after=0) -%}
     {%- if execute and is_incremental() -%}
-        delete from {{ this }} where {{ is_recomputed_period('station_id', 'period', 'period_start', recompute_window('last_day'), days_after) }}
+        delete from {{ this }} where {{ is_recomputed_period('station_id', 'period', 'period_start', recompute_window(), days_after) }}
     {%- endif -%}
 {%- endmacro %}
 
@@ -141,9 +158,3 @@
         arg_min({{ at }}, ({{ value }}, epoch_us({{ at }}))) filter ({{ value }} is not null)
     {%- endif -%}
 {%- endmacro %}
-
-{#- affected_from = -1 (a first build, or changed models or reference data) makes incremental models anew, as --full-refresh does. -#}
-{% macro should_full_refresh() %}
-    {% set configured = config.get('full_refresh') %}
-    {{ return(flags.FULL_REFRESH or var('affected_from') | int < 0 if configured is none else configured) }}
-{% endmacro %}

@@ -1,6 +1,7 @@
 """The dbt project as assets: key = schema / table, the same in lake, dbt, docs and Superset."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import dagster as dg
@@ -8,7 +9,18 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 
 from lake.lake import build_lock
 from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.marts import build_arguments, manifest, plan, record, target_dir
+from orchestration.marts import (
+    blocked_targets,
+    build_arguments,
+    held_by_blocked,
+    manifest,
+    plan,
+    read_held,
+    record,
+    serve_marts,
+    target_dir,
+    told_held,
+)
 from tnmt.settings import settings
 
 ENGINE_TAG = "tnmt/engine"
@@ -38,9 +50,26 @@ def marts_assets() -> dg.AssetsDefinition:
         engine = context.run.tags.get(ENGINE_TAG, where.engine)
         as_of = platform.as_of()
         built = plan(where, as_of)
+        blocked = blocked_targets(where)
+        excluded = ["--exclude", *(f"source:clean.{target}+" for target in blocked)] if blocked else []
+        results = target_dir(where) / "run_results.json"
         # the child writes: on SQLite under the writer lock; on PostgreSQL increments go on beside it, upkeep does not
         with build_lock(where, f"dbt build {context.run_id[:12]}"):
-            yield from dbt.cli(build_arguments(built, as_of, engine), context=context, target_path=target_dir(where)).stream()
-        record(where, built, as_of, context.run_id[:12], platform.arrival())
+            results.unlink(missing_ok=True)
+            arguments = [*build_arguments(built, as_of, engine), *excluded]
+            run = dbt.cli(arguments, context=context, target_path=target_dir(where), raise_on_error=False)
+            yield from run.stream()
+        if not run.is_successful() and not results.exists():
+            raise dg.Failure(f"dbt could not go on: {run.get_error()}")
+        held = () if run.is_successful() else read_held(where, as_of, built.held)
+        held = tuple(sorted((*held, *held_by_blocked(where, blocked, as_of, built.held, held)), key=lambda h: h.table))
+        if not context.is_subset:  # each model has noted for itself what it saw
+            record(where, replace(built, held=held), as_of, context.run_id[:12], platform.arrival())
+        if held:
+            # the serving file hangs on every served mart, and Dagster will skip it: the rest is served here
+            served = serve_marts(where, as_of)
+            metadata = {"file": served.path.name, "snapshot_id": served.snapshot_id, "held_back": [h.table for h in held]}
+            context.log_event(dg.AssetMaterialization(["serving", "serving_file"], metadata=metadata))
+            raise dg.Failure(told_held(held), allow_retries=False)
 
     return marts

@@ -1,10 +1,31 @@
-"""Increments of the live worker as Dagster shows them: materialisations that no run of its own made."""
+"""What no run of Dagster made, as Dagster shows it: increments of the live worker, and what the command line took in, built and served.
 
-from collections.abc import Mapping
+`python -m orchestration.defs.increments HOME ALL|NEW [TARGET ...] [-- COMMAND ...]` reports the state of the platform of TNMT_HOME to the
+Dagster of HOME and becomes COMMAND: ALL reports the marts of the last build, NEW only assets that Dagster has never heard of; TARGET
+are the clean tables that a run took something in for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
+from dagster._core.errors import DagsterError
+from sqlalchemy.exc import SQLAlchemyError
+
+from ingestion.blocked import blocked_now
+from ingestion.contract import ContractError
+from ingestion.ingest import contracts_of
+from lake.lake import LakeError, open_reader
+from lake.serving import current
+from orchestration.marts import BuildFailed, held_back, manifest, target_dir
+from tnmt.settings import Settings, settings
 
 
 def report(home: Path, tables: list[str], metadata: Mapping[str, Any]) -> None:
@@ -12,3 +33,119 @@ def report(home: Path, tables: list[str], metadata: Mapping[str, Any]) -> None:
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for key in (["clean", "reading"], *(t.split(".") for t in tables), ["serving", "serving_file"]):
             instance.report_runless_asset_event(dg.AssetMaterialization(asset_key=key, metadata=dict(metadata)))
+
+
+Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
+
+
+def report_state(home: Path, here: Settings, *, everything: bool, targets: Iterable[str] = ()) -> int:
+    """Reports what the platform holds to the Dagster of `home`, one event an asset and check; returns how many.
+
+    With `everything`, of all marts and of `targets`; else of assets that Dagster holds no event of.
+    """
+    wanted, told = {dg.AssetKey(["clean", t]) for t in targets}, 0
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for key, events in _state(here):
+            new = (everything and key.path[0] != "clean") or key in wanted or instance.get_latest_materialization_event(key) is None
+            for event in events if new else ():
+                instance.report_runless_asset_event(event)
+                told += 1
+    return told
+
+
+def _state(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
+    """Each asset that there is, in the order of the path, with its materialisation and its checks."""
+    yield from _clean(here)
+    yield from _marts(here)
+    if (serving := current(here)) is not None:
+        key = dg.AssetKey(["serving", "serving_file"])
+        yield key, [dg.AssetMaterialization(asset_key=key, metadata={"file": serving.name})]
+
+
+def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
+    by_target: dict[str, list[str]] = {}
+    for contract in contracts_of(here).values():
+        by_target.setdefault(contract.target, []).append(contract.source)
+    with open_reader(here) as con:
+        # the last gate of each source
+        gates = {
+            r[0]: r[1:]
+            for r in con.execute(
+                "SELECT source, seq, deliveries, rows_read, failed, run_id FROM lake.ops.gate_result QUALIFY row_number() OVER (PARTITION BY source ORDER BY seq DESC) = 1"
+            ).fetchall()
+        }
+        blocked = blocked_now(con)
+    for target, sources in sorted(by_target.items()):
+        mine = [gates[s] for s in sources if s in gates]
+        if not mine:
+            continue
+        key = dg.AssetKey(["clean", target])
+        metadata = {"deliveries": sum(g[1] for g in mine), "rows_read": sum(g[2] for g in mine), "run": max(mine)[4], "sources": sources}
+        stopped = [f"{b.source} {b.name}: {b.reason}" for b in blocked if b.source in sources]
+        failed = sorted({f for g in mine for f in g[3] or []})
+        yield (
+            key,
+            [
+                dg.AssetMaterialization(asset_key=key, metadata=metadata),
+                dg.AssetCheckEvaluation(
+                    asset_key=key,
+                    check_name="gate",
+                    passed=not stopped and not failed,
+                    severity=dg.AssetCheckSeverity.ERROR if stopped else dg.AssetCheckSeverity.WARN,
+                    metadata={k: dg.MetadataValue.json(v) for k, v in (("blocked", stopped), ("rules_above_tolerance", failed))},
+                ),
+            ],
+        )
+
+
+def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
+    """Seeds and models that the last build left good, with the results of its tests."""
+    nodes = json.loads(manifest(here).read_text(encoding="utf-8"))["nodes"]
+    try:
+        results = json.loads((target_dir(here) / "run_results.json").read_text(encoding="utf-8"))["results"]
+    except (OSError, ValueError):
+        results = []
+    tests: dict[str, list[Event]] = {}
+    for result in results:
+        node = nodes.get(result["unique_id"], {})
+        if node.get("resource_type") == "test" and result["status"] in ("pass", "warn", "fail") and (judged := nodes.get(node.get("attached_node"))):
+            severity = dg.AssetCheckSeverity.WARN if node["config"]["severity"].lower() == "warn" else dg.AssetCheckSeverity.ERROR
+            key = dg.AssetKey([judged["schema"], judged["name"]])
+            done = dg.AssetCheckEvaluation(asset_key=key, check_name=node["name"], passed=result["status"] == "pass", severity=severity)
+            tests.setdefault(node["attached_node"], []).append(done)
+    with open_reader(here) as con:
+        built = {r[0]: r[1:] for r in con.execute("SELECT model, affected_to, as_of FROM lake.ops.built").fetchall()}
+        held = {h.table for h in held_back(con)}
+    for unique_id, node in nodes.items():
+        table = f"{node['schema']}.{node['name']}"
+        is_view = node["resource_type"] == "model" and node["config"]["materialized"] == "view"
+        if node["resource_type"] not in ("model", "seed") or table in held or not (table in built or (is_view and built)):
+            continue
+        key = dg.AssetKey([node["schema"], node["name"]])
+        affected_to, as_of = built.get(table, (None, None))
+        metadata = {k: v for k, v in (("affected_to", affected_to), ("as_of", str(as_of) if as_of else None)) if v is not None}
+        yield key, [dg.AssetMaterialization(asset_key=key, metadata=metadata), *tests.get(unique_id, [])]
+
+
+FAILURES = (LakeError, BuildFailed, ContractError, duckdb.Error, DagsterError, SQLAlchemyError, OSError, ValueError, KeyError)
+"""What keeps the state from being reported."""
+
+
+def main() -> None:
+    """See the head of this module. Whatever goes wrong is told and stops nothing."""
+    arguments, command = sys.argv[1:], []
+    if "--" in arguments:
+        at = arguments.index("--")
+        arguments, command = arguments[:at], arguments[at + 1 :]
+    try:
+        told = report_state(Path(arguments[0]), settings(), everything=arguments[1] == "ALL", targets=arguments[2:])
+        sys.stdout.write(f"{told} events reported\n")
+    except FAILURES as error:  # a page of Dagster that says less is better than no Dagster
+        sys.stderr.write(f"the state of the platform was not reported to Dagster: {type(error).__name__}: {error}\n")
+    sys.stdout.flush()
+    if command:
+        os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -18,6 +18,7 @@ from dbt.cli.main import dbtRunner
 from ingestion.ingest import ingest
 from lake.lake import create, open_reader, open_writer, transaction
 from orchestration.marts import dbt_environment, dbt_vars, plan, record
+from orchestration.parsed import parsed
 from simulator.sample import generate
 from simulator.size import Size
 from tests.bench.measure import Clock, main
@@ -88,7 +89,7 @@ def add_day(days: int = 1) -> dict[str, Any]:
 def _dbt(s: Settings, *command: str, variables: str) -> dict[str, float]:
     """Runs dbt in this process; returns seconds by node."""
     os.environ.update(dbt_environment(s))
-    done: Any = dbtRunner().invoke([*command, "--quiet", "--project-dir", str(s.dbt_project), "--vars", variables])
+    done: Any = dbtRunner(manifest=parsed(s)).invoke([*command, "--quiet", "--project-dir", str(s.dbt_project), "--vars", variables])
     failed = [f"{r.node.name}: {r.message}" for r in done.result.results if r.status not in ("success", "pass", "no-op")] if done.result else []
     if not done.success:
         raise SystemExit(f"{command[0]} failed: {failed or done.exception}")
@@ -100,21 +101,21 @@ def build(days: int = 0, full: bool = False) -> dict[str, Any]:
     s = settings()
     as_of = AS_OF + timedelta(days=days)
     planned = plan(s, as_of, full=full)
-    variables = dbt_vars(as_of, planned.affected_from, planned.affected_to)
-    if planned.affected_from < 0:
+    variables = dbt_vars(as_of, planned.affected_to, anew=full)
+    if planned.reference:
         _dbt(s, "seed", variables=variables)
     clock = Clock()
     models = _dbt(s, "run", "--select", f"+{ENVIRONMENT}", variables=variables)
     used = clock.stop()
     record(s, planned, as_of, f"bench-{days}", as_of)
-    return {**used, "models": dict(sorted(models.items(), key=lambda m: -m[1])), "whole": planned.affected_from < 0}
+    return {**used, "models": dict(sorted(models.items(), key=lambda m: -m[1])), "whole": planned.reference}
 
 
 def check(days: int = 0) -> dict[str, Any]:
     """The tests of the environment marts."""
     s = settings()
     clock = Clock()
-    tests = _dbt(s, "test", "--select", ENVIRONMENT, variables=dbt_vars(AS_OF + timedelta(days=days), 0, 0))
+    tests = _dbt(s, "test", "--select", ENVIRONMENT, variables=dbt_vars(AS_OF + timedelta(days=days)))
     return {**clock.stop(), "tests": len(tests), "slowest": dict(sorted(tests.items(), key=lambda m: -m[1])[:5])}
 
 

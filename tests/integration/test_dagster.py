@@ -24,10 +24,27 @@ print("GRAPH", json.dumps({
     "schedules": [s.name for s in defs.schedules], "sensors": [s.name for s in defs.sensors]}))
 if "run" in sys.argv:
     from dagster import DagsterInstance
+    from simulator.files import write_xlsx
+    from tnmt.settings import settings
     result = defs.resolve_job_def("pipeline").execute_in_process(instance=DagsterInstance.ephemeral())
     passed = [e for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
     print("RAN", json.dumps({"success": result.success, "materialised": len(result.get_asset_materialization_events()), "checks": len(passed),
                              "failed": [str(e.asset_check_evaluation_data.check_name) for e in passed if not e.asset_check_evaluation_data.passed]}))
+
+    def told(result):
+        checks = [e.asset_check_evaluation_data for e in result.all_events if e.event_type_value == "ASSET_CHECK_EVALUATION"]
+        return {
+            "success": result.success,
+            "materialised": sorted("/".join(e.asset_key.path) for e in result.get_asset_materialization_events()),
+            "red": sorted("/".join(c.asset_key.path) for c in checks if c.check_name == "gate" and not c.passed),
+            "failures": [str(e.event_specific_data.error.message) for e in result.all_events if e.event_type_value == "STEP_FAILURE"],
+        }
+    write_xlsx(settings().inbox / "programme_indicator" / "chi_tieu_20270101.xlsx", "Chỉ tiêu", ["Cột lạ"], [["1"]])
+    stopped = defs.resolve_job_def("pipeline").execute_in_process(instance=DagsterInstance.ephemeral(), raise_on_error=False)
+    print("BLOCKED", json.dumps(told(stopped), ensure_ascii=False))
+    again = defs.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=DagsterInstance.ephemeral(), asset_selection=[dg.AssetKey(["clean", "programme_indicator"])], raise_on_error=False)
+    print("AGAIN", json.dumps(told(again), ensure_ascii=False))
 """
 
 
@@ -46,7 +63,11 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict:
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
     done = subprocess.run([sys.executable, "-c", SCRIPT, "run"], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    return {line.split(" ", 1)[0]: json.loads(line.split(" ", 1)[1]) for line in done.stdout.splitlines() if line.startswith(("GRAPH ", "RAN "))}
+    return {
+        line.split(" ", 1)[0]: json.loads(line.split(" ", 1)[1])
+        for line in done.stdout.splitlines()
+        if line.startswith(("GRAPH ", "RAN ", "BLOCKED ", "AGAIN "))
+    }
 
 
 def test_the_graph(answers: dict, snapshot) -> None:
@@ -63,3 +84,16 @@ def test_a_whole_run_in_dagster(answers: dict) -> None:
     assert answers["RAN"]["success"]
     assert answers["RAN"]["failed"] == []
     assert answers["RAN"]["materialised"] > 40 and answers["RAN"]["checks"] > 60
+
+
+def test_a_blocked_delivery_blocks_what_is_made_of_it_and_no_other_domain(answers: dict) -> None:
+    stopped = answers["BLOCKED"]
+    assert not stopped["success"] and stopped["red"] == ["clean/programme_indicator"]
+    made = set(stopped["materialised"])
+    assert {"marts_environment/reading_daily", "marts_land/land_use_area", "marts_operations/delivery_daily", "serving/serving_file"} <= made
+    assert not {"staging/stg_programme_indicator", "marts_programme/indicator_progress"} & made
+    assert any("marts_programme.indicator_progress" in text and "blocked" in text for text in stopped["failures"])
+
+
+def test_the_check_is_red_while_a_delivery_is_blocked_not_only_when_it_came(answers: dict) -> None:
+    assert answers["AGAIN"]["red"] == ["clean/programme_indicator"]

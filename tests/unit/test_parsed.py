@@ -35,11 +35,13 @@ def content(manifest: Any) -> dict[str, Any]:
     """All that a parse found, without the moments of finding it."""
     found = manifest.to_dict()
     kept = {kind: found[kind] for kind in ("nodes", "sources", "macros", "exposures", "unit_tests")}
-    return json.loads(json.dumps(kept, default=str, sort_keys=True), object_pairs_hook=lambda pairs: {k: v for k, v in pairs if k != "created_at"})
+    return json.loads(
+        json.dumps(kept, default=str, sort_keys=True), object_pairs_hook=lambda pairs: {k: v for k, v in pairs if k not in ("created_at", "built")}
+    )
 
 
 def test_what_a_parse_finds_does_not_depend_on_the_variables_of_a_build(project: Settings) -> None:
-    options = ["--quiet", "--project-dir", str(project.dbt_project), "--vars", dbt_vars(AS_OF, 5, 9, "spark")]
+    options = ["--quiet", "--project-dir", str(project.dbt_project), "--vars", dbt_vars(AS_OF, 9, "spark")]
     with_variables = dbtRunner().invoke(["parse", *options])
     assert with_variables.success
     first, again = content(parsed(project)), content(parsed(project))
@@ -75,8 +77,8 @@ def test_where_nothing_can_be_kept_each_call_parses(project: Settings) -> None:
 
 
 def test_reference_data_and_unit_tests_only_where_the_project_changed() -> None:
-    assert "--exclude-resource-type" not in build_arguments(Built(-1, 9, done=True), AS_OF, "duckdb")
-    again = build_arguments(Built(5, 9, done=True), AS_OF, "duckdb")
+    assert "--exclude-resource-type" not in build_arguments(Built(9, done=True, reference=True), AS_OF, "duckdb")
+    again = build_arguments(Built(9, done=True), AS_OF, "duckdb")
     assert again[:5] == ["build", "--exclude-resource-type", "seed", "--exclude-resource-type", "unit_test"]
 
 
@@ -90,6 +92,6 @@ def test_the_command_ends_as_dbt_does(tmp_path: Path) -> None:
     usage = run("run", "--no-such-option")
     assert (usage.returncode, "No such option" in usage.stderr) == (2, True), usage
     assert run("list", "--select", "aqi_daily", "--quiet").stdout.split() == ["tnmt.marts.environment.aqi_daily", *CHECKS]
-    failed = run("run", "--select", "aqi_daily", "--vars", dbt_vars(AS_OF, -1, -1))
+    failed = run("run", "--select", "aqi_daily", "--vars", dbt_vars(AS_OF))
     assert failed.returncode == 2, failed.stdout
     assert "Error" in failed.stdout

@@ -4,7 +4,7 @@
     on_schema_change='fail',
     pre_hook="{{ delete_recomputed_periods(1) }}",
 ) }}
-{%- set window = recompute_window('last_day') %}
+{%- set window = recompute_window() %}
 
 with kind as (
     select unnest(['month', 'quarter', 'year']) as period

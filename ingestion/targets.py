@@ -33,14 +33,42 @@ GEOMETRY_COLUMNS = {
     "ymax": "DOUBLE",
 }
 
-# a former code is known as long as no station bears it now and only one did
+# a former code is known as long as no station bears it now and only one did; a station of which two registers say different things is not
 KNOWN_STATION = """
-    SELECT station_id AS code, station_id, matrix FROM lake.clean.station
+    SELECT station_id AS code, station_id, min(matrix) AS matrix FROM lake.clean.station GROUP BY ALL HAVING count(DISTINCT matrix) = 1
     UNION ALL
-    SELECT former.code, any_value(former.station_id), any_value(former.matrix)
+    SELECT former.code, min(former.station_id), min(former.matrix)
     FROM (SELECT station_id, matrix, trim(unnest(string_split(former_codes, ';'))) AS code FROM lake.clean.station) AS former
     WHERE former.code NOT IN (SELECT station_id FROM lake.clean.station)
-    GROUP BY former.code HAVING count(DISTINCT former.station_id) = 1"""
+    GROUP BY former.code HAVING count(DISTINCT former.station_id) = 1 AND count(DISTINCT former.matrix) = 1"""
+
+
+# a spelling that the register gives to two parameters of a station names neither
+KNOWN_NAME = """
+    SELECT station_id, nfc_normalize(name_in_file) AS name_in_file,
+        CASE WHEN count(DISTINCT parameter) = 1 THEN min(parameter) END AS parameter
+    FROM lake.clean.station_channel WHERE name_in_file IS NOT NULL GROUP BY ALL"""
+
+
+def name_registers(con: duckdb.DuckDBPyConnection) -> None:
+    """Temporary views `known_station` (code, station_id, matrix) and `known_name` (station_id, name_in_file, parameter) of the registers."""
+    # a lake that has no register yet knows no station: its readings wait in quarantine
+    for view, register, known, columns in (
+        ("known_station", "clean.station", KNOWN_STATION, ("code", "station_id", "matrix")),
+        ("known_name", "clean.station_channel", KNOWN_NAME, ("station_id", "name_in_file", "parameter")),
+    ):
+        nothing = f"SELECT {', '.join(f'NULL::VARCHAR AS {c}' for c in columns)} WHERE FALSE"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {known if has_table(con, register) else nothing}")
+
+
+def name_references(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Temporary tables `seed_parameter`, `seed_parameter_alias` and `seed_unit_alias` of the reference data."""
+    for name in ("parameter", "parameter_alias", "unit_alias"):
+        path = settings.reference / f"{name}.csv"
+        con.execute(
+            f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv({literal(str(path))}, all_varchar = true, header = true, "
+            "delim = ',', quote = '\"', nullstr = '\\N')"
+        )
 
 
 def clean_columns(contract: Contract) -> dict[str, str]:
@@ -72,31 +100,8 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
 
 
 def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
-    """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
-    # a lake that has no register yet knows no station: its readings wait in quarantine
-    con.execute(
-        "CREATE OR REPLACE TEMP VIEW known_station AS "
-        + (
-            KNOWN_STATION
-            if has_table(con, "clean.station")
-            else "SELECT NULL::VARCHAR AS code, NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
-        )
-    )
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE known_channel AS "
-        + (
-            """SELECT station_id, parameter, any_value(name_in_file) AS name_in_file, min(range_min) AS range_min, max(range_max) AS range_max
-           FROM lake.clean.station_channel GROUP BY station_id, parameter"""
-            if has_table(con, "clean.station_channel")
-            else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS parameter, NULL::VARCHAR AS name_in_file, "
-            "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"
-        )
-    )
-    for name in ("parameter", "parameter_alias", "unit_alias"):
-        path = settings.reference / f"{name}.csv"
-        con.execute(
-            f"CREATE OR REPLACE TEMP TABLE seed_{name} AS SELECT * FROM read_csv({literal(str(path))}, all_varchar = true, header = true, "
-            "delim = ',', quote = '\"', nullstr = '\\N')"
-        )
+    """Station, parameter and unit by register and reference; value by status. Reference: reading.sql."""
+    name_registers(con)
+    name_references(con, settings)
     sql = (Path(__file__).parent / "reading.sql").read_text(encoding="utf-8")
     con.execute(sql.format(typed=typed, into=into, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))

@@ -18,7 +18,7 @@
         changed as (
             select
                 (select min(day) from {{ affected_reading() }}) as first_day,
-                count(*) filter (target in ('station', 'station_channel', 'station_period')) as registers
+                count(*) filter (target in ('station', 'station_channel', 'station_period', 'station_qc_threshold')) as registers
             from {{ source('ops', 'affected') }}
             where {{ is_new_publish() }}
         )

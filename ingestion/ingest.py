@@ -22,6 +22,7 @@ from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record
 from ingestion.load import Loaded, ensure_target_tables, load, requeue, suite_of
 from ingestion.merge import TargetMismatch
+from ingestion.registers import requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from ingestion.units import UnitError
 from lake.faults import reach
@@ -144,6 +145,8 @@ def take_in(
         left = pool.submit(leave_inbox)
         if contract.depends_on and _register_changed(con, contract):
             requeue(con, contract.source, reasons=REFERENCE_REASONS)
+        if contract.target == "reading":
+            requeue_moved(con, settings, contract)
         loaded = load(con, settings, contract, run_id, now)
     left.result()
     reach("landing.cleared")
@@ -151,11 +154,13 @@ def take_in(
 
 
 def _register_changed(con: duckdb.DuckDBPyConnection, contract: Contract) -> bool:
-    """Whether a source that this one depends on was gated after it."""
+    """Whether a source of a register that this one depends on was gated after it; another source may fill the same register."""
     names = ", ".join(f"'{d}'" for d in contract.depends_on)
+    same = f"SELECT source FROM lake.ops.source WHERE target IN (SELECT target FROM lake.ops.source WHERE source IN ({names}))"
     return bool(
         con.execute(
-            f"SELECT coalesce(max(seq) FILTER (source IN ({names})), 0) > coalesce(max(seq) FILTER (source = ?), 0) FROM lake.ops.gate_result",
+            f"SELECT coalesce(max(seq) FILTER (source IN ({names}) OR source IN ({same})), 0) > coalesce(max(seq) FILTER (source = ?), 0) "
+            "FROM lake.ops.gate_result",
             [contract.source],
         ).fetchall()[0][0]
     )

@@ -1,4 +1,5 @@
--- Typed rows of a station source become readings: canonical station, parameter and unit, valid value and its reason.
+-- Typed rows of a station source become readings: canonical station, parameter and unit, and what the file itself says of the value.
+-- Range and time in use are judged by the marts (reading_qc), so that it does not matter when a register arrives.
 -- A row that cannot be placed keeps NULL in matrix, parameter, unit or measured_at; the suite `reading` says so.
 CREATE OR REPLACE TEMP TABLE spelling AS
 WITH spelled AS (
@@ -7,25 +8,24 @@ WITH spelled AS (
 placed AS (
     SELECT
         s.station_id AS code, coalesce(k.station_id, s.station_id) AS station_id, s.name_in_file, s.unit_in_file, k.matrix,
-        coalesce(own.parameter, canonical.parameter, alias.parameter) AS parameter
+        -- a spelling that the register gives to two parameters is none
+        CASE WHEN own.station_id IS NULL THEN coalesce(canonical.parameter, alias.parameter) ELSE own.parameter END AS parameter
     FROM spelled AS s
     LEFT JOIN known_station AS k ON s.station_id = k.code
     -- the station's own spelling first, then the canonical symbol, then the spellings seen in the country
-    LEFT JOIN known_channel AS own ON k.station_id = own.station_id AND clean_text(s.name_in_file) = own.name_in_file
+    LEFT JOIN known_name AS own ON k.station_id = own.station_id AND clean_text(s.name_in_file) = own.name_in_file
     LEFT JOIN (SELECT DISTINCT matrix, parameter FROM seed_parameter) AS canonical
         ON canonical.matrix = k.matrix AND canonical.parameter = clean_text(s.name_in_file)
     LEFT JOIN seed_parameter_alias AS alias ON alias.name_in_file = clean_text(s.name_in_file)
 )
 SELECT
     p.code, p.station_id, p.name_in_file, p.unit_in_file, p.matrix,
-    c.parameter, u.unit, CAST(u.factor AS DECIMAL(16, 10)) AS factor, CAST(u."offset" AS DECIMAL(16, 10)) AS shift,
-    r.range_min, r.range_max
+    c.parameter, u.unit, CAST(u.factor AS DECIMAL(16, 10)) AS factor, CAST(u."offset" AS DECIMAL(16, 10)) AS shift
 FROM placed AS p
 -- a parameter is known where the matrix of the station has it
 LEFT JOIN seed_parameter AS c ON c.matrix = p.matrix AND c.parameter = p.parameter
 LEFT JOIN seed_unit_alias AS u
     ON u.unit = c.unit AND u.unit_text = coalesce(clean_text(p.unit_in_file), '') AND u.parameter IN ('', c.parameter)
-LEFT JOIN known_channel AS r ON r.station_id = p.station_id AND r.parameter = c.parameter
 QUALIFY row_number() OVER (PARTITION BY p.code, p.name_in_file, p.unit_in_file ORDER BY u.parameter DESC NULLS LAST) = 1;
 
 CREATE OR REPLACE TABLE {into} AS
@@ -36,7 +36,7 @@ WITH scaled AS (
         coalesce(s.station_id, t.station_id) AS station_id,
         -- what depends on an unknown is not judged: one reason a row, the first
         s.matrix, CASE WHEN s.matrix IS NULL THEN coalesce(t.parameter, '') ELSE s.parameter END AS parameter,
-        CASE WHEN s.parameter IS NULL THEN coalesce(t.unit, '') ELSE s.unit END AS unit, s.range_min, s.range_max,
+        CASE WHEN s.parameter IS NULL THEN coalesce(t.unit, '') ELSE s.unit END AS unit,
         t.parameter AS name_in_file, t.unit AS unit_in_file,
         nullif(t.status, '') AS status,
         CASE
@@ -58,7 +58,6 @@ reasoned AS (
             WHEN status IS NOT NULL AND status <> '00' THEN 'status_unknown'
             WHEN value_reported IS NULL AND len(_notes) > 0 THEN 'value_unreadable'
             WHEN value_reported IS NULL THEN 'value_missing'
-            WHEN value_reported < range_min OR value_reported > range_max THEN 'out_of_range'
             WHEN status IS NULL THEN 'status_missing'
         END AS reason
     FROM scaled

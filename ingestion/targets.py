@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from ingestion.cast import literal
+from ingestion.cast import CLEAN_TEXT, literal
 from ingestion.contract import Contract
 from ingestion.units import UnitError
 from lake.lake import has_table
@@ -42,14 +42,41 @@ REPAIRED_COLUMN = {"geometry_repaired": "BOOLEAN"}
 REPAIR_TOLERANCE = 0.001
 """Share of the area (and at least a square metre) that a repair may change: a spike or a doubled edge goes, a bow-tie does not."""
 
-# a former code is known as long as no station bears it now and only one did
+# a former code is known as long as no station bears it now and only one did; a station of which two registers say different things is not
 KNOWN_STATION = """
-    SELECT station_id AS code, station_id, matrix FROM lake.clean.station
+    SELECT station_id AS code, station_id, min(matrix) AS matrix FROM lake.clean.station GROUP BY ALL HAVING count(DISTINCT matrix) = 1
     UNION ALL
-    SELECT former.code, any_value(former.station_id), any_value(former.matrix)
+    SELECT former.code, min(former.station_id), min(former.matrix)
     FROM (SELECT station_id, matrix, trim(unnest(string_split(former_codes, ';'))) AS code FROM lake.clean.station) AS former
     WHERE former.code NOT IN (SELECT station_id FROM lake.clean.station)
-    GROUP BY former.code HAVING count(DISTINCT former.station_id) = 1"""
+    GROUP BY former.code HAVING count(DISTINCT former.station_id) = 1 AND count(DISTINCT former.matrix) = 1"""
+
+
+# a spelling that the register gives to two parameters of a station names neither
+KNOWN_NAME = """
+    SELECT station_id, clean_text(name_in_file) AS name_in_file,
+        CASE WHEN count(DISTINCT parameter) = 1 THEN min(parameter) END AS parameter
+    FROM lake.clean.station_channel WHERE name_in_file IS NOT NULL GROUP BY ALL"""
+
+
+def name_registers(con: duckdb.DuckDBPyConnection) -> None:
+    """Temporary views `known_station` (code, station_id, matrix) and `known_name` (station_id, name_in_file, parameter) of the registers."""
+    con.execute(CLEAN_TEXT)
+    # a lake that has no register yet knows no station: its readings wait in quarantine
+    for view, register, known, columns in (
+        ("known_station", "clean.station", KNOWN_STATION, ("code", "station_id", "matrix")),
+        ("known_name", "clean.station_channel", KNOWN_NAME, ("station_id", "name_in_file", "parameter")),
+    ):
+        nothing = f"SELECT {', '.join(f'NULL::VARCHAR AS {c}' for c in columns)} WHERE FALSE"
+        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {known if has_table(con, register) else nothing}")
+
+
+def name_references(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """Temporary tables `seed_parameter`, `seed_parameter_alias` and `seed_unit_alias` of the reference data, with the site's own units."""
+    _seed(con, "parameter", settings.reference / "parameter.csv")
+    _seed(con, "parameter_alias", settings.reference / "parameter_alias.csv")
+    own = settings.home / "units.csv"
+    _seed(con, "unit_alias", settings.reference / "unit_alias.csv", *([_checked_units(own)] if own.is_file() else []))
 
 
 def clean_columns(contract: Contract) -> dict[str, str]:
@@ -117,18 +144,6 @@ def _made_valid(typed: str) -> str:
         )"""
 
 
-def _known_station(con: duckdb.DuckDBPyConnection) -> None:
-    """TEMP view `known_station` (code, station_id, matrix). A lake that has no register yet knows none: what names one waits in quarantine."""
-    con.execute(
-        "CREATE OR REPLACE TEMP VIEW known_station AS "
-        + (
-            KNOWN_STATION
-            if has_table(con, "clean.station")
-            else "SELECT NULL::VARCHAR AS code, NULL::VARCHAR AS station_id, NULL::VARCHAR AS matrix WHERE FALSE"
-        )
-    )
-
-
 def _seed(con: duckdb.DuckDBPyConnection, name: str, *paths: Path) -> None:
     """TEMP table `seed_<name>` of CSV files with the same columns, as text."""
     files = ", ".join(literal(str(p)) for p in paths)
@@ -153,28 +168,15 @@ def _checked_units(path: Path) -> Path:
 
 def _resolve_lab_result(con: duckdb.DuckDBPyConnection, settings: Settings, typed: str, into: str) -> None:
     """Station, parameter and unit of laboratory results by register and reference. Reference: lab_result.sql."""
-    _known_station(con)
+    name_registers(con)
     for name in ("lab_parameter", "lab_alias", "lab_unit"):
         _seed(con, name, settings.reference / f"{name}.csv")
     con.execute((Path(__file__).parent / "lab_result.sql").read_text(encoding="utf-8").format(typed=typed, into=into))
 
 
 def _resolve_reading(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, typed: str, into: str) -> None:
-    """Station, parameter and unit by register and reference; value by status and range. Reference: reading.sql."""
-    _known_station(con)
-    con.execute(
-        "CREATE OR REPLACE TEMP TABLE known_channel AS "
-        + (
-            """SELECT station_id, parameter, any_value(name_in_file) AS name_in_file, min(range_min) AS range_min, max(range_max) AS range_max
-           FROM lake.clean.station_channel GROUP BY station_id, parameter"""
-            if has_table(con, "clean.station_channel")
-            else "SELECT NULL::VARCHAR AS station_id, NULL::VARCHAR AS parameter, NULL::VARCHAR AS name_in_file, "
-            "NULL::DECIMAL(18,6) AS range_min, NULL::DECIMAL(18,6) AS range_max WHERE FALSE"
-        )
-    )
-    _seed(con, "parameter", settings.reference / "parameter.csv")
-    _seed(con, "parameter_alias", settings.reference / "parameter_alias.csv")
-    own = settings.home / "units.csv"
-    _seed(con, "unit_alias", settings.reference / "unit_alias.csv", *([_checked_units(own)] if own.is_file() else []))
+    """Station, parameter and unit by register and reference; value by status. Reference: reading.sql."""
+    name_registers(con)
+    name_references(con, settings)
     sql = (Path(__file__).parent / "reading.sql").read_text(encoding="utf-8")
     con.execute(sql.format(typed=typed, into=into, span_minutes=contract.time.span_minutes, future_minutes=settings.future_tolerance_minutes))

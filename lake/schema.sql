@@ -57,6 +57,11 @@ CREATE TABLE IF NOT EXISTS lake.ops.scope (
     source VARCHAR, target VARCHAR, scope_key VARCHAR, delivery_id VARCHAR, as_of TIMESTAMP, received_at TIMESTAMP
 );
 
+-- What the registers said of codes and of spellings when a source of readings was last gated: a change of it re-gates what it moves.
+CREATE TABLE IF NOT EXISTS lake.ops.resolution (
+    source VARCHAR, seq BIGINT, code VARCHAR, station_id VARCHAR, matrix VARCHAR, name_in_file VARCHAR, parameter VARCHAR
+);
+
 -- Rows that could not be placed. Personal columns are masked here; the closed twin holds the text as it came.
 CREATE TABLE IF NOT EXISTS lake.quarantine.row (
     delivery_id VARCHAR, source VARCHAR, target VARCHAR, day DATE, line INTEGER, raw_text VARCHAR,

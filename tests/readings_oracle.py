@@ -44,7 +44,7 @@ def _bound(keys: pd.MultiIndex, test: str, name: str) -> pd.Series:
 
 
 def qc_flags(reading: pd.DataFrame, near: dict[str, list[str]]) -> pd.DataFrame:
-    """Flags of every reading but those of `consistency`, for whole series.
+    """Flags of every reading but those of `consistency`, for whole series without ranges or thresholds of their own.
 
     `reading`: station_id, matrix, parameter, measured_at, span_minutes, value_reported and value_valid (millionths), status, reason, conflict,
     _received_at. `near`: the stations that judge a station. Returns the same rows, ordered by key and time, with flag_… and flat_minutes.
@@ -53,7 +53,7 @@ def qc_flags(reading: pd.DataFrame, near: dict[str, list[str]]) -> pd.DataFrame:
     keys = pd.MultiIndex.from_frame(r[["matrix", "parameter"]])
     seconds = (r.measured_at - pd.Timestamp(0)) // pd.Timedelta(seconds=1)
     given, valid = r.value_reported.notna(), r.value_valid.notna()
-    r["flag_status"] = np.select([~given, r.status == "00", r.status.isin(["01", "02"])], [9, 1, 4], 3)
+    r["flag_status"] = np.select([~given, r.status.isna(), r.status == "00", r.status.isin(["01", "02"])], [9, 2, 1, 4], 3)
 
     def beyond(test: str, kind: str) -> pd.Series:
         low, high = _bound(keys, test, f"{kind}_min"), _bound(keys, test, f"{kind}_max")
@@ -106,6 +106,18 @@ def qc_flags(reading: pd.DataFrame, near: dict[str, list[str]]) -> pd.DataFrame:
     r["flag_time_slip"] = np.where(slip, 3, 1)
     r["flag_stuck_clock"] = np.where(r.conflict, 3, 1)
 
+    r["flag_level"] = 2
+    worst = pd.concat([r.flag_range, r.flag_flat_line], axis=1).replace(2, 0).max(axis=1)[given]
+    at = dict(zip(zip(r.station_id[given], r.parameter[given], r.measured_at[given], strict=True), worst, strict=True))
+    needs: dict[tuple[str, str], list[str]] = {}
+    for row in seed_rows("qc_dependence"):
+        needs.setdefault((row["matrix"], row["parameter"]), []).append(row["depends_on"])
+    others = [
+        max((at.get((s, p, t), 0) for p in needs.get((m, own), ())), default=0)
+        for s, m, own, t in zip(r.station_id, r.matrix, r.parameter, r.measured_at, strict=True)
+    ]
+    r["flag_dependence"] = np.select([~given | (np.array(others) == 0), np.array(others) >= 3], [2, 3], 1)
+
     r["flag_neighbours"] = 2
     bound = _bound(keys, "neighbours", "suspect_max")
     air = r[(r.matrix == "ambient_air") & valid & bound.notna()]
@@ -137,6 +149,45 @@ def _periods(channel: pd.DataFrame, station: pd.DataFrame, as_of: pd.Timestamp) 
     )
     p["due_from"], p["due_to"] = p[["valid_from", "in_use_from"]].max(axis=1), ends.min(axis=1)
     return p[p.due_from < p.due_to]
+
+
+def _silent(s: pd.DataFrame) -> pd.DataFrame:
+    """A row for each slot that a station owed: station_id, facility_id, hour, slot, got, silent. `s`: the slots of its channels, with `there`."""
+    got = s.groupby(["station_id", "slot"]).there.transform("any")
+    channel_hour = [s.station_id, s.parameter, s.hour]
+    # a channel that is missing also while another of its station comes is silent of itself
+    of_itself = (~s.there & got).groupby(channel_hour).transform("any")
+    return (
+        s.assign(got=got, silent=~s.there & ~of_itself)
+        .groupby(["station_id", "facility_id", "hour", "slot"], dropna=False, as_index=False)[["got", "silent"]]
+        .any()
+    )
+
+
+def _shared(silent: pd.DataFrame, by: str, least: int) -> pd.MultiIndex:
+    """(station_id, slot) of silence that at least so many stations of a group share, none of them silent of itself (docs/availability.md)."""
+    g = silent[silent[by].notna()].copy()
+    g["through"] = g.groupby([by, "slot"]).got.transform("any")
+    moments = g.loc[g.silent & ~g.through, [by, "hour", "slot"]].drop_duplicates()
+    quiet = g.loc[g.silent, ["station_id", by, "hour"]].drop_duplicates()
+    pairs = quiet.merge(moments, on=[by, "hour"]).sort_values("slot", ignore_index=True)
+    owed = g.sort_values("slot").rename(columns={"silent": "was"})[["station_id", "hour", "slot", "was", "through"]]
+
+    def beside(rows: pd.DataFrame, direction: str, exact: bool) -> pd.Series:
+        """Whether the nearest of these slots found the station silent; missing where there is none."""
+        found = pd.merge_asof(
+            pairs, rows[["station_id", "hour", "slot", "was"]], on="slot", by=["station_id", "hour"], direction=direction, allow_exact_matches=exact
+        )
+        return found.was.astype("boolean")
+
+    met = owed[owed.through]
+    before, after = beside(met, "backward", False), beside(met, "forward", False)
+    alone = (before.notna() | after.notna()) & before.fillna(True) & after.fillna(True)
+    counted = pairs[(beside(owed, "forward", True).fillna(False) & ~alone).astype(bool)]
+    counted = counted[counted.groupby([by, "slot"]).station_id.transform("nunique") >= least]
+    own = pd.MultiIndex.from_frame(silent.loc[silent.silent, ["station_id", "slot"]])
+    told = pd.MultiIndex.from_frame(counted[["station_id", "slot"]])
+    return told[told.isin(own)]
 
 
 def slots_explained(reading: pd.DataFrame, channel: pd.DataFrame, station: pd.DataFrame, rejected: pd.DataFrame, as_of: pd.Timestamp) -> pd.DataFrame:
@@ -174,13 +225,9 @@ def slots_explained(reading: pd.DataFrame, channel: pd.DataFrame, station: pd.Da
     s["hour"] = s.slot.dt.ceil("h")
     s = s.merge(station[["station_id", "facility_id"]], on="station_id").merge(calibrating, how="left", on=["station_id", "slot"])
     there = s["rank"].notna()
-    anybody = s.slot.isin(s.slot[there])
-    owing = s.groupby("hour").station_id.transform("nunique")
-    at_facility = pd.MultiIndex.from_frame(s[["facility_id", "slot"]])
-    facility_sent = at_facility.isin(at_facility[there])
-    facility_owing = s.groupby(["facility_id", "hour"]).station_id.transform("nunique")
+    silent = _silent(s.assign(there=there))
+    receiver, facility = _shared(silent.assign(everywhere=1), "everywhere", 3), _shared(silent, "facility_id", 2)
     at_station = pd.MultiIndex.from_frame(s[["station_id", "slot"]])
-    station_sent = at_station.isin(at_station[there])
     refused = {(r.station_id, r.at.ceil("min") - pd.Timedelta(minutes=m)) for r in rejected.itertuples() for m in range(5)}
     was_refused = at_station.isin(refused) if refused else np.zeros(len(s), bool)
     s["state"] = np.select(
@@ -188,10 +235,10 @@ def slots_explained(reading: pd.DataFrame, channel: pd.DataFrame, station: pd.Da
             s["rank"] == 0,
             *(s["rank"] == n + 1 for n in range(len(INVALID))),
             s.slot > as_of - LATE,
-            ~anybody & (owing >= 3),
+            at_station.isin(receiver),
             was_refused,
-            s.facility_id.notna() & (facility_owing > 1) & ~facility_sent,
-            ~station_sent,
+            at_station.isin(facility),
+            at_station.isin(pd.MultiIndex.from_frame(silent.loc[silent.silent, ["station_id", "slot"]])),
             s.calibrates.notna(),
         ],
         STATES[:-1],

@@ -577,6 +577,33 @@ def approve(
 
 
 @app.command()
+def propose_qc(
+    station: str,
+    since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First approved day to learn from.")],
+    until: Annotated[datetime, typer.Option("--to", formats=["%Y-%m-%d"], help="Last approved day to learn from.")],
+    valid_from: Annotated[datetime, typer.Option("--valid-from", formats=["%Y-%m-%d"], help="First day that the thresholds shall hold for.")],
+    parameter: Annotated[str | None, typer.Option(help="One parameter; all of the station unless said.")] = None,
+) -> None:
+    """Propose thresholds of quality control from a station's approved days, as a CSV: sign it and put it into the inbox to put them in force."""
+    from ingestion.ingest import contracts_of
+    from lake.lake import LakeError, open_reader
+    from quality.propose import LEAST_DAYS, LEAST_VALUES, approved, as_csv, propose
+
+    s = settings()
+    contract = contracts_of(s)["station_qc_threshold"]
+    try:
+        with open_reader(s) as con:
+            rows = propose(con, approved(station, since.date(), until.date(), parameter))
+    except LakeError as error:
+        _fail(str(error))
+    if not rows:
+        _fail(
+            f"nothing to propose: expected {LEAST_VALUES} valid values on {LEAST_DAYS} approved days of {station}, found fewer; `tnmt approve` first"
+        )
+    print(as_csv(rows, {name: column.header[0] for name, column in contract.columns.items()}, valid_from.date()), end="")
+
+
+@app.command()
 def as_known(
     moment: Annotated[str, typer.Argument(help="The past moment (GMT+7), such as 2026-11-24T23:59.")],
     out_file: Annotated[Path, typer.Argument(metavar="OUT", help="DuckDB file to write.")],

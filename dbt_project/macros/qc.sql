@@ -47,3 +47,60 @@
         else 1
     end
 {%- endmacro %}
+{#- Name of a bound -> [test, column of the seed qc_threshold]. -#}
+{% macro qc_bounds() %}
+    {{ return({
+        'range_fail_min': ['range', 'fail_min'],
+        'range_fail_max': ['range', 'fail_max'],
+        'range_suspect_min': ['range', 'suspect_min'],
+        'range_suspect_max': ['range', 'suspect_max'],
+        'spike_suspect': ['spike', 'suspect_max'],
+        'spike_fail': ['spike', 'fail_max'],
+        'rate_suspect': ['rate_of_change', 'suspect_max'],
+        'rate_fail': ['rate_of_change', 'fail_max'],
+        'flat_natural': ['flat_line', 'suspect_min'],
+        'flat_suspect': ['flat_line', 'suspect_max'],
+        'flat_fail': ['flat_line', 'fail_max'],
+        'level_min': ['level', 'suspect_min'],
+        'level_max': ['level', 'suspect_max'],
+        'repeated_suspect': ['repeated_record', 'suspect_max'],
+        'slip_suspect': ['time_slip', 'suspect_max'],
+        'consistency_min': ['consistency', 'suspect_min'],
+        'consistency_max': ['consistency', 'suspect_max'],
+        'neighbours_suspect': ['neighbours', 'suspect_max'],
+    }) }}
+{% endmacro %}
+
+{#- SQL condition: the bounds of the channel that hold at the moment of the reading (see int_qc_bound). -#}
+{% macro within_span(reading, bounds) -%}
+    {{ reading }}.station_id = {{ bounds }}.station_id
+    and {{ reading }}.parameter = {{ bounds }}.parameter
+    and {{ reading }}.measured_at > {{ bounds }}.span_from
+    and {{ reading }}.measured_at <= {{ bounds }}.span_to
+{%- endmacro %}
+
+{#- Flag of the physical range (docs/qc/range.md). -#}
+{% macro qc_range_flag(reading, bounds) -%}
+    case
+        when {{ reading }}.value_reported is null then 9
+        when
+            {{ reading }}.is_out_of_range
+            or {{ reading }}.value_reported < {{ bounds }}.range_fail_min
+            or {{ reading }}.value_reported > {{ bounds }}.range_fail_max
+            then 4
+        when {{ reading }}.value_reported < {{ bounds }}.range_suspect_min or {{ reading }}.value_reported > {{ bounds }}.range_suspect_max then 3
+        when coalesce({{ bounds }}.range_fail_min, {{ bounds }}.range_fail_max, {{ bounds }}.range_suspect_min, {{ bounds }}.range_suspect_max) is null then 0
+        else 1
+    end
+{%- endmacro %}
+
+{#- Flag of the flat line (docs/qc/flat_line.md). -#}
+{% macro qc_flat_flag(reading, bounds) -%}
+    case
+        when {{ reading }}.flat_minutes is null or {{ reading }}.value_valid <= {{ bounds }}.flat_natural then 0
+        when {{ bounds }}.flat_suspect is null and {{ bounds }}.flat_fail is null then 0
+        when {{ reading }}.flat_minutes >= {{ bounds }}.flat_fail then 4
+        when {{ reading }}.flat_minutes >= {{ bounds }}.flat_suspect then 3
+        else 1
+    end
+{%- endmacro %}

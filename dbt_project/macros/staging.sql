@@ -63,3 +63,12 @@
     )
     {%- endif -%}
 {%- endmacro %}
+
+{#- SQL condition: something came for the reading: a value, a status, or a text that is no number. -#}
+{% macro is_received(reading) -%}
+    (
+        {{ reading }}.value_reported is not null
+        or coalesce(trim({{ reading }}.status), '') <> ''
+        or coalesce({{ reading }}.reason, 'value_missing') <> 'value_missing'
+    )
+{%- endmacro %}

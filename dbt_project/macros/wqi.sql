@@ -20,3 +20,8 @@
 {% macro wqi_group_list(wqi_group) -%}
     list(q order by parameter) filter (wqi_group = '{{ wqi_group }}')
 {%- endmacro %}
+
+{#- SQL condition: VN_WQI needs the parameter of a station: itself, or for N-NH4 and the saturation of oxygen. -#}
+{% macro is_of_wqi(parameter) -%}
+    {{ parameter }} in (select breakpoint.parameter from {{ ref('vn_wqi_breakpoint') }} as breakpoint union all select unnest(['NH4', 'DO', 'Temp']))
+{%- endmacro %}

@@ -45,7 +45,7 @@ METHOD = [
     "",
     f"Quality control and aggregates: the simulator's province (size S: 20 stations; M and L: 213) of {SERIES_DAYS} days at 5 minutes goes through ingest and dbt, untimed; the inputs of the "
     "models are then written as Parquet. Ours is the SQL of the models as dbt compiles it for a full build, in DuckDB in memory on these files; the lake, dbt's start and its tests are not in it. "
-    "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its ten flags (every reading kept), sorted; the libraries make "
+    "In the time of each: reading the Parquet, the calculation, the result in memory. Ours of quality control is the whole mart `reading_qc` with its twelve flags (every reading kept), sorted; the libraries make "
     "four of them. Ours of aggregates is `reading_hourly`, `reading_8h` and `reading_daily` with the causes of what is missing, grades and names; the peers make counts, means, minima, maxima and completeness. "
     f"The aggregates' input holds each station {COPIES} times. DuckDB and Spark may take {MEMORY_GB} GB; pandas, Polars and the libraries know no limit; pandas, ioos_qc and SaQC use one thread. "
     "Spark's session is started before its clock (column `starting` of results.json) and computes once, cold, as a batch does; its memory is that of Python and the JVM. "

@@ -89,7 +89,7 @@ def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> di
     answer: dict[str, Any] = {}
     with open_reader(s) as con:
         for part, models, tables in (
-            ("qc", ["reading_qc"], ["staging.stg_reading", "marts_core.dim_station", "reference.qc_threshold"]),
+            ("qc", ["reading_qc"], ["staging.stg_reading", "marts_core.dim_station", "intermediate.int_qc_bound", "reference.qc_dependence"]),
             ("aggregates", AGGREGATES, ["intermediate.int_reading", *REGISTERS, "marts_core.dim_parameter"]),
         ):
             (out / part).mkdir(parents=True)
@@ -100,8 +100,8 @@ def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> di
                 source = f"SELECT * FROM lake.{table}"
                 if table == "staging.stg_reading":
                     source += DAMAGED
-                if table == "marts_core.dim_station" and part == "qc":
-                    source += " UNION ALL BY NAME SELECT * REPLACE (station_id || '-D' AS station_id) FROM lake.marts_core.dim_station"
+                if table in ("marts_core.dim_station", "intermediate.int_qc_bound") and part == "qc":
+                    source += f" UNION ALL BY NAME SELECT * REPLACE (station_id || '-D' AS station_id) FROM lake.{table}"
                 if part == "aggregates" and has_station:
                     source = f"SELECT t.* REPLACE (t.station_id || '-' || n AS station_id) FROM lake.{table} AS t, range({copies}) AS copy(n)"
                 order = " ORDER BY station_id, parameter, measured_at" if table.endswith("_reading") else ""

@@ -23,7 +23,20 @@ from tnmt.settings import Settings
 
 AS_OF = pd.Timestamp("2014-01-02 07:10:00")
 FLAGS = [
-    f"flag_{t}" for t in ("status", "range", "spike", "rate_of_change", "flat_line", "repeated_record", "time_slip", "stuck_clock", "neighbours")
+    f"flag_{t}"
+    for t in (
+        "status",
+        "range",
+        "spike",
+        "rate_of_change",
+        "flat_line",
+        "repeated_record",
+        "time_slip",
+        "stuck_clock",
+        "neighbours",
+        "level",
+        "dependence",
+    )
 ]
 
 
@@ -120,15 +133,17 @@ def test_flags_of_real_series(real: Marts, flagged: pd.DataFrame) -> None:
 
 
 def _slots(marts: Marts, withdrawn: pd.Series, as_of: pd.Timestamp) -> pd.DataFrame:
-    """Slots of the readings; those that quality control withdrew, or people rejected, do not count."""
+    """Slots of the readings; those that were withdrawn (why, else missing), or that people rejected, do not count."""
     refused = pd.Series(False, marts.reading.index)
     for d in marts.rejection.itertuples():
         mine = (marts.reading.station_id == d.station_id) & (marts.reading.parameter == d.parameter)
         refused |= mine & (marts.reading.measured_at > d.applies_from) & (marts.reading.measured_at <= d.applies_to)
     r = marts.reading.assign(
-        is_valid=marts.reading.value_valid.notna() & ~withdrawn & ~refused,
-        reason=marts.reading.reason.mask(marts.reading.value_valid.notna() & withdrawn, "quality").mask(refused, "rejected"),
+        is_valid=marts.reading.value_valid.notna() & withdrawn.isna() & ~refused,
+        reason=marts.reading.reason.mask(marts.reading.value_valid.notna() & withdrawn.notna(), withdrawn).mask(refused, "rejected"),
     )
+    # an empty cell is nothing that came
+    r = r[r.value_reported.notna() | (r.status.fillna("").str.strip() != "") | (r.reason.fillna("value_missing") != "value_missing")]
     return oracle.slots_explained(r, marts.channel, marts.station, marts.rejected, as_of)
 
 
@@ -153,7 +168,8 @@ def _same(marts: Marts, slots: pd.DataFrame) -> pd.DataFrame:
 def slots(real: Marts, flagged: pd.DataFrame) -> pd.DataFrame:
     failed = flagged.value_valid.notna() & (flagged[FLAGS] == 4).any(axis=1)
     key = pd.MultiIndex.from_frame(flagged.loc[failed, [*oracle.KEY, "measured_at"]])
-    return _slots(real, pd.Series(pd.MultiIndex.from_frame(real.reading[[*oracle.KEY, "measured_at"]]).isin(key)), AS_OF)
+    is_withdrawn = pd.MultiIndex.from_frame(real.reading[[*oracle.KEY, "measured_at"]]).isin(key)
+    return _slots(real, pd.Series(np.where(is_withdrawn, "quality", None), dtype=object), AS_OF)
 
 
 def test_expected_is_received_and_missing_by_cause_on_real_series(real: Marts, slots: pd.DataFrame) -> None:
@@ -166,11 +182,9 @@ def test_expected_is_received_and_missing_by_cause_on_real_series(real: Marts, s
 def test_expected_is_received_and_missing_by_cause_on_the_sample(platform: Platform) -> None:
     as_of = pd.Timestamp(SAMPLE_AS_OF)
     marts = read(platform.settings, as_of)
-    gone = marts.table("reading_qc", "station_id, parameter, measured_at, is_withdrawn").query("is_withdrawn")
-    withdrawn = pd.MultiIndex.from_frame(marts.reading[[*oracle.KEY, "measured_at"]]).isin(
-        pd.MultiIndex.from_frame(gone[[*oracle.KEY, "measured_at"]])
-    )
-    counts = _same(marts, _slots(marts, pd.Series(withdrawn), as_of)).sum()
+    gone = marts.table("reading_qc", "station_id, parameter, measured_at, withdrawn_reason").dropna(subset="withdrawn_reason")
+    withdrawn = marts.reading[[*oracle.KEY, "measured_at"]].merge(gone, how="left", on=[*oracle.KEY, "measured_at"]).withdrawn_reason
+    counts = _same(marts, _slots(marts, withdrawn, as_of)).sum()
     assert min(counts[c] for c in ("valid", "invalid_calibrating", "invalid_device_error", "invalid_rejected", "missing_channel")) > 0
 
 

@@ -19,8 +19,8 @@ from tnmt.settings import ROOT
 
 START = datetime(2024, 2, 28)  # the day after tomorrow is 29 February
 AS_OF = datetime(2024, 3, 3, 0, 30)
-HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE"
-DAYS = "station_id VARCHAR, matrix VARCHAR, parameter VARCHAR, day DATE, mean_valid DOUBLE, is_complete BOOLEAN, grade VARCHAR"
+HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE, expected INTEGER, unexpected INTEGER"
+DAYS = "station_id VARCHAR, matrix VARCHAR, parameter VARCHAR, day DATE, mean_valid DOUBLE, is_complete BOOLEAN, grade VARCHAR, expected INTEGER, unexpected INTEGER"
 STATION = "station_id VARCHAR, station_name VARCHAR, commune_code VARCHAR, commune_name VARCHAR, matrix VARCHAR"
 GASES = ("O3", "NO2", "SO2", "CO")
 PARTICLES = ("PM2.5", "PM10")
@@ -56,14 +56,25 @@ def _day(hour: int) -> int:
 def run(con: duckdb.DuckDBPyConnection, query: str, series: Series, days: dict[tuple[str, int], float] | None = None) -> list[dict[str, Any]]:
     """Rows of the mart where station A has these hours; the chimney K measures the same and counts nowhere."""
     con.execute("DELETE FROM lake.marts_environment.reading_hourly; DELETE FROM lake.marts_environment.reading_daily")
-    hours = [(s, p, _end(h - 1).date(), _end(h), v, 1.0) for s in "AK" for p, values in series.items() for h, v in values.items()]
+    hours = [(s, p, _end(h - 1).date(), _end(h), v, 1.0, 12, 0) for s in "AK" for p, values in series.items() for h, v in values.items()]
     if hours:
-        con.executemany("INSERT INTO lake.marts_environment.reading_hourly VALUES (?, ?, ?, ?, ?, ?)", hours)
+        con.executemany("INSERT INTO lake.marts_environment.reading_hourly VALUES (?, ?, ?, ?, ?, ?, ?, ?)", hours)
     touched = {(p, _day(h)) for p, values in series.items() for h in values}
     daily = [("A", "ambient_air", p, (START + timedelta(d)).date(), (days or {}).get((p, d)), (p, d) in (days or {})) for p, d in touched]
     if daily:
-        con.executemany("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, 'raw')", daily)
+        con.executemany("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, 'raw', 24, 0)", daily)
     return records(con, query)
+
+
+@pytest.mark.parametrize("mart", ["aqi_hourly", "aqi_daily"])
+def test_a_parameter_that_nobody_registered_is_named(con: duckdb.DuckDBPyConnection, sql: dict[str, str], mart: str) -> None:
+    run(con, sql[mart], {"O3": dict.fromkeys(range(1, 25), 50.0)}, {})
+    for hour in range(1, 25):
+        row = ("A", "PM2.5", START.date(), _end(hour), 30.0, None, 0, 12)
+        con.execute("INSERT INTO lake.marts_environment.reading_hourly VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    con.execute("INSERT INTO lake.marts_environment.reading_daily VALUES ('A', 'ambient_air', 'PM2.5', ?, 30, FALSE, 'raw', 0, 288)", [START.date()])
+    for found in records(con, sql[mart]):
+        assert found["aqi"] is None and found["unregistered_parameters"] == "PM2.5" and "chưa đăng ký: PM2.5" in found["reason_vi"]
 
 
 # --- the decree again, in exact fractions ------------------------------------------------------------------------

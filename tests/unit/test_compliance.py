@@ -15,7 +15,7 @@ from tests.marts_kit import compiled, database, records
 AS_OF = datetime(2026, 1, 6, 8)
 DAYS = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, parameter VARCHAR, "
 DAYS += "parameter_name_vi VARCHAR, unit VARCHAR, day DATE, expected INTEGER, valid INTEGER, coverage_share DOUBLE, mean_valid DOUBLE, is_complete BOOLEAN, "
-DAYS += "grade VARCHAR, grade_vi VARCHAR"
+DAYS += "grade VARCHAR, grade_vi VARCHAR, unexpected INTEGER"
 HOURS = "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, mean_valid DOUBLE, coverage_share DOUBLE, count_valid INTEGER"
 PERIOD = "station_id VARCHAR, valid_from DATE, valid_to DATE, standard VARCHAR, standard_class VARCHAR, kq DECIMAL(4,2), kf DECIMAL(4,2), "
 PERIOD += "kp DECIMAL(4,2), kv DECIMAL(4,2), reference_oxygen DECIMAL(4,1), permit VARCHAR"
@@ -28,16 +28,17 @@ STATIONS = [
     ("W", "Nước thải", "Công ty", "wastewater", "Nước thải", *PLACE, "QCVN 40:2011/BTNMT", "A", Decimal("0.9"), Decimal("1.1"), None, None),
     ("V", "Thiếu hệ số", "Công ty", "wastewater", "Nước thải", *PLACE, "QCVN 40:2011/BTNMT", "A", Decimal("0.9"), None, None, None),
     ("E", "Khí thải", "Công ty", "emission", "Khí thải", *PLACE, "QCVN 19:2009/BTNMT", "B", None, None, Decimal("0.8"), Decimal("0.6")),
+    ("R", "Nước mặt", None, "surface_water", "Nước mặt", *PLACE, "QCVN 08:2023/BTNMT", "B", None, None, None, None),
     ("A", "Không khí", None, "ambient_air", "Không khí", *PLACE, "QCVN 05:2023/BTNMT", None, None, None, None, None),
 ]
-UNITS = {"COD": "mg/L", "pH": "-", "PM": "mg/Nm3", "PM2.5": "µg/m3", "SO2": "µg/m3", "Flow": "m3/h"}
+UNITS = {"COD": "mg/L", "pH": "-", "PM": "mg/Nm3", "PM2.5": "µg/m3", "SO2": "µg/m3", "Flow": "m3/h", "DO": "mg/L", "TN": "mg/L"}
 
 
 @pytest.fixture(scope="module")
 def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return compiled(
         tmp_path_factory.mktemp("compliance"),
-        ["dim_limit", "int_station_standard", "compliance_daily", "exceedance_episode"],
+        ["dim_limit", "int_station_standard", "compliance_daily", "exceedance_episode", "compliance_monthly", "unregistered_channel"],
         AS_OF.isoformat(sep=" "),
     )
 
@@ -89,6 +90,7 @@ def days(
             complete and mean is not None,
             "raw",
             "Gốc",
+            0,
         )
         con.execute(f"INSERT INTO lake.marts_environment.reading_daily VALUES ({', '.join('?' * len(row))})", row)
     con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
@@ -266,3 +268,52 @@ def test_without_oxygen_emission_is_not_judged(con: duckdb.DuckDBPyConnection, s
     (row,) = days(con, sql, ("E", "PM", D, 100.0))
     assert row["not_judged"] == why
     assert (row["not_judged_vi"] is None) == (why is None)
+
+
+def test_a_lower_limit_has_its_share_too(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """Limit / mean below a lower limit, mean / limit above an upper one, the greater where there are both; no oxygen at all is 1,000 times."""
+    acid, alkaline, middle = days(con, sql, *(("W", "pH", D + timedelta(k), v) for k, v in enumerate([4.0, 9.9, 7.0])))
+    assert (acid["limit_share"], acid["limit_side"], acid["status"]) == (1.5, "min", "exceeded")
+    assert (alkaline["limit_share"], alkaline["limit_side"]) == (pytest.approx(1.1), "max")
+    assert (middle["limit_share"], middle["limit_side"], middle["status"]) == (6 / 7, "min", "compliant")
+    con.execute("DELETE FROM lake.marts_environment.reading_daily")
+    rows = days(con, sql, *(("R", "DO", date(2026, 1, 1) + timedelta(k), v) for k, v in enumerate([10.0, 4.0, 0.0])))
+    low = float(rows[0]["effective_min"])
+    assert [r["limit_share"] for r in rows] == [low / 10, low / 4, 1000] and {r["limit_side"] for r in rows} == {"min"}
+
+
+def test_days_outside_and_the_worst_of_a_month(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    found = days(con, sql, *(("W", "pH", D + timedelta(k), v) for k, v in enumerate([7.0, 4.0, 9.9, 4.0])))
+    (row,) = records(con, sql["compliance_monthly"])
+    assert (row["days_judged"], row["days_outside"], row["days_below_min"], row["days_above_max"], row["outside_share"]) == (4, 3, 2, 1, 0.75)
+    assert (row["worst_day"], row["worst_mean"], row["worst_limit"], row["worst_limit_share"], row["worst_limit_side"]) == (
+        D + timedelta(1),
+        4.0,
+        Decimal(6),
+        max(r["limit_share"] for r in found),
+        "min",
+    )
+
+
+def test_a_parameter_that_nobody_registered_is_a_finding_by_name(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """It is averaged, judged by nobody, and would break its limit nearly four times over."""
+    con.execute("CREATE OR REPLACE VIEW lake.staging.stg_station_channel AS SELECT 'W' AS station_id, 'pH' AS parameter")
+    days(con, sql, ("W", "COD", D, 10.0), ("W", "COD", D + timedelta(1), 293.0), ("W", "pH", D, 7.0), ("E", "SO2", D, 1.0))
+    con.execute(
+        "UPDATE lake.marts_environment.reading_daily SET expected = 0, unexpected = 288, coverage_share = NULL, is_complete = FALSE WHERE parameter = 'COD'"
+    )
+    con.execute(f"CREATE OR REPLACE TABLE lake.marts_environment.compliance_daily AS {sql['compliance_daily']}")
+    judged = records(con, "SELECT not_judged, not_judged_vi FROM lake.marts_environment.compliance_daily WHERE parameter = 'COD'")
+    assert {r["not_judged"] for r in judged} == {"no_channel"} and all("chưa đăng ký" in r["not_judged_vi"] for r in judged)
+    con.execute("CREATE TABLE IF NOT EXISTS lake.reference.vn_wqi_breakpoint (parameter VARCHAR)")
+    (row,) = records(con, sql["unregistered_channel"])
+    assert (row["station_id"], row["parameter"], row["first_day"], row["last_day"], row["days"], row["readings"]) == (
+        "W",
+        "COD",
+        D,
+        D + timedelta(1),
+        2,
+        576,
+    )
+    assert (row["would_exceed"], row["worst_day"], row["worst_limit_share"]) == (True, D + timedelta(1), pytest.approx(293 / 74.25))
+    assert "quy chuẩn" in row["missing_from_vi"] and row["reason_vi"].startswith("Danh mục thông số không có")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -18,28 +18,47 @@ AS_OF = datetime(2024, 3, 2)
 START = datetime(2024, 2, 28, 23)
 """An hour before the day before a leap day."""
 GAP = 180
-STATION = "station_id VARCHAR, matrix VARCHAR, lon DOUBLE, lat DOUBLE"
+STATION = "station_id VARCHAR, matrix VARCHAR, lon DOUBLE, lat DOUBLE, in_use_from DATE, in_use_to DATE"
+CHANNEL = "station_id VARCHAR, parameter VARCHAR, valid_from TIMESTAMP, valid_to TIMESTAMP, range_min DECIMAL(18,6), range_max DECIMAL(18,6), "
+CHANNEL += "_source VARCHAR, _line INTEGER"
+OWN = "station_id VARCHAR, parameter VARCHAR, test VARCHAR, valid_from DATE, valid_to DATE, suspect_min DECIMAL(18,6), suspect_max DECIMAL(18,6)"
 READING = (
     "station_id VARCHAR, parameter VARCHAR, measured_at TIMESTAMP, span_minutes SMALLINT, value_reported DECIMAL(18,6), value_valid DECIMAL(18,6), "
 )
 READING += "status VARCHAR, reason VARCHAR, conflict BOOLEAN, _received_at TIMESTAMP"
 STATIONS = [
-    ("W", "wastewater", 106.9, 11.5),
-    *((f"A{n}", "ambient_air", 106.9 + n / 100, 11.5) for n in range(3)),
-    ("FAR", "ambient_air", 108.9, 11.5),
+    ("W", "wastewater", 106.9, 11.5, date(2024, 1, 1), None),
+    *((f"A{n}", "ambient_air", 106.9 + n / 100, 11.5, None, None) for n in range(3)),
+    ("FAR", "ambient_air", 108.9, 11.5, None, None),
+    ("R", "surface_water", 106.9, 11.5, date(2024, 1, 1), date(2024, 2, 29)),
 ]
 
 
 @pytest.fixture(scope="module")
-def sql(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return compiled(tmp_path_factory.mktemp("qc"), ["reading_qc"], AS_OF.isoformat(sep=" "))["reading_qc"].replace("qc_flag >= 3", "qc_flag >= 1")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return compiled(tmp_path_factory.mktemp("qc"), ["int_qc_bound", "reading_qc"], AS_OF.isoformat(sep=" "), qc_keep_from="1")
 
 
 @pytest.fixture(scope="module")
-def con() -> duckdb.DuckDBPyConnection:
-    con = database({"staging.stg_reading": (READING, []), "marts_core.dim_station": (STATION, STATIONS)}, ["qc_threshold"])
+def sql(models: dict[str, str]) -> str:
+    return models["reading_qc"]
+
+
+@pytest.fixture(scope="module")
+def con(models: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    con = database(
+        {
+            "staging.stg_reading": (READING, []),
+            "marts_core.dim_station": (STATION, STATIONS),
+            "staging.stg_station": (STATION, STATIONS),
+            "staging.stg_station_channel": (CHANNEL, []),
+            "staging.stg_station_qc_threshold": (OWN, []),
+        },
+        ["qc_threshold", "qc_dependence"],
+    )
     for bound in ("suspect_min", "suspect_max", "fail_min", "fail_max"):
         con.execute(f"ALTER TABLE lake.reference.qc_threshold ALTER {bound} TYPE DECIMAL(18,6)")
+    con.execute(f"CREATE SCHEMA lake.intermediate; CREATE VIEW lake.intermediate.int_qc_bound AS {models['int_qc_bound']}")
     return con
 
 
@@ -184,6 +203,94 @@ def test_a_logger_that_repeats_its_record(con: duckdb.DuckDBPyConnection, sql: s
     assert [f["flag_repeated_record"] for f in flags(con, sql, rows) if f["parameter"] == "pH"] == [1] * 6 + [3] * 2
     rows[-1] = reading(rows[-1][2], "7.2", "TSS")
     assert [f["flag_repeated_record"] for f in flags(con, sql, rows) if f["parameter"] == "pH"] == [1] * 6 + [3, 1]
+
+
+def test_the_register_s_range_is_judged_whenever_it_comes_and_by_its_dates(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    rows = [reading(START + timedelta(minutes=5 * k), "9", "COD", status=None, reason="status_missing") for k in range(3)]
+    assert [f["is_withdrawn"] for f in flags(con, sql, rows)] == [False] * 3
+    middle = START + timedelta(minutes=7)
+    con.execute("INSERT INTO lake.staging.stg_station_channel VALUES ('W', 'COD', ?, NULL, 0, 8, 's', 1)", [middle])
+    try:
+        found = flags(con, sql, rows)
+    finally:
+        con.execute("DELETE FROM lake.staging.stg_station_channel")
+    assert [(f["flag_range"], f["withdrawn_reason"], f["value_valid"]) for f in found] == [(1, None, 9), (1, None, 9), (4, "out_of_range", None)]
+    # what the register refuses is no neighbour of the others
+    assert [f["flag_rate_of_change"] for f in found] == [2, 1, 2]
+
+
+def test_a_reading_outside_the_station_s_time_in_use_counts_nowhere(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    """The last stamp of the last day is its midnight; a clock that says the year 2000 is no figure of a station of 2024."""
+    times = [datetime(2000, 5, 1, 8), datetime(2024, 1, 1), datetime(2024, 1, 1, 0, 5), datetime(2024, 3, 1), datetime(2024, 3, 1, 0, 5)]
+    found = flags(con, sql, [reading(t, "7", "pH", "R", span_minutes=5) for t in times])
+    assert [(f["withdrawn_reason"], f["flag_time_slip"]) for f in found] == [
+        ("not_in_use", 4),
+        ("not_in_use", 4),
+        (None, 1),
+        (None, 1),
+        ("not_in_use", 4),
+    ]
+
+
+def test_zero_noise_stays_and_a_zero_that_drifted_does_not(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    low = bound("NO2", "range", "fail_min", "ambient_air")
+    values = ["-0.13", str(low), str(low - Decimal("0.000001"))]
+    found = flags(con, sql, [reading(START + timedelta(minutes=5 * k), v, "NO2", "A0") for k, v in enumerate(values)])
+    assert [f["value_valid"] for f in found] == [Decimal("-0.13"), low, None] and [f["flag_range"] for f in found] == [1, 1, 4]
+
+
+def test_a_layout_without_status_makes_nothing_suspect(con: duckdb.DuckDBPyConnection, sql: str) -> None:
+    rows = [reading(START + timedelta(minutes=5 * k), "7", status=s, reason=r) for k, (s, r) in enumerate([(None, "status_missing"), ("00", None)])]
+    rows.append(reading(START + timedelta(minutes=10), "7", status="07", valid=None, reason="status_unknown"))
+    assert [(f["flag_status"], f["qc_flag"]) for f in flags(con, sql, rows)] == [(2, 1), (1, 1), (3, 3)]
+
+
+@pytest.fixture
+def own(con: duckdb.DuckDBPyConnection) -> Any:
+    """Thresholds of station R: spikes of EC from 2,000 on, a daily level of its depth, and a flat line of half an hour."""
+    con.execute(
+        "INSERT INTO lake.staging.stg_station_qc_threshold VALUES ('R', 'EC', 'spike', '2024-02-29', NULL, NULL, 2000), "
+        "('R', 'Depth', 'level', '2024-01-01', '2024-02-29', 1, 2), ('R', 'Turbidity', 'flat_line', '2024-01-01', NULL, NULL, 30), "
+        "('NOBODY', 'EC', 'spike', '2024-01-01', NULL, NULL, 1)"
+    )
+    yield
+    con.execute("DELETE FROM lake.staging.stg_station_qc_threshold")
+
+
+def test_thresholds_of_a_station_go_before_those_of_its_kind(con: duckdb.DuckDBPyConnection, sql: str, own: None) -> None:
+    def spike(day: int) -> int:
+        rows = [reading(datetime(2024, 2, day, 12, 5 * k), v, "EC", "R") for k, v in enumerate(["100", "1000", "100"])]
+        return int(flags(con, sql, rows)[1]["flag_spike"])
+
+    assert (spike(28), spike(29)) == (3, 1)
+    # its other tests stay those of its kind, and a bound that its row leaves empty is none: zero is judged here
+    rows = [reading(datetime(2024, 2, 28, 12) + timedelta(minutes=5 * k), "0", "Turbidity", "R") for k in range(8)]
+    assert [f["flag_flat_line"] for f in flags(con, sql, rows)] == [1] * 6 + [3] * 2
+    assert {f["flag_range"] for f in flags(con, sql, rows)} == {1}
+    # a row without a bound takes the test off the channel
+    con.execute("INSERT INTO lake.staging.stg_station_qc_threshold VALUES ('R', 'TSS', 'flat_line', '2024-01-01', NULL, NULL, NULL)")
+    rows = [reading(datetime(2024, 2, 27) + timedelta(minutes=15 * k), "7", "TSS", "R", span_minutes=15) for k in range(4 * 22)]
+    assert {f["flag_flat_line"] for f in flags(con, sql, rows)} == {2}
+
+
+def test_a_sonde_that_hangs_elsewhere_makes_its_record_suspect(con: duckdb.DuckDBPyConnection, sql: str, own: None) -> None:
+    """The mean of the day that ends with a value, exactly; nothing is said before half a day."""
+    rows = []
+    for k in range(30):
+        at = datetime(2024, 2, 28) + timedelta(hours=k + 1)
+        depth = Decimal("1.9") if k % 2 else Decimal("2.3")
+        rows += [reading(at, str(depth), "Depth", "R"), reading(at, str(20 + k % 7), "Temp", "R")]
+    found = {(f["parameter"], f["measured_at"]): f for f in flags(con, sql, rows)}
+    series = sorted((r[2], r[4]) for r in rows if r[1] == "Depth")
+    for at, _ in series:
+        day = [v for t, v in series if at - timedelta(minutes=1439) <= t <= at]
+        first = min(t for t, _ in series if at - timedelta(minutes=1439) <= t)
+        expected = 2 if at - first < timedelta(hours=12) else 3 if not 1 <= sum(day) / len(day) <= 2 else 1
+        assert found[("Depth", at)]["flag_level"] == expected, at
+        # the temperature is of another water then
+        assert found[("Temp", at)]["flag_dependence"] == (3 if expected == 3 else 1)
+    assert {f["flag_level"] for f in found.values()} == {1, 2, 3} or {f["flag_level"] for f in found.values()} == {2, 3}
+    assert not any(f["is_withdrawn"] for f in found.values())
 
 
 def test_every_parameter_has_a_range_and_a_reason() -> None:

@@ -21,8 +21,8 @@ from tnmt.settings import ROOT
 
 AS_OF = datetime(2026, 3, 3, 0, 10)
 DAY = date(2026, 3, 1)
-DAYS = "station_id VARCHAR, matrix VARCHAR, parameter VARCHAR, unit VARCHAR, day DATE, mean_valid DOUBLE, is_complete BOOLEAN"
-LAB = "station_id VARCHAR, sampled_at TIMESTAMP, parameter VARCHAR, unit VARCHAR, value DECIMAL(18,6), qualifier VARCHAR"
+DAYS = "station_id VARCHAR, matrix VARCHAR, parameter VARCHAR, unit VARCHAR, day DATE, mean_valid DOUBLE, is_complete BOOLEAN, expected INTEGER, unexpected INTEGER"
+LAB = "station_id VARCHAR, sampled_at TIMESTAMP, parameter VARCHAR, unit VARCHAR, value DECIMAL(18,6), qualifier VARCHAR, sample_id VARCHAR"
 UNIT = {r["parameter"]: r["unit"] for r in seed_rows("vn_wqi_breakpoint")} | {"NH4": "mg/L", "DO": "mg/L", "Temp": "°C"}
 
 
@@ -58,15 +58,50 @@ def index(
 ) -> Any:
     """The row of station S on DAY, from daily means and a sample `age` days old."""
     con.execute("DELETE FROM lake.marts_environment.reading_daily; DELETE FROM lake.staging.stg_lab_result")
-    con.execute("INSERT INTO lake.marts_environment.reading_daily VALUES ('S', 'surface_water', 'EC', 'µS/cm', ?, 90, TRUE)", [DAY])
+    con.execute("INSERT INTO lake.marts_environment.reading_daily VALUES ('S', 'surface_water', 'EC', 'µS/cm', ?, 90, TRUE, 24, 0)", [DAY])
     for parameter, value in automatic.items():
-        row = ("S", "surface_water", parameter, UNIT[parameter], DAY, value, True)
-        con.execute("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, ?)", row)
+        row = ("S", "surface_water", parameter, UNIT[parameter], DAY, value, True, 24, 0)
+        con.execute("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     at = datetime.combine(DAY, datetime.min.time()) + timedelta(hours=9) - timedelta(days=age)
     for parameter, (number, qualifier) in (lab or {}).items():
-        con.execute("INSERT INTO lake.staging.stg_lab_result VALUES ('S', ?, ?, ?, ?, ?)", [at, parameter, UNIT[parameter], number, qualifier])
+        con.execute("INSERT INTO lake.staging.stg_lab_result VALUES ('S', ?, ?, ?, ?, ?, 'M1')", [at, parameter, UNIT[parameter], number, qualifier])
     (row,) = records(con, sql["wqi_daily"])
     return row
+
+
+SEVEN = {"pH": 7.0, "Temp": 25.0, "DO": 6.0, "NH4": 0.2, "N-NO3": 1.0}
+
+
+def test_samples_that_are_there_are_named_and_so_is_what_they_lack(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    none = index(con, sql, SEVEN)
+    assert "chưa có mẫu phòng thí nghiệm" in none["reason_vi"] and none["lab_samples"] == 0
+    index(con, sql, SEVEN)
+    at = datetime.combine(DAY, datetime.min.time()) + timedelta(hours=9)
+    for sample, parameter, unit, value in (("M1", "COD", "mg/L", 8), ("M2", "NH4", "mg/l", 0.3), ("M3", "BOD5", "mg/L", None)):
+        con.execute("INSERT INTO lake.staging.stg_lab_result VALUES ('S', ?, ?, ?, ?, NULL, ?)", [at, parameter, unit, value, sample])
+    (row,) = records(con, sql["wqi_daily"])
+    assert "chưa có mẫu" not in row["reason_vi"] and "3 mẫu phòng thí nghiệm trong thời hạn, lấy được 1 thông số" in row["reason_vi"]
+    assert (row["lab_samples"], row["lab_results_unused"]) == (3, "BOD5 [mg/L], NH4 [mg/l]") and "NH4 [mg/l]" in row["reason_vi"]
+
+
+def test_of_two_samples_at_one_time_the_last_by_number_counts_in_any_order(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    at = datetime.combine(DAY, datetime.min.time()) + timedelta(hours=9)
+    found = set()
+    for order in ((0, 1), (1, 0)):
+        index(con, sql, SEVEN)
+        rows = [(at, "BOD5", "mg/L", 4, "M1"), (at, "BOD5", "mg/L", 60, "M2")]
+        for k in order:
+            con.execute("INSERT INTO lake.staging.stg_lab_result VALUES ('S', ?, ?, ?, ?, NULL, ?)", rows[k])
+        found.add(records(con, sql["wqi_daily"])[0]["wqi_partial"])
+    assert found == {index(con, sql, SEVEN, {"BOD5": (60, None)})["wqi_partial"]}
+
+
+def test_a_parameter_that_nobody_registered_is_named(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    index(con, sql, {k: v for k, v in SEVEN.items() if k != "NH4"})
+    row = ("S", "surface_water", "NH4", "mg/L", DAY, 0.2, False, 0, 24)
+    con.execute("INSERT INTO lake.marts_environment.reading_daily VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+    (found,) = records(con, sql["wqi_daily"])
+    assert found["unregistered_parameters"] == "NH4" and "chưa đăng ký: NH4" in found["reason_vi"]
 
 
 # --- the rules again ------------------------------------------------------------------------------------------------

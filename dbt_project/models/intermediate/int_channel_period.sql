@@ -5,7 +5,7 @@ with period as (
         cadence_minutes,
         valid_from,
         -- the next period ends the one before, so that no stamp is due under two cadences
-        least(valid_to, lead(valid_from) over (partition by station_id, parameter order by valid_from)) as valid_to
+        least(valid_to, lead(valid_from) over (partition by station_id, parameter order by valid_from asc, _source asc, _line asc)) as valid_to
     from {{ ref('stg_station_channel') }}
     where cadence_minutes > 0
 )

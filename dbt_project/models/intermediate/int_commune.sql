@@ -1,15 +1,16 @@
-with new_commune as (
-    -- a code lives on under a new name when a commune is upgraded: the newest name is shown
-    select unit_code, unit_name
-    from {{ ref('administrative_unit') }}
-    where level = 'commune' and valid_from >= date '2025-07-01'
-    qualify row_number() over (partition by unit_code order by valid_from desc) = 1
-)
-
 select
     successor.old_commune_code,
     successor.old_commune_name,
     successor.new_commune_code as commune_code,
-    coalesce(new_commune.unit_name, successor.new_commune_name) as commune_name
+    new_commune.commune_name
 from {{ ref('commune_successor') }} as successor
-left join new_commune on successor.new_commune_code = new_commune.unit_code
+inner join {{ ref('int_new_commune') }} as new_commune on successor.new_commune_code = new_commune.commune_code
+union all
+-- registers and maps made after the merger name communes by their new codes: those that no old commune bore mean one thing only
+select
+    commune_code as old_commune_code,
+    cast(null as varchar) as old_commune_name,
+    commune_code,
+    commune_name
+from {{ ref('int_new_commune') }}
+where commune_code not in (select old.old_commune_code from {{ ref('commune_successor') }} as old)

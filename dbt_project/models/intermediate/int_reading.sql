@@ -1,8 +1,9 @@
--- reported, valid and final value side by side: what the gate took, what quality control left of it, and what people decided
+-- reported, valid and final value side by side: what the file said, what registers and quality control left of it, and what people decided
 with judged as (
     select
         reading.*,
         coalesce(quality.is_withdrawn, false) as is_withdrawn,
+        quality.withdrawn_reason,
         adjustment.adjustment_id,
         adjustment.action,
         adjustment.number
@@ -19,6 +20,8 @@ with judged as (
             and reading.parameter = adjustment.parameter
             and reading.measured_at > adjustment.span_from
             and reading.measured_at <= adjustment.span_to
+    -- an empty cell of a wide export is not a value that came: nothing stands in it, neither figure nor status nor a mark
+    where {{ is_received('reading') }} or adjustment.action in ('accept', 'replace')
 )
 
 select
@@ -40,7 +43,7 @@ select
     case
         when action = 'reject' then 'rejected'
         when action in ('accept', 'replace') then null
-        when is_withdrawn then 'quality'
+        when is_withdrawn then withdrawn_reason
         else reason
     end as reason,
     adjustment_id,

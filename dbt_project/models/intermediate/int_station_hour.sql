@@ -1,33 +1,41 @@
 -- slots of an hour as bits (see reading_hourly): what a station owed and sent, and what explains its silence
-with station_hour as (
+with channel_hour as (
     select
         hour.day,
         hour.hour_end,
         hour.station_id,
         station.facility_id,
-        bit_or(hour.expected_slots) as expected_slots,
-        bit_or(hour.received_slots) as received_slots,
-        bit_or(hour.calibrating_slots) as calibrating_slots
+        hour.expected_slots,
+        hour.received_slots,
+        hour.calibrating_slots,
+        hour.expected_slots & ~hour.received_slots as missing_slots,
+        bit_or(hour.received_slots) over (partition by hour.day, hour.hour_end, hour.station_id) as station_slots
     from {{ ref('reading_hourly') }} as hour
     inner join {{ ref('dim_station') }} as station on hour.station_id = station.station_id
-    group by hour.day, hour.hour_end, hour.station_id, station.facility_id
 ),
 
-facility_hour as (
-    select day, hour_end, facility_id, bit_or(received_slots) as received_slots
-    from station_hour
-    where facility_id is not null and expected_slots > 0
-    group by day, hour_end, facility_id
-    having count(*) > 1
+station_hour as (
+    select
+        day,
+        hour_end,
+        station_id,
+        facility_id,
+        bit_or(expected_slots) as expected_slots,
+        bit_or(received_slots) as received_slots,
+        bit_or(calibrating_slots) as calibrating_slots,
+        -- a channel that is missing also while others of its station come is silent of itself
+        bit_or(case when missing_slots & station_slots = 0 then missing_slots else 0 end) as silent_slots
+    from channel_hour
+    group by day, hour_end, station_id, facility_id
 ),
 
-province_hour as (
-    select day, hour_end, bit_or(received_slots) as received_slots
-    from station_hour
-    where expected_slots > 0
-    group by day, hour_end
-    having count(*) >= {{ var('receiver_least_stations') }}
+minute_of_hour as (
+    select unnest(range(1, 61)) as minute
 ),
+
+{{ silent_together('province', var('receiver_least_stations')) }},
+
+{{ silent_together('facility', 2, by='facility_id') }},
 
 ago as (
     select unnest(range(5)) as minutes
@@ -63,16 +71,20 @@ select
             60 - least(60, greatest(0, date_diff('minute', {{ as_of() }} - interval {{ var('late_after_minutes') }} minute, station_hour.hour_end)))
         )
     ) as not_due_slots,
-    coalesce(station_hour.expected_slots & ~province_hour.received_slots, 0) as receiver_slots,
+    coalesce(province_silence.slots, 0) as receiver_slots,
     coalesce(rejected_hour.rejected_slots, 0) as rejected_slots,
-    coalesce(station_hour.expected_slots & ~facility_hour.received_slots, 0) as facility_slots
+    coalesce(facility_silence.slots, 0) as facility_slots
 from station_hour
-left join province_hour on station_hour.day = province_hour.day and station_hour.hour_end = province_hour.hour_end
-left join facility_hour
+left join province_silence
     on
-        station_hour.day = facility_hour.day
-        and station_hour.hour_end = facility_hour.hour_end
-        and station_hour.facility_id = facility_hour.facility_id
+        station_hour.day = province_silence.day
+        and station_hour.hour_end = province_silence.hour_end
+        and station_hour.station_id = province_silence.station_id
+left join facility_silence
+    on
+        station_hour.day = facility_silence.day
+        and station_hour.hour_end = facility_silence.hour_end
+        and station_hour.station_id = facility_silence.station_id
 left join rejected_hour
     on
         station_hour.day = rejected_hour.day

@@ -9,9 +9,9 @@
 
 -- the slots in which a station owed something, sent nothing, and is late with it
 with silent as (
-    select *, expected_slots & ~received_slots & ~not_due_slots as silent_slots
+    select *, silent_slots & ~not_due_slots as late_slots
     from {{ ref('int_station_hour') }}
-    where {{ is_recomputed_day('day', window) }} and expected_slots & ~received_slots & ~not_due_slots > 0
+    where {{ is_recomputed_day('day', window) }} and silent_slots & ~not_due_slots > 0
 ),
 
 minute_of_hour as (
@@ -24,14 +24,14 @@ slot as (
         silent.day,
         silent.hour_end - (60 - minute_of_hour.minute) * interval 1 minute as slot_end,
         case
-            when silent.receiver_slots & (cast(1 as bigint) << (minute_of_hour.minute - 1)) > 0 then 'receiver'
-            when silent.rejected_slots & (cast(1 as bigint) << (minute_of_hour.minute - 1)) > 0 then 'rejected'
-            when silent.facility_slots & (cast(1 as bigint) << (minute_of_hour.minute - 1)) > 0 then 'facility'
+            when silent.receiver_slots & {{ slot_bit('minute_of_hour.minute') }} > 0 then 'receiver'
+            when silent.rejected_slots & {{ slot_bit('minute_of_hour.minute') }} > 0 then 'rejected'
+            when silent.facility_slots & {{ slot_bit('minute_of_hour.minute') }} > 0 then 'facility'
             else 'station'
         end as cause
     from silent
     inner join minute_of_hour
-        on silent.silent_slots & (cast(1 as bigint) << (minute_of_hour.minute - 1)) > 0
+        on silent.late_slots & {{ slot_bit('minute_of_hour.minute') }} > 0
 )
 
 select

@@ -2,10 +2,7 @@ select
     facility.facility_id,
     facility.facility_name,
     facility.sector_vi,
-    facility.old_commune_code,
-    commune.old_commune_name,
-    coalesce(commune.commune_code, facility.commune_code) as commune_code,
-    commune.commune_name,
+    {{ commune_columns('facility') }},
     facility.lon,
     facility.lat,
     facility.design_capacity_m3_day,
@@ -24,4 +21,4 @@ select
     facility.emission_fines,
     facility.office_address
 from {{ ref('stg_facility') }} as facility
-left join {{ ref('int_commune') }} as commune on facility.old_commune_code = commune.old_commune_code
+{{ join_commune('facility') }}

@@ -5,10 +5,7 @@ select
     facility.facility_name,
     station.matrix,
     {{ matrix_vi('station.matrix') }} as matrix_vi,
-    station.old_commune_code,
-    commune.old_commune_name,
-    coalesce(commune.commune_code, station.commune_code) as commune_code,
-    commune.commune_name,
+    {{ commune_columns('station') }},
     station.lon,
     station.lat,
     station.standard,
@@ -26,4 +23,4 @@ select
     station.verified_until
 from {{ ref('stg_station') }} as station
 left join {{ ref('stg_facility') }} as facility on station.facility_id = facility.facility_id
-left join {{ ref('int_commune') }} as commune on station.old_commune_code = commune.old_commune_code
+{{ join_commune('station') }}

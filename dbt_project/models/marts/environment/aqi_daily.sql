@@ -95,7 +95,11 @@ judged as (
         station_day.* exclude (station_id, day),
         {{ aqi_of_all() }} as aqi
     from (
-        select station_id, day, {{ lowest_grade('grade') }} as grade
+        select
+            station_id,
+            day,
+            {{ lowest_grade('grade') }} as grade,
+            {{ unregistered_parameters() }} filter ({{ is_unregistered() }}) as unregistered_parameters
         from {{ ref('reading_daily') }}
         where
             matrix = 'ambient_air'
@@ -133,9 +137,18 @@ select
     judged.max_1h_so2,
     judged.max_1h_co,
     cast(coalesce(judged.parameters, 0) as integer) as parameters,
-    case when judged.aqi is null then 'Thiếu PM2.5 và PM10: không đủ số liệu hợp lệ trong ngày' end as reason_vi,
+    case
+        when judged.aqi is null
+            then
+                concat_ws(
+                    '; ',
+                    'Thiếu PM2.5 và PM10: không đủ số liệu hợp lệ trong ngày',
+                    'thông số gửi đến mà chưa đăng ký: ' || judged.unregistered_parameters
+                )
+    end as reason_vi,
     judged.grade,
-    {{ grade_vi('judged.grade') }} as grade_vi
+    {{ grade_vi('judged.grade') }} as grade_vi,
+    judged.unregistered_parameters
 from judged
 left join {{ ref('dim_station') }} as station on judged.station_id = station.station_id
 left join {{ ref('vn_aqi_band') }} as band on judged.aqi between band.aqi_min and band.aqi_max

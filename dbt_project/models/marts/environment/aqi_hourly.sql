@@ -14,6 +14,8 @@ with hour as (
         parameter,
         day,
         hour_end,
+        expected,
+        unexpected,
         case when coverage_share >= {{ var('completeness_share') }} then round(greatest(mean_valid, 0), 6) end as mean_valid
     from {{ ref('reading_hourly') }}
     where
@@ -106,7 +108,15 @@ judged as (
         due.*,
         station_hour.* exclude (station_id, hour_end),
         {{ aqi_of_all() }} as aqi
-    from (select distinct station_id, day, hour_end from hour) as due
+    from (
+        select
+            station_id,
+            day,
+            hour_end,
+            {{ unregistered_parameters() }} filter ({{ is_unregistered() }}) as unregistered_parameters
+        from hour
+        group by station_id, day, hour_end
+    ) as due
     left join station_hour using (station_id, hour_end)
     where {{ is_recomputed('station_id', 'day', window, 1) }}
 )
@@ -134,7 +144,16 @@ select
     cast(judged.nowcast_hours_pm2_5 as integer) as nowcast_hours_pm2_5,
     cast(judged.nowcast_hours_pm10 as integer) as nowcast_hours_pm10,
     cast(coalesce(judged.parameters, 0) as integer) as parameters,
-    case when judged.aqi is null then 'Thiếu PM2.5 và PM10: không đủ 2 trong 3 giờ gần nhất' end as reason_vi
+    case
+        when judged.aqi is null
+            then
+                concat_ws(
+                    '; ',
+                    'Thiếu PM2.5 và PM10: không đủ 2 trong 3 giờ gần nhất',
+                    'thông số gửi đến mà chưa đăng ký: ' || judged.unregistered_parameters
+                )
+    end as reason_vi,
+    judged.unregistered_parameters
 from judged
 left join {{ ref('dim_station') }} as station on judged.station_id = station.station_id
 left join {{ ref('vn_aqi_band') }} as band on judged.aqi between band.aqi_min and band.aqi_max

@@ -20,7 +20,7 @@ station_hour as (
         receiver_slots,
         rejected_slots,
         facility_slots,
-        expected_slots & ~received_slots as station_slots,
+        silent_slots as station_slots,
         calibrating_slots
     from {{ ref('int_station_hour') }}
     where {{ is_recomputed_day('day', window) }}

@@ -90,6 +90,7 @@ effective as (
             when factor is null then 'no_factor'
             when {{ comparable_unit('limit_unit') }} <> {{ comparable_unit('unit') }} then 'other_unit'
             when day + interval 1 day > {{ as_of() }} then 'running'
+            when {{ is_unregistered() }} then 'no_channel'
             when not is_complete then 'incomplete'
             when reference_oxygen is not null and paired < {{ var('completeness_share') }} * valid then 'no_oxygen'
         end as not_judged
@@ -130,7 +131,7 @@ select
     judged.factor,
     judged.effective_min,
     judged.effective_max,
-    judged.mean_compared / judged.effective_max as limit_share,
+    {{ limit_share('judged.mean_compared', 'judged.effective_min', 'judged.effective_max') }} as limit_share,
     judged.status,
     case judged.status when 'compliant' then 'Đạt' when 'exceeded' then 'Vượt giới hạn' else 'Không đánh giá' end as status_vi,
     judged.not_judged,
@@ -139,6 +140,7 @@ select
         when 'no_factor' then 'Danh mục trạm thiếu hệ số (Kq, Kf hoặc Kp, Kv)'
         when 'other_unit' then 'Đơn vị của giới hạn khác đơn vị của thông số'
         when 'running' then 'Ngày chưa hết'
+        when 'no_channel' then 'Thông số chưa đăng ký trong danh mục thông số của trạm'
         when 'incomplete' then 'Không đủ số liệu hợp lệ'
         when 'no_oxygen' then 'Không đủ số liệu O2 để quy về O2 tham chiếu'
     end as not_judged_vi,
@@ -149,14 +151,15 @@ select
     next_limit.strictest[2] as next_limit_confidence,
     case
         when standard_row.replaced_by is null then null
-        when judged.not_judged in ('running', 'incomplete') or next_limit.strictest is null then 'not_judged'
+        when judged.not_judged in ('running', 'no_channel', 'incomplete') or next_limit.strictest is null then 'not_judged'
         when next_limit.strictest[3] is null then case when judged.mean_valid > next_limit.strictest[1] then 'exceeded' else 'compliant' end
         when judged.paired < {{ var('completeness_share') }} * judged.valid then 'not_judged'
         when judged.mean_undiluted * ({{ var('oxygen_of_air') }} - next_limit.strictest[3]) > next_limit.strictest[1] then 'exceeded'
         else 'compliant'
     end as next_status,
     judged.reference_oxygen,
-    judged.mean_compared
+    judged.mean_compared,
+    {{ limit_side('judged.mean_compared', 'judged.effective_min', 'judged.effective_max') }} as limit_side
 from judged
 left join {{ ref('qcvn_standard') }} as standard_row on judged.standard = standard_row.standard
 left join next_limit

@@ -1,14 +1,15 @@
 with month as (
     select
         facility_id,
-        any_value(facility_name) as facility_name,
-        any_value(commune_code) as commune_code,
-        any_value(commune_name) as commune_name,
-        any_value(basin) as basin,
+        min(facility_name) as facility_name,
+        min(commune_code) as commune_code,
+        -- stations of a facility may stand in two communes: the name is that of the code above
+        arg_min(commune_name, commune_code) as commune_name,
+        min(basin) as basin,
         matrix,
-        any_value(matrix_vi) as matrix_vi,
+        min(matrix_vi) as matrix_vi,
         parameter,
-        any_value(parameter_name_vi) as parameter_name_vi,
+        min(parameter_name_vi) as parameter_name_vi,
         cast(date_trunc('month', day) as date) as month,
         count(distinct day) as days,
         count(distinct day) filter (load_kg_estimated is not null) as days_estimated,

@@ -66,7 +66,7 @@ grouped as (
 measured as (
     select
         *,
-        case when mean_valid < effective_min then effective_min / nullif(mean_valid, 0) else mean_valid / nullif(effective_max, 0) end as excess
+        {{ limit_share('mean_valid', 'effective_min', 'effective_max') }} as excess
     from grouped
 ),
 

@@ -9,33 +9,17 @@
 ) }}
 {%- set window = recompute_window() %}
 {%- set tests = [
-    'status', 'range', 'spike', 'rate_of_change', 'flat_line', 'repeated_record', 'time_slip', 'stuck_clock', 'consistency', 'neighbours'
+    'status', 'range', 'spike', 'rate_of_change', 'flat_line', 'repeated_record', 'time_slip', 'stuck_clock', 'consistency', 'neighbours',
+    'level', 'dependence'
 ] %}
 {%- set flags = 'flag_' ~ tests | join(',\n            flag_') %}
 {%- set gap = var('qc_gap_minutes') ~ ' * interval 1 minute' %}
 
-with threshold as (
-    select
-        matrix,
-        parameter,
-        max(case when test = 'range' then fail_min end) as range_fail_min,
-        max(case when test = 'range' then fail_max end) as range_fail_max,
-        max(case when test = 'range' then suspect_min end) as range_suspect_min,
-        max(case when test = 'range' then suspect_max end) as range_suspect_max,
-        2 * max(case when test = 'spike' then suspect_max end) as spike_suspect_twice,
-        2 * max(case when test = 'spike' then fail_max end) as spike_fail_twice,
-        max(case when test = 'rate_of_change' then suspect_max end) as rate_suspect,
-        max(case when test = 'rate_of_change' then fail_max end) as rate_fail,
-        max(case when test = 'flat_line' then suspect_min end) as flat_natural,
-        max(case when test = 'flat_line' then suspect_max end) as flat_suspect,
-        max(case when test = 'flat_line' then fail_max end) as flat_fail,
-        max(case when test = 'repeated_record' then suspect_max end) as repeated_suspect,
-        max(case when test = 'time_slip' then suspect_max end) as slip_suspect,
-        max(case when test = 'consistency' then suspect_min end) as consistency_min,
-        max(case when test = 'consistency' then suspect_max end) as consistency_max,
-        max(case when test = 'neighbours' then suspect_max end) as neighbours_suspect
-    from {{ ref('qc_threshold') }}
-    group by matrix, parameter
+-- the register's ranges, of the channels that have one: whatever came first, the register or the reading
+with register_range as (
+    select station_id, parameter, span_from, span_to, register_min, register_max
+    from {{ ref('int_qc_bound') }}
+    where register_min is not null or register_max is not null
 ),
 
 -- 0 is "not evaluated" until the end, so that the worst flag of a reading is simply the greatest
@@ -46,21 +30,33 @@ reading as (
         reading.parameter,
         reading.measured_at,
         reading.value_reported,
-        reading.value_valid,
+        reading.value_valid as value_read,
         cast(
             case
                 when reading.value_reported is null then 9
+                -- a layout without status says nothing about its values
+                when coalesce(reading.status, '') = '' then 0
                 when reading.status = '00' then 1
                 when reading.status in ('01', '02') then 4
                 else 3
             end as tinyint
         ) as flag_status,
         cast(case when reading.conflict then 3 when reading.conflict is null then 0 else 1 end as tinyint) as flag_stuck_clock,
-        coalesce(reading.reason = 'out_of_range', false) as is_out_of_range,
+        coalesce(
+            reading.value_reported < register_range.register_min or reading.value_reported > register_range.register_max, false
+        ) as is_out_of_range,
+        not coalesce({{ environment_day('reading.measured_at') }} >= station.in_use_from, true)
+        or not coalesce({{ environment_day('reading.measured_at') }} <= station.in_use_to, true) as is_not_in_use,
         date_diff('second', cast(cast(reading.measured_at as date) as timestamp), reading.measured_at) % (reading.span_minutes * 60) <> 0 as is_off_grid,
         date_diff('second', reading._received_at, reading.measured_at) as seconds_ahead
     from {{ ref('stg_reading') }} as reading
     left join {{ ref('dim_station') }} as station on reading.station_id = station.station_id
+    left join register_range
+        on
+            reading.station_id = register_range.station_id
+            and reading.parameter = register_range.parameter
+            and reading.measured_at > register_range.span_from
+            and reading.measured_at <= register_range.span_to
     where
         reading.measured_at <= {{ as_of() }}
         {% if window.all -%}
@@ -74,12 +70,13 @@ reading as (
 near as (
     select
         *,
+        case when not is_out_of_range and not is_not_in_use then value_read end as value_valid,
         coalesce({{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window) }}, false) as is_judged
     from reading
     where {{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window, margin=1) }}
 ),
 
--- values that the gate took stand beside each other; those it refused are no neighbours
+-- values that status and registers leave stand beside each other; the others are no neighbours
 series as (
     select
         *,
@@ -196,7 +193,7 @@ neighbour_station as (
 air as (
     select judged.station_id, judged.parameter, judged.measured_at, judged.value_valid
     from judged
-    inner join threshold on judged.matrix = threshold.matrix and judged.parameter = threshold.parameter
+    inner join {{ ref('int_qc_bound') }} as threshold on {{ within_span('judged', 'threshold') }}
     where judged.matrix = 'ambient_air' and threshold.neighbours_suspect is not null and judged.value_valid is not null
 ),
 
@@ -213,43 +210,85 @@ neighbours as (
     having count(*) >= 2
 ),
 
+-- the mean of the day that ends with a value, of the few channels that have such bounds; of less than half a day nothing is said
+trailing_mean as (
+    select
+        near.station_id,
+        near.parameter,
+        near.measured_at,
+        near.value_valid,
+        threshold.level_min,
+        threshold.level_max,
+        sum(near.value_valid) over trailing_day as total,
+        count(near.value_valid) over trailing_day as values_of_day,
+        min(near.measured_at) over trailing_day as first_at
+    from near
+    inner join {{ ref('int_qc_bound') }} as threshold on {{ within_span('near', 'threshold') }}
+    where (threshold.level_min is not null or threshold.level_max is not null) and near.value_valid is not null
+    window trailing_day as (
+        partition by near.station_id, near.parameter
+        order by near.measured_at
+        range between interval 1439 minute preceding and current row
+    )
+),
+
+level as (
+    select
+        station_id,
+        parameter,
+        measured_at,
+        case when total < level_min * values_of_day or total > level_max * values_of_day then 3 else 1 end as flag_level
+    from trailing_mean
+    where first_at <= measured_at - interval 12 hour
+),
+
+-- what an instrument needs another parameter for is no better than that one
+dependent as (
+    select
+        judged.station_id,
+        judged.measured_at,
+        dependence.parameter,
+        max(
+            greatest(
+                {{ qc_range_flag('judged', 'threshold') }},
+                {{ qc_flat_flag('judged', 'threshold') }},
+                coalesce(level.flag_level, 0)
+            )
+        ) as flag_of_others
+    from judged
+    inner join {{ ref('qc_dependence') }} as dependence on judged.matrix = dependence.matrix and judged.parameter = dependence.depends_on
+    left join {{ ref('int_qc_bound') }} as threshold on {{ within_span('judged', 'threshold') }}
+    left join level
+        on judged.station_id = level.station_id and judged.parameter = level.parameter and judged.measured_at = level.measured_at
+    where judged.value_reported is not null
+    group by judged.station_id, judged.measured_at, dependence.parameter
+),
+
 flagged as (
     select
         judged.station_id,
         judged.parameter,
         judged.measured_at,
         judged.value_reported,
+        judged.value_read,
         judged.value_valid as value_at_gate,
+        judged.is_out_of_range,
+        judged.is_not_in_use,
         judged.flat_minutes,
         judged.flag_status,
-        case
-            when judged.value_reported is null then 9
-            when
-                judged.is_out_of_range
-                or judged.value_reported < threshold.range_fail_min
-                or judged.value_reported > threshold.range_fail_max
-                then 4
-            when judged.value_reported < threshold.range_suspect_min or judged.value_reported > threshold.range_suspect_max then 3
-            when threshold.range_fail_min is null and threshold.range_fail_max is null then 0
-            else 1
-        end as flag_range,
-        {{ qc_flag_above('judged.distance', 'threshold.spike_suspect_twice', 'threshold.spike_fail_twice') }} as flag_spike,
+        {{ qc_range_flag('judged', 'threshold') }} as flag_range,
+        {{ qc_flag_above('judged.distance', '2 * threshold.spike_suspect', '2 * threshold.spike_fail') }} as flag_spike,
         {{ qc_flag_above(
             'judged.change', 'threshold.rate_suspect * judged.seconds_since', 'threshold.rate_fail * judged.seconds_since') }} as flag_rate_of_change,
-        case
-            when judged.flat_minutes is null or judged.value_valid <= threshold.flat_natural then 0
-            when threshold.flat_suspect is null and threshold.flat_fail is null then 0
-            when judged.flat_minutes >= threshold.flat_fail then 4
-            when judged.flat_minutes >= threshold.flat_suspect then 3
-            else 1
-        end as flag_flat_line,
+        {{ qc_flat_flag('judged', 'threshold') }} as flag_flat_line,
         case
             when record.repeated_minutes is null or judged.value_valid is null or threshold.repeated_suspect is null then 0
             when record.repeated_minutes >= threshold.repeated_suspect then 3
             else 1
         end as flag_repeated_record,
         case
-            -- a stamp off the grid of its own span, or ahead of its arrival
+            -- a stamp of when the station was not in use, off the grid of its own span, or ahead of its arrival
+            when judged.is_not_in_use then 4
             when judged.is_off_grid or judged.seconds_ahead > threshold.slip_suspect * 60 then 3
             when judged.is_off_grid is null and judged.seconds_ahead is null then 0
             else 1
@@ -274,9 +313,22 @@ flagged as (
             when flow.flow_out > flow.flow_in * threshold.consistency_max then 3
             else 1
         end as flag_consistency,
-        {{ qc_flag_above('abs(cast(judged.value_valid as double) - neighbours.middle)', 'threshold.neighbours_suspect', 'null') }} as flag_neighbours
+        {{ qc_flag_above('abs(cast(judged.value_valid as double) - neighbours.middle)', 'threshold.neighbours_suspect', 'null') }} as flag_neighbours,
+        coalesce(level.flag_level, 0) as flag_level,
+        case
+            when judged.value_reported is null or coalesce(dependent.flag_of_others, 0) = 0 then 0
+            when dependent.flag_of_others >= 3 then 3
+            else 1
+        end as flag_dependence
     from judged
-    left join threshold on judged.matrix = threshold.matrix and judged.parameter = threshold.parameter
+    left join {{ ref('int_qc_bound') }} as threshold on {{ within_span('judged', 'threshold') }}
+    left join level
+        on judged.station_id = level.station_id and judged.parameter = level.parameter and judged.measured_at = level.measured_at
+    left join dependent
+        on
+            judged.station_id = dependent.station_id
+            and judged.measured_at = dependent.measured_at
+            and judged.parameter = dependent.parameter
     left join record on judged.station_id = record.station_id and judged.measured_at = record.measured_at
     left join pair
         on judged.station_id = pair.station_id and judged.measured_at = pair.measured_at
@@ -305,7 +357,13 @@ select
     measured_at,
     value_reported,
     case when qc_flag <> 4 then value_at_gate end as value_valid,
-    value_at_gate is not null and qc_flag = 4 as is_withdrawn,
+    value_read is not null and qc_flag = 4 as is_withdrawn,
+    case
+        when value_read is null or qc_flag <> 4 then null
+        when is_not_in_use then 'not_in_use'
+        when is_out_of_range then 'out_of_range'
+        else 'quality'
+    end as withdrawn_reason,
     cast(case qc_flag when 0 then 2 else qc_flag end as tinyint) as qc_flag,
     {%- for test in tests %}
         cast(case flag_{{ test }} when 0 then 2 else flag_{{ test }} end as tinyint) as flag_{{ test }},

@@ -23,8 +23,8 @@ recent as (
         max(measured_at) as last_measured_at,
         max(_received_at) as last_received_at,
         arg_max(status, measured_at) as device_status
-    from {{ ref('stg_reading') }}
-    where measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
+    from {{ ref('stg_reading') }} as reading
+    where {{ is_received('reading') }} and measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
     group by station_id, parameter
 ),
 
@@ -34,8 +34,8 @@ message as (
         measured_at,
         bool_or(status = '02') as has_error,
         bool_or(status = '01') as is_calibrating
-    from {{ ref('stg_reading') }}
-    where measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
+    from {{ ref('stg_reading') }} as reading
+    where {{ is_received('reading') }} and measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
     group by station_id, measured_at
 ),
 

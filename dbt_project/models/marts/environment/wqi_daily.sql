@@ -31,26 +31,29 @@ measured as (
     anti join automatic on oxygen.station_id = automatic.station_id and oxygen.day = automatic.day and oxygen.parameter = automatic.parameter
 ),
 
--- the newest sample of each parameter in the days before; below detection half the limit counts
-lab as (
-    select
-        station_day.station_id,
-        station_day.day,
-        result.parameter,
-        arg_max(result.unit, result.sampled_at) as unit,
-        arg_max(
-            cast(result.value as double) * case when result.qualifier = '<' then {{ var('below_detection_share') }} else 1 end, result.sampled_at
-        ) as value,
-        arg_max(coalesce(result.qualifier = '<', false), result.sampled_at) as is_below_detection,
-        max(result.sampled_at) as sampled_at
+sampled as (
+    select station_day.day, result.*
     from station_day
     inner join {{ ref('stg_lab_result') }} as result
         on
             station_day.station_id = result.station_id
             and result.sampled_at < cast(station_day.day + interval 1 day as timestamp)
             and result.sampled_at >= cast(station_day.day as timestamp) + interval 1 day - interval {{ var('lab_valid_days') }} day
-    where result.value is not null
-    group by station_day.station_id, station_day.day, result.parameter
+),
+
+-- the newest sample of each parameter in the days before, of two at one time the last by its number; below detection half the limit counts
+lab as (
+    select
+        station_id,
+        day,
+        parameter,
+        unit,
+        cast(value as double) * case when qualifier = '<' then {{ var('below_detection_share') }} else 1 end as value,
+        coalesce(qualifier = '<', false) as is_below_detection,
+        sampled_at
+    from sampled
+    where value is not null
+    qualify row_number() over (partition by station_id, day, parameter order by sampled_at desc, sample_id desc) = 1
 ),
 
 -- what the station measured goes before what was sampled
@@ -107,6 +110,29 @@ grouped as (
     group by station_id, day
 ),
 
+-- what came and could not be used is named: a result without figure, a parameter or unit that the tables do not have
+sample as (
+    select
+        sampled.station_id,
+        sampled.day,
+        count(distinct sampled.sample_id) as samples,
+        string_agg(distinct sampled.parameter || coalesce(' [' || sampled.unit || ']', ''), ', ' order by sampled.parameter || coalesce(' [' || sampled.unit || ']', ''))
+            filter (
+                sampled.value is null
+                or (sampled.parameter, sampled.unit) not in (select known.parameter, known.unit from {{ ref('int_wqi_segment') }} as known)
+                or sampled.unit is null
+            ) as unused
+    from sampled
+    group by sampled.station_id, sampled.day
+),
+
+unregistered as (
+    select station_id, day, {{ unregistered_parameters() }} as unregistered_parameters
+    from {{ ref('reading_daily') }}
+    where matrix = 'surface_water' and {{ is_unregistered() }} and {{ is_of_wqi('parameter') }}
+    group by station_id, day
+),
+
 computed as (
     select
         *,
@@ -134,9 +160,16 @@ rounded as (
         computed.q_nh4,
         computed.q_no3,
         computed.is_full,
+        coalesce(computed.groups, 0) as groups,
+        computed.q_5 is not null as has_group_5,
+        coalesce(sample.samples, 0) as samples,
+        sample.unused,
+        unregistered.unregistered_parameters,
         case when computed.has_group_4 then cast(floor(round(computed.index_of_groups, 6) + 0.5) as integer) end as index_value
     from station_day
     left join computed on station_day.station_id = computed.station_id and station_day.day = computed.day
+    left join sample on station_day.station_id = sample.station_id and station_day.day = sample.day
+    left join unregistered on station_day.station_id = unregistered.station_id and station_day.day = unregistered.day
 )
 
 select
@@ -160,10 +193,27 @@ select
     rounded.q_nh4,
     rounded.q_no3,
     case
-        when rounded.index_value is null then 'Nhóm IV có dưới 3 thông số đủ số liệu: không tính được'
-        when not rounded.is_full then 'WQI một phần: thiếu nhóm V (vi sinh) hoặc dưới 3 nhóm, chưa có mẫu phòng thí nghiệm trong thời hạn'
+        when coalesce(rounded.is_full, false) then null
+        else
+            concat_ws(
+                '; ',
+                case
+                    when rounded.index_value is null then 'Nhóm IV có dưới 3 thông số đủ số liệu: không tính được'
+                    when not rounded.has_group_5 then 'WQI một phần: thiếu nhóm V (vi sinh)'
+                    else 'WQI một phần: có dưới 3 nhóm'
+                end,
+                case
+                    when rounded.samples = 0 then 'chưa có mẫu phòng thí nghiệm trong thời hạn'
+                    else rounded.samples || ' mẫu phòng thí nghiệm trong thời hạn, lấy được ' || coalesce(rounded.parameters_lab, 0) || ' thông số'
+                end,
+                'kết quả không dùng được: ' || rounded.unused,
+                'thông số gửi đến mà chưa đăng ký: ' || rounded.unregistered_parameters
+            )
     end as reason_vi,
-    'memory' as formula_confidence
+    'memory' as formula_confidence,
+    cast(rounded.samples as integer) as lab_samples,
+    rounded.unused as lab_results_unused,
+    rounded.unregistered_parameters
 from rounded
 left join {{ ref('dim_station') }} as station on rounded.station_id = station.station_id
 left join {{ ref('vn_wqi_band') }} as band on rounded.index_value between band.wqi_min and band.wqi_max

@@ -11,7 +11,7 @@ with dossier as (
 
 select
     coalesce(commune.commune_code, dossier.commune_code) as commune_code,
-    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    coalesce(new_commune.commune_name, 'Chưa xác định') as commune_name,
     dossier.procedure_code,
     dossier.procedure_name_vi,
     cast(date_trunc('month', dossier.received_on) as date) as received_month,
@@ -25,5 +25,5 @@ select
     cast(sum(dossier.days_to_finish) filter (dossier.is_finished) as double)
     / nullif(count(dossier.days_to_finish) filter (dossier.is_finished), 0) as mean_days_to_finish
 from dossier
-left join {{ ref('int_commune') }} as commune on dossier.old_commune_code = commune.old_commune_code
+{{ join_commune('dossier') }}
 group by all

@@ -1,0 +1,33 @@
+-- a code lives on under a new name when a commune is upgraded: the newest name is shown
+with named as (
+    select unit_code as commune_code, unit_name as commune_name
+    from {{ ref('administrative_unit') }}
+    where level = 'commune' and valid_from >= date '2025-07-01'
+    qualify row_number() over (partition by unit_code order by valid_from desc, unit_name asc) = 1
+    union all
+    -- a successor that the list of units does not hold keeps the name of the list of mergers
+    select new_commune_code, min(new_commune_name)
+    from {{ ref('commune_successor') }}
+    where
+        new_commune_code not in (
+            select unit.unit_code from {{ ref('administrative_unit') }} as unit
+            where unit.level = 'commune' and unit.valid_from >= date '2025-07-01'
+        )
+    group by new_commune_code
+),
+
+-- back to an old code only where one commune alone went into the new one
+predecessor as (
+    select new_commune_code, min(old_commune_code) as old_commune_code, min(old_commune_name) as old_commune_name
+    from {{ ref('commune_successor') }}
+    group by new_commune_code
+    having count(*) = 1
+)
+
+select
+    named.commune_code,
+    named.commune_name,
+    predecessor.old_commune_code,
+    predecessor.old_commune_name
+from named
+left join predecessor on named.commune_code = predecessor.new_commune_code

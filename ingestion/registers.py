@@ -1,0 +1,104 @@
+"""Readings whose place a change of the registers moves: they are gated again, whatever came first, the register or the readings.
+
+A reading is placed by three things of the registers: its code belongs to a station (or did), the station has a matrix, and a spelling in a
+file names a parameter of that station. What the registers said when a source was last gated is kept in `ops.resolution`; where they say
+something else now, the deliveries that hold readings of those stations and parameters wait again. Ranges, cadences and times in use are
+judged by the marts and re-gate nothing; rows in quarantine for want of a register are `requeue`'s.
+"""
+
+from __future__ import annotations
+
+import duckdb
+import structlog
+
+from ingestion.contract import Contract
+from ingestion.targets import name_references, name_registers
+from lake.lake import has_table, transaction
+from tnmt.settings import Settings
+
+log = structlog.get_logger()
+
+REGISTER_TARGETS = ("station", "station_channel")
+NEWEST = f"""
+    SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result
+    WHERE source IN (SELECT source FROM lake.ops.source WHERE target IN {REGISTER_TARGETS})"""
+
+# a spelling by the register of then, else as everybody writes it, where the station's matrix has that parameter
+TOUCHED = """
+    CREATE OR REPLACE TEMP TABLE touched AS
+    WITH before AS (SELECT * FROM lake.ops.resolution WHERE source = $source),
+    code AS (SELECT code, station_id, matrix FROM before WHERE code IS NOT NULL),
+    name AS (SELECT station_id, name_in_file, parameter FROM before WHERE name_in_file IS NOT NULL),
+    moved AS (
+        SELECT DISTINCT code.station_id FROM code LEFT JOIN known_station AS now ON code.code = now.code
+        WHERE code.station_id IS DISTINCT FROM now.station_id OR code.matrix IS DISTINCT FROM now.matrix
+    ),
+    spelling AS (
+        SELECT
+            k.station_id, k.matrix,
+            CASE WHEN was.station_id IS NULL THEN coalesce(canonical.parameter, alias.parameter) ELSE was.parameter END AS parameter_then,
+            CASE WHEN now.station_id IS NULL THEN coalesce(canonical.parameter, alias.parameter) ELSE now.parameter END AS parameter_now
+        FROM (SELECT station_id, name_in_file FROM name UNION SELECT station_id, name_in_file FROM known_name) AS s
+        JOIN known_station AS k ON k.code = s.station_id
+        LEFT JOIN name AS was ON was.station_id = s.station_id AND was.name_in_file = s.name_in_file
+        LEFT JOIN known_name AS now ON now.station_id = s.station_id AND now.name_in_file = s.name_in_file
+        LEFT JOIN seed_parameter AS canonical ON canonical.matrix = k.matrix AND canonical.parameter = s.name_in_file
+        LEFT JOIN seed_parameter_alias AS alias ON alias.name_in_file = s.name_in_file
+    )
+    SELECT station_id, NULL::VARCHAR AS parameter FROM moved
+    UNION
+    SELECT station_id, parameter_then FROM spelling WHERE parameter_then IS NOT NULL AND parameter_then IS DISTINCT FROM parameter_now"""
+
+
+def requeue_moved(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> int:
+    """Puts back the deliveries of the source whose readings the registers place elsewhere now; returns how many.
+
+    Does next to nothing where no register was gated since. Deliveries whose raw bytes were erased stay as they were gated, with a warning.
+    """
+    newest = int(con.execute(NEWEST).fetchall()[0][0])
+    last = con.execute("SELECT max(seq) FROM lake.ops.resolution WHERE source = ?", [contract.source]).fetchall()[0][0]
+    if last is not None and last >= newest:
+        return 0
+    name_registers(con)
+    name_references(con, settings)
+    con.execute(TOUCHED, {"source": contract.source})
+    with transaction(con):
+        count = _requeue_touched(con, contract)
+        con.execute("DELETE FROM lake.ops.resolution WHERE source = ?", [contract.source])
+        # the row without a code says that the registers were looked at, be they empty
+        con.execute(
+            """
+            INSERT INTO lake.ops.resolution (source, seq, code, station_id, matrix, name_in_file, parameter)
+            SELECT $source, $seq, NULL, NULL, NULL, NULL, NULL
+            UNION ALL SELECT $source, $seq, code, station_id, matrix, NULL, NULL FROM known_station
+            UNION ALL SELECT $source, $seq, NULL, station_id, NULL, name_in_file, parameter FROM known_name""",
+            {"source": contract.source, "seq": newest},
+        )
+    return count
+
+
+def _requeue_touched(con: duckdb.DuckDBPyConnection, contract: Contract) -> int:
+    tables = [t for t in ("clean.reading", "clean.reading_history") if has_table(con, t)]
+    if not tables or not con.execute("SELECT count(*) FROM touched").fetchall()[0][0]:
+        return 0
+    holding = " UNION ".join(
+        f"SELECT r._delivery_id FROM lake.{table} AS r JOIN touched AS t ON r.station_id = t.station_id AND r.parameter = coalesce(t.parameter, r.parameter) "
+        "WHERE r._source = $source"
+        for table in tables
+    )
+    con.execute(
+        f"""
+        CREATE OR REPLACE TEMP TABLE moving AS
+        SELECT delivery_id, source, day, stored FROM lake.ops.landed
+        WHERE source = $source AND delivery_id IN ({holding}) AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
+        {"source": contract.source},
+    )
+    con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM moving WHERE stored NOT IN ('erasing', 'erased')")
+    waiting, erased = con.execute(
+        "SELECT count(*) FILTER (stored NOT IN ('erasing', 'erased')), count(*) FILTER (stored IN ('erasing', 'erased')) FROM moving"
+    ).fetchall()[0]
+    if erased:
+        log.warning(
+            "readings keep the place that an older register gave them: their raw bytes were erased", source=contract.source, deliveries=erased
+        )
+    return int(waiting)

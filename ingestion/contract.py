@@ -151,8 +151,8 @@ _OPTIONS_OF = {
     "station_txt": {"layout", "layouts_by_station", "encoding", "decimal", "delimiter", "last_line"},
     "csv": {"delimiter", "quote", "encoding", "decimal", "thousands", "header_row", "skip_footer", "last_line"},
     "xlsx": {"sheet", "header_row", "skip_footer", "decimal", "thousands"},
-    "vector": {"layer", "crs", "text", "decimal"},
-    "postgis": {"table", "query", "watermark", "crs"},
+    "vector": {"layer", "crs", "text", "decimal", "thousands"},
+    "postgis": {"table", "query", "watermark", "crs", "decimal", "thousands"},
     "scan": set[str](),
 }
 

@@ -87,7 +87,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         for c in contracts.values()
     ]
     columns = [
-        (c.source, name, list(col.header), col.type, col.unit, col.personal is not None, col.description)
+        (c.source, name, list(col.header or col.join), col.type, col.unit, col.personal is not None, col.description)
         for c in contracts.values()
         for name, col in c.columns.items()
     ] + [

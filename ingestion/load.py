@@ -231,6 +231,9 @@ def _load_batch(
     reach("gate.read")
     cast(con, contract, "cut", "batch_deliveries", "typed", settings.crs)
     resolve(con, settings, contract, "typed", "memory.main.batch")
+    if contract.rows:
+        left = con.execute("SELECT (SELECT count(*) FROM cut) - (SELECT count(*) FROM memory.main.batch)").fetchall()[0][0]
+        log.info("rows that the contract leaves out", source=contract.source, rows=left, run_id=run_id)
     suite = suite_of(contract, settings)
     judge_rows(con, "memory.main.batch", suite)
     if contract.key:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import functools
 import os
+import unicodedata
 from datetime import datetime
 
 from ingestion.contract import Contract
@@ -26,7 +27,8 @@ codecs.register_error(_AS_HEX, _as_hex)
 
 @functools.lru_cache(maxsize=200_000)
 def _groups(pattern: str, base: str) -> dict[str, str] | None:
-    return searcher(pattern)(base)
+    # a Mac writes Đ and its like in names as two letters
+    return searcher(pattern)(unicodedata.normalize("NFC", base))
 
 
 def portable(name: str) -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import unicodedata
 from collections.abc import Sequence
 from typing import Protocol, cast
 
 import duckdb
 
+from ingestion.cast import clean_text
 from ingestion.contract import Contract
 from ingestion.model import Delivery, Problem
 
@@ -48,8 +48,8 @@ def reader_of(contract: Contract) -> Reader:
 
 
 def fold(header: str) -> str:
-    """A header as it is compared: NFC, one space between words, case ignored."""
-    return " ".join(unicodedata.normalize("NFC", header).casefold().split())
+    """A header as it is compared: NFC, one space between words, no invisible letters, case ignored."""
+    return clean_text(header).casefold()
 
 
 def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | Problem:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from ingestion.model import Problem
+from ingestion.names import groups
 from ingestion.readers import tabular
 from tests.examples import examples
 from tests.readers_kit import contract, delivery, duck, rows
@@ -383,3 +385,14 @@ def test_a_date_and_an_hour_in_two_columns(con: duckdb.DuckDBPyConnection, tmp_p
     path = workbook(tmp_path / "a.xlsx", write)
     assert tabular.read(con, contract(joined, "xlsx"), [delivery(path)], "cut") == {}
     assert rows(con, 'ma, "= Ngày", "= Giờ"') == [("a", "24/03/2026", "09:05"), ("b", "25/03/2026", "10:15")]
+
+
+def test_headers_are_compared_without_what_no_screen_shows(con: duckdb.DuckDBPyConnection) -> None:
+    header = unicodedata.normalize("NFD", "\u200bMÃ") + ";Số\u00a0;Ghi\u00ad chú\n"
+    assert read_csv(con, header + "a;1;x\n", columns=COLUMNS | {"ghi": "Ghi chú"}) == {}
+    assert rows(con, "ma, so, ghi") == [("a", "1", "x")]
+
+
+def test_a_name_in_decomposed_letters_fits_its_pattern() -> None:
+    spec = contract(COLUMNS, "csv", top={"files": {"pattern": "^(?P<station_code>[A-ZĐ]{2}_1)\\.csv$"}})
+    assert groups(spec, unicodedata.normalize("NFD", "ĐN_1.csv")) == groups(spec, "ĐN_1.csv") == {"station_code": "ĐN_1"}

@@ -334,12 +334,12 @@ def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
         return unfinished_geopackage(delivery.name)
     if found is None:
         return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name, "Đổi tên tệp theo quy ước rồi gửi lại")
-    if contract.as_of.origin == "file_name" and moment(found["as_of"], contract.files.as_of_format) is None:
+    if contract.as_of.origin == "file_name" and moment(found["as_of"] or "", contract.files.as_of_format) is None:
         return Problem(
             "wrong_name",
             "Thời gian trong tên tệp không đọc được",
             contract.files.as_of_format,
-            found["as_of"],
+            found["as_of"] or "không có",
             "Kiểm tra đồng hồ của datalogger rồi gửi lại",
         )
     return None

@@ -59,6 +59,9 @@ class Loaded:
     failed: list[str] = field(default_factory=list)
     """Reasons of rules that more rows broke than the contract tolerates: an alert, not a stop."""
     problems: list[str] = field(default_factory=list)
+    """Name and reason of each blocked delivery."""
+    aside: list[str] = field(default_factory=list)
+    """Name and reason of each one that was set aside: an alert, not a stop."""
 
     @property
     def refused_too_many(self) -> bool:
@@ -203,7 +206,7 @@ def _set_aside(
     con.unregister("set_aside")
     report.deliveries += len(aside)
     report.set_aside += len(aside)
-    report.problems += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
+    report.aside += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
 
 
 def _load_batch(

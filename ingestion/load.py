@@ -59,6 +59,9 @@ class Loaded:
     failed: list[str] = field(default_factory=list)
     """Reasons of rules that more rows broke than the contract tolerates: an alert, not a stop."""
     problems: list[str] = field(default_factory=list)
+    """Name and reason of each blocked delivery."""
+    aside: list[str] = field(default_factory=list)
+    """Name and reason of each one that was set aside: an alert, not a stop."""
 
     @property
     def refused_too_many(self) -> bool:
@@ -203,7 +206,7 @@ def _set_aside(
     con.unregister("set_aside")
     report.deliveries += len(aside)
     report.set_aside += len(aside)
-    report.problems += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
+    report.aside += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
 
 
 def _load_batch(
@@ -337,12 +340,12 @@ def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
         return unfinished_geopackage(delivery.name)
     if found is None:
         return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name, "Đổi tên tệp theo quy ước rồi gửi lại")
-    if contract.as_of.origin == "file_name" and moment(found["as_of"], contract.files.as_of_format) is None:
+    if contract.as_of.origin == "file_name" and moment(found["as_of"] or "", contract.files.as_of_format) is None:
         return Problem(
             "wrong_name",
             "Thời gian trong tên tệp không đọc được",
             contract.files.as_of_format,
-            found["as_of"],
+            found["as_of"] or "không có",
             "Kiểm tra đồng hồ của datalogger rồi gửi lại",
         )
     return None

@@ -221,7 +221,9 @@ def run(
             print("nothing new in the inboxes")
         for r in loaded:
             for text in r.problems:
-                err.print(f"{'blocked' if not r.set_aside else 'set aside'}: {r.source}: {text}", style="yellow", markup=False, highlight=False)
+                err.print(f"blocked: {r.source}: {text}", style="yellow", markup=False, highlight=False)
+            for text in r.aside:
+                err.print(f"set aside: {r.source}: {text}", style="yellow", markup=False, highlight=False)
             if r.failed and not r.blocked:
                 err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
             if r.refused_too_many:
@@ -531,13 +533,13 @@ def _decide(source: str, values: dict[str, Any]) -> None:
         _fail(f"{error}; the decision waits in the inbox and is taken in by the next run", 4)
     except LakeError as error:
         _fail(str(error))
-    if done.rows_quarantined or done.blocked:
+    if done.rows_quarantined or done.blocked or done.set_aside:
         with open_reader(s) as con:
             told = con.execute(
                 "SELECT q.details FROM lake.quarantine.row AS q JOIN lake.ops.landed AS d USING (delivery_id) WHERE d.source = ? AND ends_with(d.name, ?)",
                 [source, path.name],
             ).fetchall()
-        _fail(f"not taken: {'; '.join(t for (t,) in told) or '; '.join(done.problems)}")
+        _fail(f"not taken: {'; '.join(t for (t,) in told) or '; '.join(done.problems + done.aside)}")
     print(f"recorded as {path.stem.rpartition('-')[0]}; the marts have it after the next `tnmt run`")
 
 

@@ -242,8 +242,12 @@ def _ask(settings: Settings, contract: Contract, deliveries: list[Delivery], fol
     """Asks an idle child, or a new one, and keeps it for the next request where it is sound. The rows are put into `folder`."""
     with _guard:
         child = next((c for c in _idle if c.limits == (settings.reader_memory, str(settings.home))), None)
-        if child is not None:
-            _idle.remove(child)
+        # one platform at a time is read: the children of another, and those with other limits, are done
+        others = [] if child is not None else list(_idle)
+        for taken in [*others, *([child] if child is not None else [])]:
+            _idle.remove(taken)
+    for other in others:
+        other.end()
     child = child or _Child(settings)
     kept = False
     try:

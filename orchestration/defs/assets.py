@@ -28,7 +28,7 @@ def _freshness(contracts: list[Contract]) -> dg.FreshnessPolicy | None:
 
 
 def _metadata(reports: list[Loaded]) -> dict[str, Any]:
-    fields = ("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined")
+    fields = ("deliveries", "published", "quarantined", "blocked", "set_aside", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined")
     return {f: sum(getattr(r, f) for r in reports) for f in fields}
 
 
@@ -63,15 +63,17 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
                 reports.append(take_in(con, s, contract, now=arrival, run_id=context.run_id[:12], shared=contract.folder in shared)[1])
             blocked = [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, [c.source for c in contracts])]
         failed = sorted({f for r in reports for f in r.failed})
+        aside = [a for r in reports for a in r.aside]
         return dg.MaterializeResult(
             metadata=_metadata(reports),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="gate",
-                    passed=not blocked and not failed,
-                    # bad rows above what is tolerated raise an alert; a delivery that is blocked is an error until it is not any more
+                    passed=not blocked and not failed and not aside,
+                    # bad rows above what is tolerated, and deliveries that nobody could read yet, raise an alert; a delivery that is blocked is an
+                    # error until it is not any more
                     severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
-                    metadata={"blocked": blocked, "rules_above_tolerance": failed},
+                    metadata={"blocked": blocked, "set_aside": aside, "rules_above_tolerance": failed},
                 )
             ],
         )

@@ -62,7 +62,10 @@ _files: dict[Path, tuple[str, _File]] = {}
 def _file(link: Path) -> _File:
     """The file behind `link` now. An older version goes when its last connection does."""
     with _open:
-        path, version = os.path.realpath(link), _version(link)
+        try:
+            path, version = os.path.realpath(link), _version(link)
+        except OSError as error:
+            raise sql_guard.Refused("Chưa có tệp phục vụ: cần chạy `tnmt run` trước") from error
         if _files.get(link, ("", None))[0] != version:
             _files[link] = (version, _File(path))
         return _files[link][1]

@@ -182,7 +182,9 @@ class Api:
         """A query of a chart."""
         return self.query(dataset, columns, force, metrics=metrics)
 
-    def query(self, dataset: int, columns: list[Any], force: bool = False, result_format: str = "json", **more: Any) -> requests.Response:
+    def query(
+        self, dataset: int, columns: list[Any], force: bool = False, result_format: str = "json", result_type: str = "full", **more: Any
+    ) -> requests.Response:
         """A query of a chart with whatever else it may hold."""
         query = {"columns": columns, "filters": [], "row_limit": 50, **more}
         body = {
@@ -438,11 +440,20 @@ def test_hostile_grammar_through_sql_lab_and_charts(superset: Superset, analyst:
         answered += answer.status_code == 200
     for seed in range(40):
         text = _spelt_here(Grammar(seed, beside).expression(1))
-        for body in (
-            {"metrics": [{"expressionType": "SQL", "sqlExpression": text, "label": "x"}]},
-            {"metrics": ["stations"], "extras": {"where": text}},
+        metric = {"expressionType": "SQL", "sqlExpression": text, "label": "x"}
+        form = {
+            "datasource": f"{number}__table",
+            "viz_type": "deck_scatter",
+            "metrics": [metric],
+            "row_limit": 50,
+            "spatial": {"type": "latlong", "lonCol": "lon", "latCol": "lat"},
+        }
+        for answer in (
+            analyst.query(number, [], force=True, metrics=[metric]),
+            analyst.query(number, [], force=True, metrics=["stations"], extras={"where": text}),
+            analyst.query(number, [], force=True, result_type="drill_detail", extras={"where": f"{text} IS NOT NULL"}),
+            analyst.s.post(f"{superset.base}/superset/explore_json/?force=true", data={"form_data": json.dumps(form)}, timeout=90),
         ):
-            answer = analyst.query(number, [], force=True, **body)
             assert WORD not in answer.text and str(superset.home) not in answer.text, (seed, text[:500], answer.text[:500])
             answered += answer.status_code == 200
     assert answered >= 20
@@ -480,6 +491,12 @@ def test_a_statement_too_large_to_read_is_refused_at_once(analyst: Api) -> None:
         answer = analyst.sql(text)
         assert answer.status_code == 403 and "tối đa" in answer.json()["errors"][0]["message"], answer.text[:300]
         assert time.monotonic() - started < 20
+
+
+def test_templates_are_text(analyst: Api) -> None:
+    """Nothing in a statement is run as a template before it is judged."""
+    answer = analyst.sql("select '{{ 1 + 1 }}' as x")
+    assert answer.json()["data"] == [{"x": "{{ 1 + 1 }}"}]
 
 
 def test_sql_lab_shows_its_schemas_and_tables(superset: Superset, analyst: Api) -> None:

@@ -1,21 +1,19 @@
-{# Methods of the forecasts, simplest first: of two that err alike the first is shown. Names of columns of int_forecast, made by
-   orchestration/forecasting.py; a baseline has nothing learnt. #}
-{% macro forecast_methods() %}
-    {{ return([
-        {'name': 'persistence', 'is_baseline': true, 'hour': 'Giữ nguyên giá trị cuối', 'day': 'Giữ nguyên giá trị cuối'},
-        {'name': 'seasonal_naive', 'is_baseline': true, 'hour': 'Như cùng giờ hôm trước', 'day': 'Như cùng thứ tuần trước'},
-        {'name': 'climatology', 'is_baseline': true, 'hour': 'Trung bình cùng giờ nhiều ngày', 'day': 'Trung bình cùng thứ nhiều tuần'},
-        {'name': 'mean', 'is_baseline': true, 'hour': 'Trung bình nhiều ngày', 'day': 'Trung bình nhiều ngày'},
-        {'name': 'recent_mean', 'is_baseline': false, 'hour': 'Trung bình 24 giờ gần nhất', 'day': 'Trung bình 7 ngày gần nhất'},
-        {'name': 'recent_climatology', 'is_baseline': false, 'hour': 'Trung bình cùng giờ, ưu tiên ngày gần', 'day': 'Trung bình cùng thứ, ưu tiên tuần gần'},
-        {'name': 'ets_level_slow', 'is_baseline': false, 'hour': 'San bằng mũ (ETS), chậm', 'day': 'San bằng mũ (ETS), chậm'},
-        {'name': 'ets_level_fast', 'is_baseline': false, 'hour': 'San bằng mũ (ETS), nhanh', 'day': 'San bằng mũ (ETS), nhanh'},
-        {'name': 'ets_season_slow', 'is_baseline': false, 'hour': 'San bằng mũ (ETS) theo giờ trong ngày, chậm', 'day': 'San bằng mũ (ETS) theo thứ, chậm'},
-        {'name': 'ets_season_fast', 'is_baseline': false, 'hour': 'San bằng mũ (ETS) theo giờ trong ngày, nhanh', 'day': 'San bằng mũ (ETS) theo thứ, nhanh'},
-        {'name': 'anomaly', 'is_baseline': false, 'hour': 'Trung bình cùng giờ cộng độ lệch hiện tại', 'day': 'Trung bình cùng thứ cộng độ lệch hiện tại'},
-        {'name': 'combination', 'is_baseline': false, 'hour': 'Tổ hợp các phương pháp, trọng số theo tầm dự báo', 'day': 'Tổ hợp các phương pháp, trọng số theo tầm dự báo'},
-    ]) }}
-{% endmacro %}
+{# Methods of the forecasts, a line each: name, baseline or model, Vietnamese name for hours, for days. Simplest first: of two that err
+   alike the first is shown. Names of columns of int_forecast, made by orchestration/forecasting.py; a baseline has nothing learnt. #}
+{% macro forecast_methods() -%}
+persistence|baseline|Giữ nguyên giá trị cuối|Giữ nguyên giá trị cuối
+seasonal_naive|baseline|Như cùng giờ hôm trước|Như cùng thứ tuần trước
+climatology|baseline|Trung bình cùng giờ nhiều ngày|Trung bình cùng thứ nhiều tuần
+mean|baseline|Trung bình nhiều ngày|Trung bình nhiều ngày
+recent_mean|model|Trung bình 24 giờ gần nhất|Trung bình 7 ngày gần nhất
+recent_climatology|model|Trung bình cùng giờ, ưu tiên ngày gần|Trung bình cùng thứ, ưu tiên tuần gần
+ets_level_slow|model|San bằng mũ (ETS), chậm|San bằng mũ (ETS), chậm
+ets_level_fast|model|San bằng mũ (ETS), nhanh|San bằng mũ (ETS), nhanh
+ets_season_slow|model|San bằng mũ (ETS) theo giờ trong ngày, chậm|San bằng mũ (ETS) theo thứ, chậm
+ets_season_fast|model|San bằng mũ (ETS) theo giờ trong ngày, nhanh|San bằng mũ (ETS) theo thứ, nhanh
+anomaly|model|Trung bình cùng giờ cộng độ lệch hiện tại|Trung bình cùng thứ cộng độ lệch hiện tại
+combination|model|Tổ hợp các phương pháp, trọng số theo tầm dự báo|Tổ hợp các phương pháp, trọng số theo tầm dự báo
+{%- endmacro %}
 
 {# Seasons, steps and origins of the two kinds of forecast, one row a kind: what `forecasts` takes. An origin's steps are all over `gap`
    origins later. #}
@@ -56,8 +54,9 @@ select
 
 {% macro forecast_method_vi(kind, method) -%}
     case {{ method }}
-        {%- for one in forecast_methods() %}
-        when '{{ one.name }}' then {% if one.hour == one.day %}'{{ one.hour }}'{% else %}case {{ kind }} when 'hour' then '{{ one.hour }}' else '{{ one.day }}' end{% endif %}
+        {%- for line in forecast_methods().splitlines() %}
+        {%- set name, role, hour, day = line.split('|') %}
+        when '{{ name }}' then {% if hour == day %}'{{ hour }}'{% else %}case {{ kind }} when 'hour' then '{{ hour }}' else '{{ day }}' end{% endif %}
         {%- endfor %}
     end
 {%- endmacro %}
@@ -73,14 +72,17 @@ select
 
 {# The expression for each method, or each baseline, its name in place of @. #}
 {% macro forecast_each(expression, separator=',', baselines=false) -%}
-    {%- for one in forecast_methods() if one.is_baseline or not baselines %}
-        {{ expression | replace('@', one.name) }}{{ separator if not loop.last }}
+    {%- set names = [] -%}
+    {%- for line in forecast_methods().splitlines() if not baselines or line.split('|')[1] == 'baseline' -%}
+        {%- do names.append(expression | replace('@', line.split('|')[0])) -%}
     {%- endfor -%}
+    {{ names | join(separator ~ '\n        ') }}
 {%- endmacro %}
 
 {# Which methods are baselines, and which of two that err alike is shown. #}
 {% macro forecast_places() -%}
-    select unnest([{% for one in forecast_methods() %}
-        {'method': '{{ one.name }}', 'is_baseline': {{ one.is_baseline | lower }}, 'place': {{ loop.index }}}{{ ',' if not loop.last }}
-    {%- endfor %}], recursive := true)
+    select
+        unnest([{{ forecast_each("'@'") }}]) as method,
+        unnest(range(1, {{ forecast_methods().splitlines() | length }} + 1)) as place,
+        method in ({{ forecast_each("'@'", baselines=true) }}) as is_baseline
 {%- endmacro %}

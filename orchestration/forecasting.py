@@ -1,72 +1,69 @@
-"""`ets_forecast`, the SQL function behind the forecasts: exponential smoothing of statsmodels, called by dbt models.
+"""`forecasts`, the SQL function behind the forecasts: simple methods, exponential smoothing, and their combination, from many origins at once.
 
-dbt-duckdb registers it through `Plugin` (profiles.yml). Which series, which training window, backtest, choice and warning are SQL.
-Source of the models and their variances: Hyndman, Koehler, Ord, Snyder, Forecasting with Exponential Smoothing (2008), table 6.1,
-ETS(A,N,N) and ETS(A,N,A).
+dbt-duckdb registers it through `Plugin` (profiles.yml); what it computes with is loaded where it is called (`orchestration/forecast_methods.py`).
+Which series, which origins, backtest, choice, interval and warning are SQL.
 """
 
 from __future__ import annotations
 
-import warnings
+from collections import defaultdict
 from typing import Any
 
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
+from duckdb.func import ARROW
 
-MOST_MISSING = 0.25
-"""A history with a greater share of gaps is not forecast."""
-LEAST_SEASONS, LEAST_VALUES = 4, 14
-"""A seasonal history has at least so many seasons, one without season so many values."""
+BASELINES = ("persistence", "seasonal_naive", "climatology", "mean")
+"""Methods without anything learnt."""
+LEARNT = ("recent_mean", "recent_climatology", "ets_level_slow", "ets_level_fast", "ets_season_slow", "ets_season_fast", "anomaly")
+METHODS = (*BASELINES, *LEARNT, "combination")
+BLOCK = 6_000_000
+"""Products of pairs of methods that are held at once: bounds the memory to some 100 MB, whatever the number of series."""
+DUCKDB_FORECASTS = f"STRUCT(origin_number INTEGER, step INTEGER, {', '.join(f'{method} DOUBLE' for method in METHODS)})[]"
 
 
-def ets_forecast(history: list[float | None], season: int, steps: int) -> list[dict[str, float | None]]:
-    """Mean and standard deviation of the next `steps` values of a regular series, oldest first, None where one is missing.
+def forecasts(series: Any, season: Any, steps: Any, length: Any, stride: Any, patience: Any, least: Any) -> Any:
+    """`paths` of a column of series: one list of (origin_number, step, what each method says) a series; number 0 is the end of the series.
 
-    `season` is the length of a season in values, 1 for none. Gaps inside are filled along a straight line; leading ones are cut, and
-    of trailing ones the forecast reaches over. Where the history is too short or too full of gaps, every mean is None. A function of
-    its arguments: the same machine and versions give the same bits.
+    Series of one shape are computed together, in blocks; what is said of one does not depend on the others.
     """
-    nothing: list[dict[str, float | None]] = [{"mean": None, "deviation": None}] * steps
-    there = [i for i, value in enumerate(history) if value is not None]
-    if not there:
-        return nothing
-    known = history[there[0] : there[-1] + 1]
-    trailing = len(history) - 1 - there[-1]
-    if len(known) < (LEAST_SEASONS * season if season > 1 else LEAST_VALUES) or 1 - len(there) / (len(known) + trailing) > MOST_MISSING:
-        return nothing
     import numpy as np
-    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+    import pyarrow as pa
 
-    at = np.arange(len(known))
-    given = np.array([i - there[0] for i in there])
-    series = np.interp(at, given, np.array([history[i] for i in there], dtype=np.float64))
-    if np.ptp(series) == 0:
-        return [{"mean": float(series[-1]), "deviation": 0.0}] * steps
-    shape: dict[str, Any] = {"seasonal": "add", "seasonal_periods": season} if season > 1 else {}
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # a fit that did not converge is judged by its backtest, as every other
-        fit = ETSModel(series, error="add", initialization_method="heuristic", **shape).fit(disp=False)
-        mean = np.asarray(fit.forecast(trailing + steps))[trailing:]
-    ahead = np.arange(trailing, trailing + steps)
-    alpha = float(fit.smoothing_level)
-    growth = 1 + alpha**2 * ahead
-    if season > 1:
-        gamma = float(fit.smoothing_seasonal)
-        growth = growth + gamma * (ahead // season) * (2 * alpha + gamma)
-    deviation = np.sqrt(float(fit.scale) * growth)
-    if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
-        return nothing
-    return [{"mean": float(m), "deviation": float(d)} for m, d in zip(mean, deviation, strict=True)]
+    from orchestration.forecast_methods import paths
+
+    kind = pa.struct([("origin_number", pa.int32()), ("step", pa.int32()), *((method, pa.float64()) for method in METHODS)])
+    shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    columns = (season, steps, length, stride, patience, least)
+    lists = series.combine_chunks() if isinstance(series, pa.ChunkedArray) else series
+    for at, arguments in enumerate(zip(*(column.to_pylist() for column in columns), strict=True)):
+        shapes[(len(lists[at]), *arguments)].append(at)
+    parts: dict[int, Any] = {}
+    for (times, *shape), rows in shapes.items():
+        if not times:
+            parts |= dict.fromkeys(rows, pa.array([], kind))
+            continue
+        cells = -(-times // shape[3]) * shape[1]
+        block = max(1, BLOCK // max(cells * len(METHODS) ** 2, 1))
+        for first in range(0, len(rows), block):
+            some = rows[first : first + block]
+            values = np.array([lists[at].values.to_numpy(zero_copy_only=False) for at in some], dtype=np.float64).reshape(len(some), times)
+            found = paths(values, *shape)
+            _, origins, ahead = found["climatology"].shape
+            number = np.repeat(np.arange(origins - 1, -1, -1, dtype=np.int32), ahead)
+            step = np.tile(np.arange(1, ahead + 1, dtype=np.int32), origins)
+            for at, where in enumerate(some):
+                arrays = [pa.array(found[m][at].ravel(), from_pandas=True) for m in METHODS]
+                parts[where] = pa.StructArray.from_arrays([pa.array(number), pa.array(step), *arrays], fields=list(kind))
+    counts = [len(parts[at]) for at in range(len(parts))]
+    whole = pa.concat_arrays([parts[at] for at in range(len(parts))]) if parts else pa.array([], kind)
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(counts)]), pa.int32()), whole)
 
 
 def register(con: duckdb.DuckDBPyConnection) -> None:
-    """Makes `ets_forecast(history DOUBLE[], season INTEGER, steps INTEGER)` known to a database; returns a list of `steps` structs."""
-    con.create_function(
-        "ets_forecast",
-        ets_forecast,
-        ["DOUBLE[]", "INTEGER", "INTEGER"],
-        'STRUCT("mean" DOUBLE, deviation DOUBLE)[]',
-    )
+    """Makes `forecasts(series DOUBLE[], season, steps, length, stride, patience, least)` known to a database."""
+    arguments: Any = ["DOUBLE[]", *["INTEGER"] * 6]
+    con.create_function("forecasts", forecasts, arguments, DUCKDB_FORECASTS, type=ARROW)
 
 
 class Plugin(BasePlugin):

@@ -1,28 +1,16 @@
 {{ config(materialized='table') }}
 
--- every series forecast from several origins: number 0 is now, the others are the backtest, one a day; each sees only what lies
--- before its origin
+-- what each method says of every series from many origins: number 0 is now, the others are the backtest; each sees only what lies
+-- before its origin, also in the weights of its combination
 with kind as (
+    {{ forecast_kinds() }}
+),
+
+slot as (
     select
-        'hour' as kind,
-        interval 1 hour as unit,
-        24 as season,
-        24 as steps,
-        24 * {{ var('forecast_hour_history_days') }} as history_length,
-        -- a last value older than this stands for nothing
-        24 as patience,
-        {{ var('forecast_hour_origins') }} as origins,
-        date_trunc('hour', {{ as_of() }}) as newest
-    union all
-    select
-        'day' as kind,
-        interval 1 day as unit,
-        1 as season,
-        2 as steps,
-        {{ var('forecast_day_history_days') }} as history_length,
-        7 as patience,
-        {{ var('forecast_day_origins') }} as origins,
-        cast({{ environment_day(as_of()) }} - 1 as timestamp) as newest
+        *,
+        unnest(range(length + origins * stride)) as ago
+    from kind
 ),
 
 series as (
@@ -30,32 +18,11 @@ series as (
     from {{ ref('int_forecast_series') }}
 ),
 
-origin as (
-    select
-        *,
-        newest - number * interval 1 day as origin_at
-    from (select *, unnest(range(origins + 1)) as number from kind) as numbered
-),
-
-slot as (
-    select
-        *,
-        unnest(range(history_length)) as ago
-    from origin
-),
-
 past as (
     select
         series.station_id,
         series.parameter,
-        slot.kind,
-        slot.number,
-        slot.origin_at,
-        slot.unit,
-        slot.season,
-        slot.steps,
-        slot.patience,
-        slot.ago,
+        slot.*,
         known.value
     from series
     inner join slot on series.kind = slot.kind
@@ -64,7 +31,7 @@ past as (
             series.station_id = known.station_id
             and series.parameter = known.parameter
             and series.kind = known.kind
-            and slot.origin_at - slot.ago * slot.unit = known.target_at
+            and slot.newest - slot.ago * slot.unit = known.target_at
 ),
 
 history as (
@@ -72,75 +39,46 @@ history as (
         station_id,
         parameter,
         kind,
-        number,
-        origin_at,
-        unit,
-        season,
-        steps,
-        list(value order by ago desc) as history,
-        count(value) as history_values,
-        arg_min(value, ago) filter (value is not null and ago < patience) as persistence
+        any_value(newest) as newest,
+        any_value(unit) as unit,
+        any_value(stride) as stride,
+        forecasts(
+            list(value order by ago desc),
+            any_value(season),
+            any_value(steps),
+            any_value(length),
+            any_value(stride),
+            any_value(patience),
+            any_value(least)
+        ) as said
     from past
-    group by station_id, parameter, kind, number, origin_at, unit, season, steps
+    group by station_id, parameter, kind
     having count(value) > 0
-),
-
--- the mean of the same hour of the day, or of all days
-climate as (
-    select
-        station_id,
-        parameter,
-        kind,
-        number,
-        ago % season as phase,
-        cast(sum(cast(value as decimal(18, 6))) as double) / count(value) as climatology
-    from past
-    group by station_id, parameter, kind, number, ago % season
-),
-
-unnested as (
-    select
-        * exclude (history),
-        unnest(ets_forecast(history, season, steps)) as smoothed,
-        unnest(range(1, steps + 1)) as step
-    from history
 ),
 
 forecast as (
     select
-        *,
-        smoothed['mean'] as ets,
-        smoothed['deviation'] * {{ var('forecast_interval_z') }} as half
-    from unnested
+        * exclude (said),
+        unnest(said, max_depth := 2)  -- noqa: AL03
+    from history
 )
 
 select
     forecast.station_id,
     forecast.parameter,
     forecast.kind,
-    cast(forecast.number as integer) as origin_number,
-    forecast.origin_at,
-    cast(forecast.step as integer) as step,
-    forecast.origin_at + forecast.step * forecast.unit as target_at,
-    cast(forecast.history_values as integer) as history_values,
+    forecast.origin_number,
+    forecast.newest - forecast.origin_number * forecast.stride * forecast.unit as origin_at,
+    forecast.step,
+    forecast.newest + (forecast.step - forecast.origin_number * forecast.stride) * forecast.unit as target_at,
     -- nothing that is forecast can be negative; greatest() would take a missing forecast for 0
-    case when forecast.ets is not null then greatest(forecast.ets, 0) end as ets,
-    case when forecast.ets is not null then greatest(forecast.ets - forecast.half, 0) end as ets_lower,
-    case when forecast.ets is not null then greatest(forecast.ets + forecast.half, 0) end as ets_upper,
-    forecast.persistence,
-    climate.climatology,
+    {{ forecast_each('case when forecast.@ is not null then greatest(forecast.@, 0) end as @') }},
     known.value as observed
 from forecast
-left join climate
-    on
-        forecast.station_id = climate.station_id
-        and forecast.parameter = climate.parameter
-        and forecast.kind = climate.kind
-        and forecast.number = climate.number
-        and (forecast.step + climate.phase) % forecast.season = 0
 left join {{ ref('int_forecast_series') }} as known
     on
         forecast.station_id = known.station_id
         and forecast.parameter = known.parameter
         and forecast.kind = known.kind
-        and forecast.origin_at + forecast.step * forecast.unit = known.target_at
+        and forecast.newest + (forecast.step - forecast.origin_number * forecast.stride) * forecast.unit = known.target_at
+where forecast.mean is not null

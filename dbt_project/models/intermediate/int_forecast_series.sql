@@ -12,7 +12,7 @@ where
     and hour.parameter = 'PM2.5'
     and hour.coverage_share >= {{ var('completeness_share') }}
     and hour.hour_end <= {{ as_of() }}
-    and hour.day >= {{ environment_day(as_of()) }} - {{ var('forecast_hour_history_days') }} - {{ var('forecast_hour_origins') }} - 1
+    and hour.day >= {{ environment_day(as_of()) }} - {{ forecast_reach('hour') }}
 union all
 select
     station_id,
@@ -24,7 +24,7 @@ from {{ ref('aqi_hourly') }}
 where
     aqi is not null
     and hour_end <= {{ as_of() }}
-    and day >= {{ environment_day(as_of()) }} - {{ var('forecast_hour_history_days') }} - {{ var('forecast_hour_origins') }} - 1
+    and day >= {{ environment_day(as_of()) }} - {{ forecast_reach('hour') }}
 union all
 select
     station_id,
@@ -37,4 +37,4 @@ where
     matrix = 'wastewater'
     and is_complete
     and day < {{ environment_day(as_of()) }}
-    and day >= {{ environment_day(as_of()) }} - {{ var('forecast_day_history_days') }} - {{ var('forecast_day_origins') }} - 1
+    and day >= {{ environment_day(as_of()) }} - {{ forecast_reach('day') }}

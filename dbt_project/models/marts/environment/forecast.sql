@@ -1,46 +1,25 @@
--- the choice of each series: smoothing only where the backtest found it better than the last value
-with skill as (
-    select
-        station_id,
-        parameter,
-        kind,
-        max(skill_persistence) filter (method = 'ets' and origins >= {{ var('forecast_least_origins') }}) as skill,
-        max(root_mean_square_error) filter (method = 'persistence') as persistence_error
-    from {{ ref('forecast_skill') }}
-    where horizon = 'all'
-    group by station_id, parameter, kind
-),
-
-chosen as (
-    select
-        step.*,
-        skill.skill,
-        coalesce(step.ets is not null and skill.skill > 0, false) as is_ets,
-        skill.persistence_error * {{ var('forecast_interval_z') }} as persistence_half
-    from {{ ref('int_forecast') }} as step
-    left join skill on step.station_id = skill.station_id and step.parameter = skill.parameter and step.kind = skill.kind
-    where step.origin_number = 0
-),
-
-stepped as (
+-- what int_forecast_shown chose from now on; the day that is running also from what was measured of it
+with stepped as (
     select
         station_id,
         parameter,
         kind,
         target_at,
-        case when is_ets then ets else persistence end as value,
-        case when is_ets then ets_lower when persistence_half is not null then greatest(persistence - persistence_half, 0) end as lower_bound,
-        case when is_ets then ets_upper else persistence + persistence_half end as upper_bound,
-        is_ets,
+        value,
+        lower_bound,
+        upper_bound,
+        method,
+        step,
         skill,
+        backtest_origins,
         case
-            when is_ets then null
-            when ets is null then 'history'
-            when skill is null then 'backtest'
-            else 'skill'
+            when is_model then null
+            when is_chosen then 'skill'
+            when has_models then 'backtest'
+            else 'history'
         end as reason
-    from chosen
-    where is_ets or persistence is not null
+    from {{ ref('int_forecast_shown') }}
+    where origin_number = 0
 ),
 
 running as (
@@ -61,7 +40,7 @@ running as (
 -- the day that is running: what was measured so far, and the forecast for the rest of it
 running_day as (
     select
-        stepped.* exclude (value, lower_bound, upper_bound),
+        stepped.* exclude (step, value, lower_bound, upper_bound),  -- noqa: RF02
         coalesce(running.mean_valid * running.elapsed, 0) + stepped.value * case when running.mean_valid is null then 1 else 1 - running.elapsed end as value,
         coalesce(running.mean_valid * running.elapsed, 0)
         + stepped.lower_bound * case when running.mean_valid is null then 1 else 1 - running.elapsed end as lower_bound,
@@ -79,18 +58,28 @@ running_hours as (
         parameter,
         'day' as kind,
         cast({{ environment_day(as_of()) }} as timestamp) as target_at,
-        bool_and(is_ets) filter (is_ets is not null) as is_ets,
-        max(skill) as skill,
-        max(reason) as reason,
+        -- the next hour's stands for all
+        unnest(arg_min(struct_pack(method := method, skill := skill, backtest_origins := backtest_origins, reason := reason), step)),  -- noqa: AL03
         cast(sum(cast(value as decimal(18, 6))) as double) / count(*) as value,
         case when count(lower_bound) = count(*) then cast(sum(cast(lower_bound as decimal(18, 6))) as double) / count(*) end as lower_bound,
         case when count(upper_bound) = count(*) then cast(sum(cast(upper_bound as decimal(18, 6))) as double) / count(*) end as upper_bound
     from (
-        select station_id, parameter, target_at, value, lower_bound, upper_bound, is_ets, skill, reason
+        select station_id, parameter, target_at, value, lower_bound, upper_bound, method, step, skill, backtest_origins, reason
         from stepped
         where kind = 'hour'
         union all
-        select station_id, parameter, target_at, value, value as lower_bound, value as upper_bound, null as is_ets, null as skill, null as reason
+        select
+            station_id,
+            parameter,
+            target_at,
+            value,
+            value as lower_bound,
+            value as upper_bound,
+            null as method,
+            null as step,
+            null as skill,
+            null as backtest_origins,
+            null as reason
         from {{ ref('int_forecast_series') }}
         where kind = 'hour'
     ) as hours
@@ -99,11 +88,11 @@ running_hours as (
         and target_at > cast({{ environment_day(as_of()) }} as timestamp)
         and target_at <= cast({{ environment_day(as_of()) }} + 1 as timestamp)
     group by station_id, parameter
-    having count(is_ets) > 0
+    having count(step) > 0
 ),
 
 shown as (
-    select station_id, parameter, kind, target_at, is_ets, skill, reason, value, lower_bound, upper_bound
+    select station_id, parameter, kind, target_at, method, skill, backtest_origins, reason, value, lower_bound, upper_bound
     from stepped
     where kind = 'hour' or target_at > cast({{ environment_day(as_of()) }} as timestamp)
     union all by name
@@ -143,14 +132,15 @@ select
     round(warned.value, case when warned.parameter = 'VN_AQI' then 0 else 3 end) as value,
     round(warned.lower_bound, case when warned.parameter = 'VN_AQI' then 0 else 3 end) as lower_bound,
     round(warned.upper_bound, case when warned.parameter = 'VN_AQI' then 0 else 3 end) as upper_bound,
-    case when warned.is_ets then 'ets' else 'persistence' end as method,
-    case when warned.is_ets then 'San bằng mũ (ETS)' else 'Giữ nguyên giá trị cuối' end as method_vi,
+    warned.method,
+    {{ forecast_method_vi('warned.kind', 'warned.method') }} as method_vi,
     case warned.reason
         when 'history' then 'Chưa đủ lịch sử để lập mô hình'
         when 'backtest' then 'Chưa đủ lần dự báo thử để chấm mô hình'
-        when 'skill' then 'Mô hình không tốt hơn giữ nguyên giá trị cuối'
+        when 'skill' then 'Không mô hình nào tốt hơn cách đơn giản này'
     end as reason_vi,
     warned.skill,
+    warned.backtest_origins,
     warned.effective_min,
     warned.effective_max,
     warned.limit_confidence,

@@ -1,35 +1,34 @@
-with pair as (
+with stepped as (
     select
-        station_id,
-        parameter,
-        kind,
-        unnest([
-            'all',
-            case
-                when kind = 'day' then step || 'd'
-                when step <= 6 then '1-6h'
-                when step <= 12 then '7-12h'
-                else '13-24h'
-            end
-        ]) as horizon,
-        origin_number,
-        ets,
-        ets_lower,
-        ets_upper,
-        persistence,
-        climatology,
-        observed
-    from {{ ref('int_forecast') }}
-    where origin_number > 0 and observed is not null
+        forecast.*,
+        shown.value as shown,
+        shown.is_chosen,
+        shown.lower_bound,
+        shown.upper_bound,
+        {{ forecast_horizon('forecast.kind', 'forecast.step') }} as horizon
+    from {{ ref('int_forecast') }} as forecast
+    left join {{ ref('int_forecast_shown') }} as shown
+        on
+            forecast.station_id = shown.station_id
+            and forecast.parameter = shown.parameter
+            and forecast.kind = shown.kind
+            and forecast.origin_number = shown.origin_number
+            and forecast.step = shown.step
+    where forecast.origin_number > 0 and forecast.observed is not null
 ),
 
--- one row a method; skill is against the others on the same pairs
+pair as (
+    select
+        * exclude (horizon),
+        unnest(['all', horizon]) as horizon
+    from stepped
+),
+
+-- one row a method, and one of what was shown at the time; skill is against the baselines on the same pairs
 judged as (
-    select *, 'ets' as method, ets as value from pair
+    {{ forecast_each("select *, '@' as method, @ as value from pair", ' union all') }}
     union all
-    select *, 'persistence' as method, persistence as value from pair
-    union all
-    select *, 'climatology' as method, climatology as value from pair
+    select *, 'shown' as method, case when is_chosen then shown end as value from pair
 ),
 
 measured as (
@@ -37,11 +36,10 @@ measured as (
         *,
         cast(value - observed as decimal(18, 6)) as error,
         cast(power(value - observed, 2) as decimal(38, 12)) as square,
-        cast(power(persistence - observed, 2) as decimal(38, 12)) as persistence_square,
-        cast(power(climatology - observed, 2) as decimal(38, 12)) as climatology_square,
-        case when method = 'ets' then observed between ets_lower and ets_upper end as is_covered
+        {{ forecast_each('cast(power(@ - observed, 2) as decimal(38, 12)) as @_square', baselines=true) }},
+        case when method = 'shown' then observed between lower_bound and upper_bound end as is_covered
     from judged
-    where value is not null
+    where value is not null and {{ forecast_each('@ is not null', ' and', baselines=true) }}
 ),
 
 totals as (
@@ -57,21 +55,56 @@ totals as (
         cast(sum(abs(error)) as double) / count(*) as mean_absolute_error,
         sqrt(cast(sum(square) as double) / count(*)) as root_mean_square_error,
         cast(count(*) filter (is_covered) as double) / nullif(count(is_covered), 0) as interval_coverage_share,
-        1 - cast(sum(square) filter (persistence is not null) as double) / nullif(cast(sum(persistence_square) as double), 0) as skill_persistence,
-        1 - cast(sum(square) filter (climatology is not null) as double) / nullif(cast(sum(climatology_square) as double), 0) as skill_climatology
+        sum(square) as squares,
+        {{ forecast_each('sum(@_square) as @_squares', baselines=true) }}
     from measured
     group by station_id, parameter, kind, horizon, method
+),
+
+baseline as (
+    select
+        *,
+        least({{ forecast_each('@_squares', baselines=true) }}) as baseline_squares
+    from totals
+),
+
+-- what is shown now
+now_shown as (
+    select
+        station_id,
+        parameter,
+        kind,
+        horizon,
+        string_agg(distinct method_vi, '; ' order by method_vi) as shown_vi
+    from (
+        select
+            station_id,
+            parameter,
+            kind,
+            unnest(['all', horizon]) as horizon,
+            {{ forecast_method_vi('kind', 'method') }} as method_vi
+        from {{ ref('int_forecast_shown') }}
+        where origin_number = 0
+    ) as named
+    group by station_id, parameter, kind, horizon
+),
+
+named as (
+    select
+        *,
+        case baseline_squares {{ forecast_each("when @_squares then '@'", '', baselines=true) }} end as best_baseline
+    from baseline
 )
 
 select
-    totals.station_id,
+    named.station_id,
     station.station_name,
     station.matrix,
     station.matrix_vi,
-    totals.parameter,
-    totals.kind,
-    totals.horizon,
-    case totals.horizon
+    named.parameter,
+    named.kind,
+    named.horizon,
+    case named.horizon
         when 'all' then 'Mọi tầm'
         when '1-6h' then '1–6 giờ'
         when '7-12h' then '7–12 giờ'
@@ -79,16 +112,26 @@ select
         when '1d' then '1 ngày'
         when '2d' then '2 ngày'
     end as horizon_vi,
-    totals.method,
-    case totals.method when 'ets' then 'San bằng mũ (ETS)' when 'persistence' then 'Giữ nguyên giá trị cuối' else 'Trung bình nhiều ngày' end as method_vi,
-    cast(totals.forecasts as integer) as forecasts,
-    cast(totals.origins as integer) as origins,
-    totals.bias,
-    totals.mean_absolute_error,
-    totals.root_mean_square_error,
-    totals.interval_coverage_share,
-    totals.skill_persistence,
-    totals.skill_climatology
-from totals
-inner join {{ ref('dim_station') }} as station on totals.station_id = station.station_id
-order by totals.station_id, totals.parameter, totals.horizon, totals.method
+    named.method,
+    case when named.method = 'shown' then 'Đã hiển thị (chọn theo dự báo thử)' else {{ forecast_method_vi('named.kind', 'named.method') }} end as method_vi,
+    now_shown.shown_vi,
+    cast(named.forecasts as integer) as forecasts,
+    cast(named.origins as integer) as origins,
+    named.bias,
+    named.mean_absolute_error,
+    named.root_mean_square_error,
+    named.interval_coverage_share,
+    1 - cast(named.squares as double) / nullif(cast(named.baseline_squares as double), 0) as skill,
+    named.best_baseline,
+    {{ forecast_method_vi('named.kind', 'named.best_baseline') }} as best_baseline_vi,
+    1 - cast(named.squares as double) / nullif(cast(named.persistence_squares as double), 0) as skill_persistence,
+    1 - cast(named.squares as double) / nullif(cast(named.climatology_squares as double), 0) as skill_climatology
+from named
+inner join {{ ref('dim_station') }} as station on named.station_id = station.station_id
+left join now_shown
+    on
+        named.station_id = now_shown.station_id
+        and named.parameter = now_shown.parameter
+        and named.kind = now_shown.kind
+        and named.horizon = now_shown.horizon
+order by named.station_id, named.parameter, named.horizon, named.method

@@ -251,7 +251,7 @@ def run(
 @app.command()
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
-    from lake.lake import LakeError, lock_holder, open_reader
+    from lake.lake import LakeError, has_table, lock_holder, open_reader
     from lake.serving import current
     from orchestration.marts import held_back, told_held
 
@@ -261,8 +261,9 @@ def status(as_json: Json = False) -> None:
     except LakeError as error:
         _fail(str(error))
     moment = default_as_of(s)
+    noted = has_table(con, "ops.unclaimed")  # not in a lake that no run of this version has written into
     rows = con.execute(
-        """
+        f"""
         WITH ledger AS (
             SELECT source, max(received_at) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
                    count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
@@ -270,7 +271,7 @@ def status(as_json: Json = False) -> None:
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
             FROM lake.ops.delivery GROUP BY source
         ),
-        differing AS (SELECT source, sum(rows)::BIGINT AS rows FROM lake.ops.conflict GROUP BY source)
+        differing AS ({"SELECT source, sum(rows)::BIGINT AS rows FROM lake.ops.conflict GROUP BY source" if noted else "SELECT NULL AS source, 0 AS rows"})
         SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
                coalesce(l.blocked, 0) AS blocked, coalesce(l.set_aside, 0) AS set_aside,
                coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
@@ -284,7 +285,7 @@ def status(as_json: Json = False) -> None:
         [moment],
     ).fetchall()
     names = [d[0] for d in con.description]
-    unclaimed = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall()
+    unclaimed = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall() if noted else []
     records = [dict(zip(names, r, strict=True)) for r in rows]
     aside = con.execute("SELECT source, delivery_id, name, reason FROM lake.ops.delivery WHERE status = 'set_aside' ORDER BY source, name").fetchall()
     serving, writer, held = current(s), lock_holder(s), held_back(con)

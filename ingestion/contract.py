@@ -80,6 +80,8 @@ class Files(_Strict):
     small: bool = False
     in_place: bool = False
     """Files stay where they are and are known by hash (scans); the inbox is a folder that is only read."""
+    quiet_seconds: float | None = Field(None, ge=0)
+    """A file is taken when its last change is this old. Unsaid: at once where nobody has it open for writing, else, if not small, after 3 s."""
     folder: str | None = None
     """Inbox folder; the source's name unless said. Several sources may share one, told apart by `pattern`."""
 

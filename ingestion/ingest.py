@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
 import os
@@ -19,14 +20,14 @@ import pyarrow as pa
 import structlog
 
 from ingestion.contract import Contract, load_contracts
-from ingestion.landing import Landed, record
-from ingestion.load import Loaded, ensure_target_tables, load, requeue, suite_of
+from ingestion.landing import Landed, record, unclaimed
+from ingestion.load import Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
 from ingestion.registers import requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from ingestion.units import UnitError
 from lake.faults import reach
-from lake.lake import open_writer, transaction
+from lake.lake import SCHEMA, has_table, open_writer, transaction
 from quality.rules import SuiteError
 from tnmt.settings import Settings
 
@@ -46,6 +47,8 @@ class Ingested:
     landed: dict[str, Landed] = field(default_factory=dict)
     loaded: dict[str, Loaded] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    unclaimed: list[str] = field(default_factory=list)
+    """Files in shared inboxes that no contract claims: they lie there until somebody renames or removes them."""
 
     @property
     def changed(self) -> bool:
@@ -68,6 +71,8 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
 
     So marts can be built before every source has delivered. Writes nothing where nothing changed.
     """
+    if not has_table(con, "ops.unclaimed"):  # a lake that an earlier version made
+        con.execute(SCHEMA.read_text(encoding="utf-8"))
     sources = [
         (
             c.source,
@@ -143,10 +148,11 @@ def take_in(
     landed, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
-        if contract.depends_on and _register_changed(con, contract):
-            requeue(con, contract.source, reasons=REFERENCE_REASONS)
         if contract.target == "reading":
-            requeue_moved(con, settings, contract)
+            requeue_moved(con, settings, contract)  # whole; of what only waits the rows in quarantine are enough
+        if contract.depends_on and _register_changed(con, contract):
+            suite = suite_of(contract, settings)
+            requeue(con, contract.source, reasons=REFERENCE_REASONS, only_waiting=rows_can_wait(contract, suite))
         loaded = load(con, settings, contract, run_id, now)
     left.result()
     reach("landing.cleared")
@@ -166,6 +172,23 @@ def _register_changed(con: duckdb.DuckDBPyConnection, contract: Contract) -> boo
     )
 
 
+@functools.cache
+def _freeze() -> None:
+    """What the imports made stays: a day of files would make Python look through it again and again (0.4 s). Once: each call would keep garbage too."""
+    gc.freeze()
+
+
+def _note_unclaimed(con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], now: datetime) -> list[str]:
+    """Keeps `ops.unclaimed` equal to what no contract of a shared inbox claims; returns the files."""
+    files = unclaimed(settings, contracts.values())
+    if files != con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY ALL").fetchall():
+        with transaction(con):
+            con.execute("DELETE FROM lake.ops.unclaimed")
+            for file in files:
+                con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
+    return [f"{folder}/{name}" for folder, name, _ in files]
+
+
 def ingest(
     settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None, most: int | None = None
 ) -> Ingested:
@@ -174,7 +197,7 @@ def ingest(
     A source that fails (its server is down, its contract does not fit the lake, an error that nobody foresaw) is named in `errors`; the others go on.
     Raises ContractError where a contract cannot be read, and KeyError for a source in `only` of which there is none.
     """
-    gc.freeze()  # what the imports made stays: a day of files would make Python look through it again and again (0.4 s)
+    _freeze()
     contracts = contracts_of(settings)
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
@@ -196,7 +219,23 @@ def ingest(
                 result.errors[name] = told(error)
                 log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
                 log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
+        _gate_given_back(con, settings, contracts, result, now)
+        result.unclaimed = _note_unclaimed(con, settings, contracts, now)
     return result
+
+
+def _gate_given_back(con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], result: Ingested, now: datetime) -> None:
+    """Gates what a refused snapshot gave back to another source of its target, which may have had its turn already."""
+    targets = {contracts[name].target for name, loaded in result.loaded.items() if loaded.deliveries and contracts[name].load == "snapshot"}
+    for name, contract in contracts.items():
+        if contract.target in targets and name not in result.errors:
+            try:
+                again = load(con, settings, contract, result.run_id, now)
+            except Exception as error:  # noqa: BLE001  # as above
+                result.errors[name] = told(error)
+                continue
+            if again.deliveries:
+                result.loaded[name] = result.loaded[name].plus(again) if name in result.loaded else again
 
 
 def _pull(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime) -> None:

@@ -1,18 +1,23 @@
 """Landing: every delivery is recorded, with its bytes, before anything reads it.
 
 The same name and bytes again are one more arrival of the same delivery and nothing else. A file leaves the inbox
-only after its landing is committed, so a process killed at any moment lands it again or finds it landed.
+only after its landing is committed, so a process killed at any moment lands it again or finds it landed; and only if
+it is still the file that was hashed: what was replaced or has grown meanwhile stays, for the next look.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import hashlib
 import heapq
 import os
 import shutil
+import signal
+import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -31,6 +36,24 @@ UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".uploading")
 LOCAL_ZONE = "+07:00"
 LOCAL = timezone(timedelta(hours=7))
 _CHUNK = 1 << 20
+LITTER = ("thumbs.db", "desktop.ini")
+"""What operating systems leave in folders that people open."""
+TAKEN = ".taken-"
+"""Folder beside a landed file into which it goes before it is removed; what a killed process left there is put back."""
+YOUNG_SECONDS = 5.0
+"""Of a small file that was written less long ago it is asked whether somebody still writes it; the others are too many."""
+QUIET_SECONDS = 3.0
+"""How long a file that is not small has to lie unchanged, where nobody can say whether it is still open for writing."""
+SMALL_BYTES = 16 << 20
+"""A larger file of a small-file inbox is kept by hash in the landing folder, as a large one."""
+TOO_LARGE = 256 << 20
+"""Bytes above which a file of a small-file inbox is refused at the gate: those are read into memory as a batch."""
+ROUND_FILES, ROUND_BYTES = 60_000, 256 << 20
+"""What one commit lands at most: memory is bounded by it, however long the backlog."""
+FOLDER_BYTES = 32 << 30
+"""A geodatabase folder that holds more is not taken."""
+Identity = tuple[int, int, int, int]
+"""Device, inode, size and time of a file (ns): while all four stay, it is the same file."""
 _LANDED = pa.schema(
     [
         ("delivery_id", pa.string()),
@@ -55,6 +78,27 @@ class Landed:
     again: int
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A finished file in an inbox: its name below the folder, its path, and what it was at the look. `is_dir`: a geodatabase folder."""
+
+    name: str
+    path: str
+    is_dir: bool
+    identity: tuple[Identity, ...]
+    """Of the file, or of all files of the folder in their order."""
+
+    @property
+    def bytes(self) -> int:
+        """Size of the file, or of all that the folder holds."""
+        return sum(i[2] for i in self.identity)
+
+    @property
+    def modified(self) -> float:
+        """When its content was written last (POSIX time), by the file's own stamp."""
+        return max((i[3] for i in self.identity), default=0) / 1e9
+
+
 def inbox_of(settings: Settings, contract: Contract) -> Path:
     """The folder that senders of the source write to. Raises NotADirectoryError for one that leads out of the inbox, and whose files would go.
 
@@ -66,17 +110,33 @@ def inbox_of(settings: Settings, contract: Contract) -> Path:
     return folder
 
 
+def _identity(status: os.stat_result) -> Identity:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _identities(path: str, is_dir: bool) -> tuple[Identity, ...]:
+    """What a file is now; of a folder what each of its files is, links left out. Raises FileNotFoundError where it is gone."""
+    if not is_dir:
+        return (_identity(os.lstat(path)),)
+    return tuple(_identity(p.lstat()) for p in _members(Path(path)))
+
+
+def _members(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+
+
 def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, bool]]:
-    """(name below the inbox, path, whether it is a geodatabase folder) of every finished file, in any folder layout, in name order."""
+    """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order."""
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except FileNotFoundError:
         return
     for entry in entries:
-        if entry.name.startswith(".") or entry.name.lower().endswith(UNFINISHED):
+        low = entry.name.lower()
+        if low.startswith((".", "~$")) or low.endswith(UNFINISHED) or low in LITTER:
             continue
         is_dir = entry.is_dir(follow_symlinks=False)
-        if is_dir and not entry.name.lower().endswith(".gdb"):
+        if is_dir and not low.endswith(".gdb"):
             yield from _walk(Path(entry.path), f"{prefix}{portable(entry.name)}/")
         elif is_dir or entry.is_file(follow_symlinks=False):
             yield prefix + portable(entry.name), entry.path, is_dir
@@ -87,15 +147,89 @@ def _mine(contract: Contract, shared: bool, name: str) -> bool:
     return not shared or groups(contract, name) is not None
 
 
-def zip_folder(folder: Path, target: Path) -> None:
-    """Writes a geodatabase folder as one file with fixed member times, so that equal content has equal bytes; never a member as a whole in memory."""
-    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+def _writer(path: str) -> bool | None:
+    """Whether a process of this machine has the file open for writing; None where the kernel does not say (another owner, a network share)."""
+    if not hasattr(fcntl, "F_SETLEASE"):
+        return None
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        # who opens the file for writing meanwhile is let through by the close; its signal would end this process unless it is one that is ignored
+        fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+    return False
+
+
+def _age(found: Found) -> float:
+    """Seconds since the file was written, by the machine's clock: it decides when a file is taken, never what becomes of it. A time to come counts alike."""
+    return abs(time.time() - found.modified)
+
+
+def _quiet_in(contract: Contract, found: Found) -> float:
+    """Seconds until a file may be taken: none where nobody writes it; where that cannot be known, until a file that is not small has lain long enough."""
+    age = _age(found)
+    if contract.files.quiet_seconds is not None and age < contract.files.quiet_seconds:
+        return contract.files.quiet_seconds - age
+    if contract.files.small and age > YOUNG_SECONDS:
+        return 0.0
+    asked = {_writer(p) for p in ([str(m) for m in _members(Path(found.path))] if found.is_dir else [found.path])}
+    if True in asked:
+        return float("inf")
+    unsure = None in asked and not contract.files.small and contract.files.quiet_seconds is None
+    return max(0.0, QUIET_SECONDS - age) if unsure else 0.0
+
+
+def finished(settings: Settings, contract: Contract, *, shared: bool = False, patient: bool = False) -> Iterator[Found]:
+    """The files in the source's inbox that landing would take now, in name order. The one answer for landing, sensor and live worker.
+
+    `patient` waits out the quiet period of a file of which nobody knows whether it is whole, so that what was just brought is taken at once.
+    """
+    for name, path, is_dir in _walk(inbox_of(settings, contract)):
+        if not _mine(contract, shared, name):
+            continue
+        try:
+            found = Found(name, path, is_dir, _identities(path, is_dir))
+        except FileNotFoundError:
+            continue  # replaced or taken back in this moment
+        if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
+            time.sleep(wait)
+            wait = 0.0  # whether it changed meanwhile is seen when it is read
+        if not wait:
+            yield found
+
+
+def unclaimed(settings: Settings, contracts: Iterable[Contract]) -> list[tuple[str, str, int]]:
+    """(folder, name, bytes) of the files in shared inboxes that no contract claims: a silence that somebody has to hear of."""
+    by_folder: dict[str, list[Contract]] = {}
+    for contract in contracts:
+        by_folder.setdefault(contract.folder, []).append(contract)
+    found = []
+    for folder, readers in by_folder.items():
+        if len(readers) > 1:
+            for name, path, is_dir in _walk(settings.inbox / folder):
+                if not any(groups(c, name) is not None for c in readers):
+                    with contextlib.suppress(FileNotFoundError):
+                        found.append((folder, name, sum(i[2] for i in _identities(path, is_dir))))
+    return sorted(found)
+
+
+def zip_folder(folder: Path, into: Path) -> None:
+    """Writes a geodatabase folder as one file with fixed member times, so that equal content has equal bytes. Links are left out."""
+    with zipfile.ZipFile(into, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in _members(folder):
             info = zipfile.ZipInfo(f"{portable(folder.name)}/{portable(path.relative_to(folder).as_posix())}", (1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
-            info.file_size = path.stat().st_size
-            with path.open("rb") as member, archive.open(info, "w") as out:
-                shutil.copyfileobj(member, out, _CHUNK)
+            info.compress_type, info.file_size = zipfile.ZIP_DEFLATED, path.stat().st_size
+            with path.open("rb") as source, archive.open(info, "w") as out:
+                shutil.copyfileobj(source, out, _CHUNK)
 
 
 def _as_of(contract: Contract, name: str, received_at: datetime) -> datetime:
@@ -109,23 +243,87 @@ def _as_of(contract: Contract, name: str, received_at: datetime) -> datetime:
     return received_at
 
 
-def _keep(path: Path, target: Path) -> None:
-    """Copies a large file to its place by hash: under another name first, so that no half file is ever found there."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    half = target.with_name(target.name + f".{os.getpid()}.half")
-    with path.open("rb") as source, half.open("wb") as out:
-        shutil.copyfileobj(source, out, _CHUNK)
-        out.flush()
-        os.fsync(out.fileno())
-    half.rename(target)
+def _closed_or_open(settings: Settings, contract: Contract) -> Path:
+    return settings.landing / "closed" if contract.personal else settings.landing
 
 
 def stored_path(settings: Settings, contract: Contract, sha256: str, name: str) -> Path:
     """Where a large file is kept: by hash, closed where the source is personal."""
-    root = settings.landing / "closed" if contract.personal else settings.landing
-    return root / sha256[:2] / sha256 / Path(name).name.removesuffix("/")
+    return _closed_or_open(settings, contract) / sha256[:2] / sha256 / Path(name).name.removesuffix("/")
+
+
+def _keep(settings: Settings, contract: Contract, found: Found, path: str, name: str) -> tuple[str, int] | None:
+    """Copies a large file to its place by hash, hashed as it is copied; returns hash and bytes, or None where it changed meanwhile.
+
+    Under another name first, so that no half file is ever found at that place.
+    """
+    root = _closed_or_open(settings, contract)
+    root.mkdir(parents=True, exist_ok=True)
+    half = root / f"{os.getpid()}.half"
+    digest, size = hashlib.sha256(), 0
+    try:
+        with open(path, "rb") as source, half.open("wb") as out:
+            while chunk := source.read(_CHUNK):
+                digest.update(chunk)
+                out.write(chunk)
+                size += len(chunk)
+            out.flush()
+            os.fsync(out.fileno())
+            now_is = (_identity(os.fstat(source.fileno())),)
+        if not found.is_dir and (now_is != found.identity or size != found.bytes):
+            return None
+        target = stored_path(settings, contract, digest.hexdigest(), name)
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            half.rename(target)
+        return digest.hexdigest(), size
+    except FileNotFoundError:
+        return None
+    finally:
+        half.unlink(missing_ok=True)
+
+
+def _keep_folder(settings: Settings, contract: Contract, found: Found) -> tuple[str, int] | None:
+    """Keeps a geodatabase folder as one file; None where it changed meanwhile."""
+    packed = settings.home / "tmp" / f"{os.getpid()}.gdb.zip"
+    packed.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        zip_folder(Path(found.path), packed)
+        if _identities(found.path, is_dir=True) != found.identity:
+            return None
+        return _keep(settings, contract, found, str(packed), found.name + ".zip")
+    except FileNotFoundError:
+        return None
+    finally:
+        packed.unlink(missing_ok=True)
+
+
+def _hash(found: Found) -> tuple[str, int] | None:
+    """Hash and bytes of a file that stays where it is; None where it changed meanwhile."""
+    try:
+        with open(found.path, "rb") as file:
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+            return (sha, found.bytes) if (_identity(os.fstat(file.fileno())),) == found.identity else None
+    except FileNotFoundError:
+        return None
+
+
+def _read_small(found: Found) -> bytes | None:
+    """The bytes of a small file; None where it changed meanwhile."""
+    try:
+        fd = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        parts = []
+        while part := os.read(fd, _CHUNK):
+            parts.append(part)
+            if len(parts) > SMALL_BYTES // _CHUNK + 1:
+                return None  # it grows
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        return content if (_identity(os.fstat(fd)),) == found.identity and len(content) == found.bytes else None
+    finally:
+        os.close(fd)
 
 
 def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False) -> Landed:
@@ -145,53 +343,69 @@ def record(
 
     That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove.
     Where more than `most` files lie there, the newest by the time in their names are taken and the others wait for the next call,
-    so that a logger that drains weeks at once delays no other station.
+    so that a logger that drains weeks at once delays no other station. A file that changes while it is read waits too.
     """
     folder = inbox_of(settings, contract)
-    found = [f for f in _walk(folder) if _mine(contract, shared, f[0])]
+    if not contract.files.in_place:
+        _put_back(folder)
+    found = [f for f in finished(settings, contract, shared=shared, patient=True) if f.bytes <= FOLDER_BYTES or not f.is_dir]
     if most is not None and len(found) > most:
-        found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f[0], now))
-    if not found:
-        return Landed(0, 0, 0), _nothing
-    ids: list[str] = []
-    rows: list[tuple[str, str, int, datetime]] = []
-    contents: list[bytes] = []
-    temporary: list[Path] = []
-    for name, path, is_dir in found:
-        if is_dir:
-            packed = settings.home / "tmp" / f"{os.getpid()}-{len(temporary)}.gdb.zip"
-            zip_folder(Path(path), packed)
-            temporary.append(packed)
-            with packed.open("rb") as file:
-                sha = hashlib.file_digest(file, "sha256").hexdigest()
-            size = packed.stat().st_size
-            _keep(packed, stored_path(settings, contract, sha, name + ".zip"))
-        elif contract.files.small and not contract.files.in_place:
-            fd = os.open(path, os.O_RDONLY)
-            try:
-                content = os.read(fd, _CHUNK)
-                while len(content) >= _CHUNK and (more := os.read(fd, _CHUNK)):
-                    content += more
-            finally:
-                os.close(fd)
-            contents.append(content)
-            sha, size = hashlib.sha256(content).hexdigest(), len(content)
+        found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
+    landed, taken = Landed(0, 0, 0), list[Found]()
+    for part in _rounds(found):
+        kept, done = _record_round(con, settings, contract, now, part)
+        landed = Landed(landed.files + done.files, landed.new + done.new, landed.again + done.again)
+        taken += kept
+    if not taken or contract.files.in_place:
+        return landed, _nothing
+    return landed, functools.partial(_clear, str(folder), taken, contract.files.small)
+
+
+def _rounds(found: list[Found]) -> Iterator[list[Found]]:
+    """Parts of what one commit lands."""
+    part: list[Found] = []
+    size = 0
+    for one in found:
+        if part and (len(part) >= ROUND_FILES or size + one.bytes > ROUND_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += one.bytes
+    if part:
+        yield part
+
+
+def _record_round(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, found: list[Found]
+) -> tuple[list[Found], Landed]:
+    """Records the files in one transaction; returns those that it recorded."""
+    kept: list[Found] = []
+    rows: list[tuple[str, str, str, int, datetime, str]] = []
+    contents: list[bytes | None] = []
+    for one in found:
+        content: bytes | None = None
+        stored = "in_place" if contract.files.in_place else "landing"
+        known: tuple[str, int] | None
+        if one.is_dir:
+            known = _keep_folder(settings, contract, one)
+        elif contract.files.in_place:
+            known = _hash(one)
+        elif contract.files.small and one.bytes <= SMALL_BYTES:
+            stored, content = "raw.file", _read_small(one)
+            known = None if content is None else (hashlib.sha256(content).hexdigest(), len(content))
         else:
-            with open(path, "rb") as file:
-                sha = hashlib.file_digest(file, "sha256").hexdigest()
-            size = os.path.getsize(path)
-            if not contract.files.in_place:
-                _keep(Path(path), stored_path(settings, contract, sha, name))
-        ids.append(delivery_id(contract.source, name, sha))
-        rows.append((name, sha, size, _as_of(contract, name, now)))
-    small = contract.files.small and not contract.files.in_place
-    stored = "raw.file" if small else "in_place" if contract.files.in_place else "landing"
-    names, hashes, sizes, as_ofs = (list(column) for column in zip(*rows, strict=True))
+            known = _keep(settings, contract, one, one.path, one.name)
+        if known is None:
+            continue  # still written, or replaced: the next look takes it
+        kept.append(one)
+        contents.append(content)
+        rows.append((delivery_id(contract.source, one.name, known[0]), one.name, *known, _as_of(contract, one.name, now), stored))
+    if not rows:
+        return [], Landed(0, 0, 0)
+    ids, names, hashes, sizes, as_ofs, places = (list(column) for column in zip(*rows, strict=True))
     days = [a.date() for a in as_ofs]
-    batch = pa.table(
-        [ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, [stored] * len(ids)],
-        schema=_LANDED,
-    )
+    batch = pa.table([ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, places], schema=_LANDED)
+    small = "raw.file" in places
     if small:
         batch = batch.append_column("content", pa.array(contents, pa.large_binary()))
     con.register("inbox_batch", batch)
@@ -208,12 +422,14 @@ def record(
     new = con.execute("SELECT count(*) FROM newcomers").fetchall()[0][0]
     if contract.files.in_place and not new:
         con.unregister("inbox_batch")
-        return Landed(len(ids), 0, len(ids)), _nothing  # scans stay where they are: seeing them again is no arrival
+        return kept, Landed(len(ids), 0, len(ids))  # scans stay where they are: seeing them again is no arrival
     with transaction(con):
         if new:
             if small:
                 raw = "raw_closed" if contract.personal else "raw"
-                con.execute(f"INSERT INTO lake.{raw}.file SELECT delivery_id, source, day, content FROM newcomers ORDER BY day, name")
+                con.execute(
+                    f"INSERT INTO lake.{raw}.file SELECT delivery_id, source, day, content FROM newcomers WHERE stored = 'raw.file' ORDER BY day, name"
+                )
             con.execute("""
                 INSERT INTO lake.ops.landed
                 SELECT delivery_id, source, name, sha256, bytes, received_at, as_of, day, stored
@@ -223,25 +439,41 @@ def record(
         reach("landing.before_commit")
     reach("landing.committed")
     con.unregister("inbox_batch")
-    for packed_file in temporary:
-        packed_file.unlink()
-    paths = [(path, is_dir) for _, path, is_dir in found]
-    return Landed(len(ids), new, len(ids) - new), _nothing if contract.files.in_place else functools.partial(_clear, str(folder), paths)
+    return kept, Landed(len(ids), new, len(ids) - new)
 
 
 def _nothing() -> None:
     """Nothing is to be taken out of the inbox."""
 
 
-def _clear(folder: str, paths: list[tuple[str, bool]]) -> None:
-    """Takes landed files out of the inbox; folders of a dated layout go when they are empty."""
-    for name, is_dir in paths:
-        if is_dir:
-            shutil.rmtree(name)
-        else:
-            os.unlink(name)
-    parents = {name.rpartition("/")[0] for name, _ in paths}
-    for parent in sorted(parents, key=len, reverse=True):
+def _clear(folder: str, taken: list[Found], small: bool) -> None:
+    """Takes landed files out of the inbox, each aside first: what is no longer the file that was landed goes back, for the next look.
+
+    Folders of a dated layout go when they are empty.
+    """
+    by_parent: dict[str, list[Found]] = {}
+    for one in taken:
+        by_parent.setdefault(one.path.rpartition("/")[0], []).append(one)
+    for parent, files in by_parent.items():
+        aside = f"{parent}/{TAKEN}{os.getpid()}"
+        Path(aside).mkdir(parents=True, exist_ok=True)
+        for one in files:
+            moved = f"{aside}/{one.path.rpartition('/')[2]}"
+            try:
+                Path(one.path).rename(moved)
+            except FileNotFoundError:
+                continue  # its sender took it back
+            asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
+            # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
+            if (asked and _writer(moved)) or _identities(moved, one.is_dir) != one.identity:
+                _give_back(moved, one.path)
+            elif one.is_dir:
+                shutil.rmtree(moved)
+            else:
+                os.unlink(moved)
+        with contextlib.suppress(OSError):
+            os.rmdir(aside)
+    for parent in sorted(by_parent, key=len, reverse=True):
         empty = parent
         while empty != folder:
             try:
@@ -249,3 +481,33 @@ def _clear(folder: str, paths: list[tuple[str, bool]]) -> None:
             except OSError:
                 break
             empty = empty.rpartition("/")[0]
+
+
+def _give_back(moved: str, path: str) -> None:
+    """Puts a file back under its name; where another has come there meanwhile, into a folder beside it, so that both are landed."""
+    parent, _, name = path.rpartition("/")
+    for number in range(1, 1000):
+        try:
+            if os.path.isdir(moved):
+                if os.path.lexists(path):
+                    raise FileExistsError(path)
+                Path(moved).rename(path)
+            else:
+                os.link(moved, path, follow_symlinks=False)  # unlike a rename, never over another file
+                os.unlink(moved)
+            return
+        except FileExistsError:
+            Path(f"{parent}/again-{number}").mkdir(exist_ok=True)
+            path = f"{parent}/again-{number}/{name}"
+
+
+def _put_back(folder: Path) -> None:
+    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed."""
+    for parent, folders, _ in os.walk(folder):
+        for name in [n for n in folders if n.startswith(TAKEN)]:
+            aside = os.path.join(parent, name)
+            for moved in os.listdir(aside):
+                _give_back(f"{aside}/{moved}", f"{parent}/{moved}")
+            with contextlib.suppress(OSError):
+                os.rmdir(aside)
+            folders.remove(name)

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import structlog
 
 from ingestion.cast import cast, literal
 from ingestion.contract import Contract
-from ingestion.landing import stored_path
+from ingestion.landing import TOO_LARGE, stored_path
 from ingestion.merge import MERGES, TargetMismatch, ensure_table, has_conflict
 from ingestion.model import Delivery, Problem, reader_failed, unfinished_geopackage
 from ingestion.names import groups, moment, on_disk
@@ -56,6 +56,8 @@ class Loaded:
     rows_quarantined: int = 0
     tolerated: float = 0.0
     """Share of the rows that the contract lets be refused."""
+    rows_conflict: int = 0
+    """Rows that lost to a row of another value under the same key in the same delivery: an alert, which value is meant is not said."""
     failed: list[str] = field(default_factory=list)
     """Reasons of rules that more rows broke than the contract tolerates: an alert, not a stop."""
     problems: list[str] = field(default_factory=list)
@@ -67,6 +69,11 @@ class Loaded:
     def refused_too_many(self) -> bool:
         """Whether more of the rows read went to quarantine than the contract tolerates."""
         return self.rows_quarantined > self.tolerated * self.rows_read
+
+    def plus(self, other: Loaded) -> Loaded:
+        """Both steps as one."""
+        added = {f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self) if f.name not in ("source", "tolerated")}
+        return Loaded(self.source, tolerated=self.tolerated, **added)
 
 
 def suite_of(contract: Contract, settings: Settings) -> dict[str, Any] | None:
@@ -129,8 +136,18 @@ def load(
     if not todo:
         return report
     size = BATCH_FILES if contract.files.small else 1
-    for start in range(0, len(todo), size):
-        _load_apart(con, settings, contract, run_id, now, todo[start : start + size], report)
+    done: set[str] = set()
+    while todo:
+        waiting = {row[0] for row in con.execute("SELECT delivery_id FROM lake.ops.waiting WHERE source = ?", [contract.source]).fetchall()}
+        for part, only_waiting in (
+            ([d for d in todo if d.delivery_id not in waiting], False),
+            ([d for d in todo if d.delivery_id in waiting], True),
+        ):
+            for start in range(0, len(part), size):
+                _load_apart(con, settings, contract, run_id, now, part[start : start + size], report, only_waiting)
+        done |= {d.delivery_id for d in todo}
+        # a snapshot that was refused gives its scopes back to older deliveries, which are gated again
+        todo = [] if deliveries is not None else [d for d in pending(con, settings, contract) if d.delivery_id not in done]
     return report
 
 
@@ -143,14 +160,21 @@ MOST_SET_ASIDE = 20
 
 
 def _load_apart(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime, deliveries: list[Delivery], report: Loaded
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    run_id: str,
+    now: datetime,
+    deliveries: list[Delivery],
+    report: Loaded,
+    only_waiting: bool = False,
 ) -> None:
     """Gates a batch; where an error that nobody foresaw ends that, its halves by themselves, until the one delivery is found on which it hangs.
 
     That one is set aside. A batch of halves ends as the whole would: the result does not depend on how deliveries are batched.
     """
     try:
-        _load_batch(con, settings, contract, run_id, now, deliveries, report)
+        _load_batch(con, settings, contract, run_id, now, deliveries, report, only_waiting)
         return
     except SYSTEM_FAULTS:
         raise
@@ -166,7 +190,7 @@ def _load_apart(
             return
     middle = len(deliveries) // 2
     for half in (deliveries[:middle], deliveries[middle:]):
-        _load_apart(con, settings, contract, run_id, now, half, report)
+        _load_apart(con, settings, contract, run_id, now, half, report, only_waiting)
 
 
 def _set_aside(
@@ -198,7 +222,8 @@ def _set_aside(
             SELECT delivery_id, ?, day, 'set_aside', reason, NULL, NULL, NULL, NULL, ?, ?, ? FROM set_aside ORDER BY day""",
             [contract.source, now, run_id, seq],
         )
-        con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM set_aside)")
+        for table in ("pending", "waiting"):
+            con.execute(f"DELETE FROM lake.ops.{table} WHERE delivery_id IN (SELECT delivery_id FROM set_aside)")
         con.execute(
             "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, 0, FALSE, NULL, ?, 0.0, ?",
             [run_id, contract.source, seq, len(aside), sorted({problems[d.delivery_id].code for d in aside}), now],
@@ -210,7 +235,14 @@ def _set_aside(
 
 
 def _load_batch(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime, deliveries: list[Delivery], report: Loaded
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    run_id: str,
+    now: datetime,
+    deliveries: list[Delivery],
+    report: Loaded,
+    only_waiting: bool = False,
 ) -> None:
     log.debug("gate", source=contract.source, deliveries=len(deliveries), run_id=run_id)
     if contract.files.small and not contract.files.in_place:
@@ -229,6 +261,9 @@ def _load_batch(
         if not deliveries:
             return
     _register_deliveries(con, contract, deliveries)
+    if only_waiting:
+        problems = {}  # the file was read before; only what is known of it has changed
+        _keep_waiting(con, contract)
     if contract.unpivot is not None:
         _unpivot(con, contract, "cut")
     reach("gate.read")
@@ -246,7 +281,8 @@ def _load_batch(
     block: Problem | None = None
     verdict: Verdict | None = None
     try:
-        verdict = judge_batch(con, "memory.main.batch", suite, contract.tolerated_bad_share)
+        # rows that waited are no batch of their own: what they said of it was said when it was gated whole
+        verdict = Verdict(0, 0, success=True) if only_waiting else judge_batch(con, "memory.main.batch", suite, contract.tolerated_bad_share)
         report.failed += [r for r in verdict.failed if r not in report.failed]
     except GateError as error:
         block = Problem(
@@ -270,7 +306,25 @@ def _load_batch(
     if not contract.files.small and problems:
         block = next(iter(problems.values()))
     reach("gate.judged")
-    _publish(con, settings, contract, run_id, now, deliveries, problems, block, verdict, report)
+    _publish(con, settings, contract, run_id, now, deliveries, problems, block, verdict, report, only_waiting)
+
+
+def _keep_waiting(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
+    """Leaves in `cut` the rows that stand in quarantine."""
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE waits AS SELECT DISTINCT delivery_id, line FROM lake.quarantine.row "
+        "WHERE source = ? AND delivery_id IN (SELECT delivery_id FROM batch_deliveries)",
+        [contract.source],
+    )
+    con.execute(
+        "CREATE OR REPLACE TEMP TABLE cut AS SELECT c.* FROM cut AS c SEMI JOIN waits AS w ON w.delivery_id = c._delivery_id AND w.line = c._line"
+    )
+
+
+def rows_can_wait(contract: Contract, suite: dict[str, Any] | None) -> bool:
+    """Whether rows that wait for a register may be gated without the others of their delivery: nothing that judges them looks at these."""
+    on_whole_columns = any("unique" in rule.type for rule in rules_of(suite)) if suite else False
+    return contract.files.small and contract.load in ("upsert", "incremental") and contract.unpivot is None and not on_whole_columns
 
 
 def _worst(con: duckdb.DuckDBPyConnection) -> list[tuple[str, int, int, str]]:
@@ -316,7 +370,8 @@ def _fetch_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliverie
     con.unregister("wanted")
     content = dict(rows)
     for delivery in deliveries:
-        delivery.content = content[delivery.delivery_id]
+        if delivery.path is None:  # a larger one lies in the landing folder
+            delivery.content = content[delivery.delivery_id]
 
 
 _LOGS = ("-wal", "-journal", "-shm")
@@ -335,6 +390,14 @@ def _logs_beside(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries:
 
 
 def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
+    if contract.files.small and not contract.files.in_place and delivery.bytes > TOO_LARGE:
+        return Problem(
+            "file_too_large",
+            "Tệp quá lớn đối với hộp nhận tệp nhỏ",
+            f"tối đa {TOO_LARGE:,} byte",
+            f"{delivery.bytes:,} byte",
+            "Chia tệp thành nhiều tệp nhỏ hơn rồi gửi lại",
+        )
     found = groups(contract, delivery.name)
     if found is None and contract.format.reader == "vector" and delivery.name.lower().endswith(tuple(f".gpkg{log}" for log in _LOGS)):
         return unfinished_geopackage(delivery.name)
@@ -423,6 +486,7 @@ def _publish(
     block: Problem | None,
     verdict: Verdict | None,
     report: Loaded,
+    only_waiting: bool,
 ) -> None:
     """Rows, quarantine and ledger in one lake transaction."""
     personal = contract.personal
@@ -450,7 +514,8 @@ def _publish(
                     f"DELETE FROM lake.{schema}.row WHERE source = ? AND delivery_id IN (SELECT delivery_id FROM batch_deliveries)", [contract.source]
                 )
         if block is None or regated:
-            MERGES[contract.load](con, contract, table, list(full), regated)
+            # rows that waited are new to the table: what their deliveries brought before stays
+            MERGES[contract.load](con, contract, table, list(full), regated and not only_waiting)
             if personal:
                 _publish_tokens(con, settings, contract, table, columns)
             _affected(con, contract, seq)
@@ -460,6 +525,15 @@ def _publish(
         _quarantine(con, contract, most=None if block is None else BLOCKED_ROWS)
         reach("publish.merged")
         _outcomes(con, contract, block, run_id, now, seq)
+        if only_waiting:
+            _outcomes_of_waiting(con)
+        totals = con.execute("""
+            SELECT count(*), count(*) FILTER (status = 'published'), count(*) FILTER (status = 'quarantined'), count(*) FILTER (status = 'blocked'),
+                   coalesce(sum(rows_read), 0), coalesce(sum(rows_accepted), 0), coalesce(sum(rows_duplicate), 0), coalesce(sum(rows_quarantined), 0)
+            FROM outcome""").fetchall()[0]
+        con.execute("INSERT INTO lake.ops.outcome SELECT * FROM outcome ORDER BY day")
+        report.rows_conflict += _conflicts(con, contract, regated, only_waiting, block is None)
+        con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
         con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
         con.execute(
             "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?",
@@ -478,10 +552,6 @@ def _publish(
         )
         reach("publish.before_commit")
     reach("publish.committed")
-    totals = con.execute("""
-        SELECT count(*), count(*) FILTER (status = 'published'), count(*) FILTER (status = 'quarantined'), count(*) FILTER (status = 'blocked'),
-               coalesce(sum(rows_read), 0), coalesce(sum(rows_accepted), 0), coalesce(sum(rows_duplicate), 0), coalesce(sum(rows_quarantined), 0)
-        FROM outcome""").fetchall()[0]
     for name, value in zip(
         ("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined"), totals, strict=True
     ):
@@ -603,7 +673,36 @@ def _outcomes(con: duckdb.DuckDBPyConnection, contract: Contract, block: Problem
         LEFT JOIN lines AS l USING (delivery_id)
         LEFT JOIN entered AS e USING (delivery_id)
         LEFT JOIN file_problem AS p USING (delivery_id)""")
-    con.execute("INSERT INTO lake.ops.outcome SELECT * FROM outcome ORDER BY day")
+
+
+def _outcomes_of_waiting(con: duckdb.DuckDBPyConnection) -> None:
+    """Adds to `outcome` what was settled of the deliveries before: these rows waited, the others stay as they are."""
+    con.execute("""
+        CREATE OR REPLACE TEMP TABLE outcome AS
+        SELECT o.* REPLACE (
+            b.rows_read AS rows_read, b.rows_accepted + o.rows_accepted AS rows_accepted,
+            b.rows_read - b.rows_accepted - o.rows_accepted - o.rows_quarantined AS rows_duplicate)
+        FROM outcome AS o JOIN (
+            SELECT delivery_id, rows_read, rows_accepted FROM lake.ops.outcome WHERE day IN (SELECT day FROM batch_deliveries)
+            QUALIFY row_number() OVER (PARTITION BY delivery_id ORDER BY seq DESC) = 1
+        ) AS b USING (delivery_id)""")
+
+
+def _conflicts(con: duckdb.DuckDBPyConnection, contract: Contract, regated: bool, only_waiting: bool, published: bool) -> int:
+    """Notes the rows that lost to a differing row of their own delivery; returns how many of them this publish brought."""
+    if not has_conflict(contract) or not (published or regated):
+        return 0
+    before = "SELECT c.delivery_id, c.rows FROM lake.ops.conflict AS c JOIN batch_deliveries USING (delivery_id) UNION ALL" if only_waiting else ""
+    con.execute(
+        f"CREATE OR REPLACE TEMP TABLE conflicts AS SELECT delivery_id, sum(rows) AS rows FROM ({before} FROM differing) GROUP BY delivery_id"
+    )
+    if regated:
+        con.execute("DELETE FROM lake.ops.conflict WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
+    if con.execute("SELECT count(*) FROM conflicts").fetchall()[0][0]:
+        con.execute(f"""
+            INSERT INTO lake.ops.conflict
+            SELECT delivery_id, {literal(contract.source)}, day, rows FROM conflicts JOIN batch_deliveries USING (delivery_id) WHERE rows > 0""")
+    return int(con.execute("SELECT coalesce(sum(rows), 0) FROM differing").fetchall()[0][0])
 
 
 def requeue(
@@ -614,8 +713,11 @@ def requeue(
     delivery_id: str | None = None,
     day: date | None = None,
     all_of_day: bool = False,
+    only_waiting: bool = False,
 ) -> int:
     """Puts deliveries back to be gated again from raw: those with quarantined rows, a block or set aside, or all of a day.
+
+    `only_waiting`: of each only the rows that stand in quarantine (see `rows_can_wait`).
 
     Returns how many. Used after a fix of contract, register or suite, and by a backfill of a day. Deliveries whose raw
     bytes were erased are passed over; raises LookupError where `delivery_id` names one of them, or none of the source.
@@ -643,14 +745,17 @@ def requeue(
             if not reasons
             else f"o.delivery_id IN (SELECT q.delivery_id FROM lake.quarantine.row AS q WHERE q.source = o.source {named})"
         )
+    chosen = f"""
+        SELECT DISTINCT o.delivery_id, o.source, o.day, o.status FROM lake.ops.delivery AS o
+        WHERE {" AND ".join(conditions)} AND o.status <> 'landed' AND o.stored NOT IN ('erasing', 'erased')"""
     with transaction(con):
-        con.execute(
-            f"""
-            INSERT INTO lake.ops.pending
-            SELECT DISTINCT o.delivery_id, o.source, o.day FROM lake.ops.delivery AS o
-            WHERE {" AND ".join(conditions)} AND o.status <> 'landed' AND o.stored NOT IN ('erasing', 'erased')
-              AND o.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
-            values,
-        )
+        con.execute(f"CREATE OR REPLACE TEMP TABLE chosen AS {chosen}", values)
+        new = "delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)"
+        if only_waiting:
+            # of a delivery that was refused as a whole every row waits, seen or not
+            con.execute(f"INSERT INTO lake.ops.waiting SELECT delivery_id, source FROM chosen WHERE status = 'published' AND {new}")
+        else:
+            con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM chosen)")
+        con.execute(f"INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM chosen WHERE {new}")
         count = con.execute("SELECT count(*) FROM lake.ops.pending WHERE source = ?", [source]).fetchall()[0][0]
     return int(count)

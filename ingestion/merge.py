@@ -176,6 +176,7 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
     if not con.execute("SELECT count(*) FROM contested").fetchall()[0][0]:
         con.execute(f"INSERT INTO lake.{table} ({names}, conflict) SELECT {names}, FALSE FROM incoming")
         con.execute("CREATE OR REPLACE TEMP TABLE merged AS SELECT _delivery_id, _line FROM good")
+        con.execute("CREATE OR REPLACE TEMP TABLE differing AS SELECT ''::VARCHAR AS delivery_id, 0::BIGINT AS rows WHERE FALSE")
         return
     value = ", ".join(f"{c} := {c}" for c in columns if c not in keys) or "nothing := NULL"
     later = f"OVER (PARTITION BY {key_list} ORDER BY {RANK} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
@@ -229,6 +230,31 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
         SELECT _delivery_id, _line FROM ranked WHERE is_new AND is_current
         UNION ALL
         SELECT _delivery_id, _line FROM good AS g ANTI JOIN contested AS k ON {_on(keys, "g", "k")}""")
+    _differing(con, key_list, value)
+
+
+def _differing(con: duckdb.DuckDBPyConnection, key_list: str, value: str) -> None:
+    """TEMP table `differing` (delivery_id, rows): rows that lost to a row of another value under the same key in the same delivery.
+
+    Which of the two is meant the delivery does not say. Where only rows that waited were gated, how many there are more (or fewer) than before.
+    """
+    by_key = f"PARTITION BY _delivery_id, {key_list}"
+    con.execute(f"""
+        CREATE OR REPLACE TEMP TABLE differing AS
+        WITH twice AS (
+            SELECT _delivery_id, {key_list} FROM ranked
+            WHERE _delivery_id IN (SELECT delivery_id FROM batch_deliveries) GROUP BY ALL HAVING count(*) > 1
+        ),
+        own AS (
+            SELECT *, struct_pack({value}) AS value_of FROM ranked SEMI JOIN twice USING (_delivery_id, {key_list})
+        ),
+        judged AS (
+            SELECT _delivery_id,
+                value_of IS DISTINCT FROM first_value(value_of) OVER ({by_key} ORDER BY {RANK}) AS lost,
+                NOT is_new AND value_of IS DISTINCT FROM first_value(value_of) OVER ({by_key}, is_new ORDER BY {RANK}) AS had_lost
+            FROM own
+        )
+        SELECT _delivery_id AS delivery_id, count(*) FILTER (lost) - count(*) FILTER (had_lost) AS rows FROM judged GROUP BY _delivery_id HAVING rows <> 0""")
 
 
 def scope_of(contract: Contract) -> str:

@@ -90,10 +90,15 @@ def _requeue_touched(con: duckdb.DuckDBPyConnection, contract: Contract) -> int:
         f"""
         CREATE OR REPLACE TEMP TABLE moving AS
         SELECT delivery_id, source, day, stored FROM lake.ops.landed
-        WHERE source = $source AND delivery_id IN ({holding}) AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
+        WHERE source = $source AND delivery_id IN ({holding})
+            AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending WHERE delivery_id NOT IN (SELECT delivery_id FROM lake.ops.waiting))""",
         {"source": contract.source},
     )
-    con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM moving WHERE stored NOT IN ('erasing', 'erased')")
+    con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM moving)")
+    con.execute(
+        "INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM moving "
+        "WHERE stored NOT IN ('erasing', 'erased') AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)"
+    )
     waiting, erased = con.execute(
         "SELECT count(*) FILTER (stored NOT IN ('erasing', 'erased')), count(*) FILTER (stored IN ('erasing', 'erased')) FROM moving"
     ).fetchall()[0]

@@ -15,6 +15,9 @@ from tnmt.settings import Settings
 
 __all__ = ["LakeError", "quoted"]
 
+SCHEMA = Path(__file__).parent / "schema.sql"
+"""The tables that the path itself needs; to be run any number of times."""
+
 SCHEMAS = (
     "raw",
     "clean",
@@ -338,7 +341,7 @@ def create(settings: Settings, *, join: bool = False, moved: bool = False) -> No
 
 
 def _schema() -> str:
-    return (Path(__file__).parent / "schema.sql").read_text(encoding="utf-8")
+    return SCHEMA.read_text(encoding="utf-8")
 
 
 def _folders(settings: Settings) -> None:

@@ -60,11 +60,13 @@ def writer_lock(path: Path, purpose: str, timeout: float) -> Iterator[None]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + timeout
-    with path.open("a+") as file:
-        while True:
+    # who waits first holds the turn, without which nobody asks for the lock: a writer that takes step after step lets the others in between
+    with path.open("a+") as file, path.with_suffix(".turn").open("a+") as turn:
+        wanted = [turn, file]
+        while wanted:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
+                fcntl.flock(wanted[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
+                wanted.pop(0)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     who = holder(path) or {}
@@ -73,6 +75,7 @@ def writer_lock(path: Path, purpose: str, timeout: float) -> Iterator[None]:
                         f"{who.get('since', '?')}); waited {timeout:.0f} s. Wait for it to end, or raise TNMT_LOCK_TIMEOUT"
                     ) from None
                 time.sleep(0.05)
+        fcntl.flock(turn, fcntl.LOCK_UN)
         file.seek(0)
         file.truncate()
         # the holder's clock, for people only; no logic reads it

@@ -18,6 +18,12 @@ CREATE TABLE IF NOT EXISTS lake.ops.outcome (
 );
 -- Landed and not yet gated. Emptied by each publish, so that a run never looks through the whole ledger.
 CREATE TABLE IF NOT EXISTS lake.ops.pending (delivery_id VARCHAR, source VARCHAR, day DATE);
+-- Of these pending deliveries only the quarantined rows are gated again: a register changed that they wait for.
+CREATE TABLE IF NOT EXISTS lake.ops.waiting (delivery_id VARCHAR, source VARCHAR);
+-- Rows that lost to a row of another value under the same key in the same delivery: which of the two is meant it does not say.
+CREATE TABLE IF NOT EXISTS lake.ops.conflict (delivery_id VARCHAR, source VARCHAR, day DATE, rows BIGINT);
+-- Files in an inbox that several sources share and none claims, as of the last look.
+CREATE TABLE IF NOT EXISTS lake.ops.unclaimed (folder VARCHAR, name VARCHAR, bytes BIGINT, seen_at TIMESTAMP);
 -- What a publish changed; marts recompute exactly this.
 CREATE TABLE IF NOT EXISTS lake.ops.affected (seq BIGINT, source VARCHAR, target VARCHAR, unit VARCHAR, day DATE);
 CREATE TABLE IF NOT EXISTS lake.ops.build (

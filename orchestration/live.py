@@ -8,8 +8,10 @@ materialisation. On a SQLite catalog an increment waits while a build holds the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import time
 import uuid
 from collections.abc import Callable
@@ -23,12 +25,12 @@ from dbt.artifacts.resources.types import NodeType
 from dbt.cli.main import dbtRunner
 
 from ingestion.contract import ContractError
-from ingestion.ingest import contracts_of, ingest
-from ingestion.landing import UNFINISHED
+from ingestion.ingest import ingest
 from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
+from orchestration.inboxes import waiting_files
 from orchestration.marts import (
     BuildFailed,
     build,
@@ -44,6 +46,9 @@ from orchestration.marts import (
 from orchestration.parsed import parsed
 from quality.rules import SuiteError
 from tnmt.settings import Settings
+
+GRACE_SECONDS = 5.0
+"""How long a worker that is told to end goes on with its increment, or with its wait for the lake."""
 
 HEARTBEAT = "live.json"
 STALE_SECONDS = 120.0
@@ -76,20 +81,6 @@ class Increment:
         return time.time() - self.oldest_file
 
 
-def waiting_files(settings: Settings) -> tuple[float, list[str]]:
-    """When the oldest finished small file was put into an inbox (POSIX time; infinity where there is none), and the sources that have some."""
-    oldest, sources = float("inf"), []
-    for contract in contracts_of(settings).values():
-        folder = settings.inbox / contract.folder
-        if not contract.files.small or contract.files.in_place or not folder.is_dir():
-            continue
-        times = [p.stat().st_mtime for p in folder.rglob("*") if p.is_file() and not p.name.lower().endswith(UNFINISHED)]
-        if times:
-            oldest = min(oldest, *times)
-            sources.append(contract.source)
-    return oldest, sources
-
-
 def heartbeat(settings: Settings) -> dict[str, Any] | None:
     """What the live worker last said of itself, or None where none is running."""
     path = settings.home / HEARTBEAT
@@ -112,9 +103,12 @@ class Live:
             raise no_lake(settings)
         os.environ.update(dbt_environment(settings))
         self._options = ["--target-path", str(target_dir(settings) / "live"), "--quiet"]
+        if (settings.home / HEARTBEAT).exists():
+            self._unserved = time.time()  # a worker before this one did not end: what it took in may not be served yet
         self._parse()
 
     def _parse(self) -> None:
+        """Takes the dbt project as it is now: an upgrade may come while the worker stays."""
         self._project = project_hash(self.settings)
         self._manifest = parsed(self.settings)
         nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == NodeType.Model and "live" in n.tags]
@@ -211,8 +205,22 @@ class Live:
                     continue
             except FAILURES as error:
                 say(f"{type(error).__name__}: {error}")
-            time.sleep(seconds)
+            until = time.monotonic() + seconds
+            while not stop() and (left := until - time.monotonic()) > 0:
+                time.sleep(min(left, 0.2))
         (self.settings.home / HEARTBEAT).unlink(missing_ok=True)
+
+
+def abandon() -> None:
+    """Ends this process in the middle of whatever it does, and the children that work for it.
+
+    What it had not committed is as if it had not begun; the heartbeat stays, so that the next worker serves what this one took in.
+    """
+    for task in Path("/proc/self/task").glob("*/children"):
+        for child in task.read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+    os._exit(0)
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:

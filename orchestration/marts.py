@@ -94,11 +94,19 @@ def project_hash(settings: Settings) -> str:
 
 
 def manifest(settings: Settings) -> Path:
-    """dbt's manifest; made by `dbt parse` where no build has left one yet."""
+    """dbt's manifest of the project as it is now; made by `dbt parse` where no build has left one, or an older version of the project did."""
     path = target_dir(settings) / "manifest.json"
-    if not path.exists():
+    if not path.exists() or _project_of_manifest(settings) != project_hash(settings):
         run_dbt([DBT, "parse", "--no-use-colors"], settings, None)
     return path
+
+
+def _project_of_manifest(settings: Settings) -> str | None:
+    """Hash of the project that the manifest was made from, or None where that was not noted."""
+    try:
+        return (target_dir(settings) / "manifest.project").read_text(encoding="utf-8")
+    except OSError:
+        return None
 
 
 def dbt_vars(as_of: datetime, affected_to: int | None = None, engine: str = "duckdb", *, anew: bool = False) -> str:
@@ -332,6 +340,7 @@ def build_command_of(command: list[str]) -> list[str]:
 def run_dbt(command: list[str], settings: Settings, say: Callable[[str], None] | None = None, **environment: str) -> str:
     """Runs a dbt command as a child process and returns its log; raises BuildFailed where it fails."""
     lines: list[str] = []
+    made_from = project_hash(settings)
     with subprocess.Popen(command, env=dbt_environment(settings) | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -339,6 +348,8 @@ def run_dbt(command: list[str], settings: Settings, say: Callable[[str], None] |
             if say:
                 say(line.rstrip())
     log = "".join(lines)
+    if not child.returncode and target_dir(settings).is_dir():
+        (target_dir(settings) / "manifest.project").write_text(made_from, encoding="utf-8")
     if child.returncode:
         failed = [line for line in lines if any(word in line for word in ("ERROR", "FAIL ", "Error", "Failure"))]
         raise BuildFailed(

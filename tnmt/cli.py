@@ -229,6 +229,16 @@ def run(
             if r.refused_too_many:
                 share = f"{r.rows_quarantined:,} of {r.rows_read:,} rows refused, {r.tolerated:.1%} are tolerated"
                 err.print(f"refused: {r.source}: {share}; see `tnmt quarantine list {r.source}`", style="yellow", markup=False, highlight=False)
+            if r.rows_conflict:
+                err.print(
+                    f"alert: {r.source}: {r.rows_conflict:,} rows differ from another row of their key in the same delivery; the last line counts, "
+                    "both are kept and flagged `conflict`: ask the sender which is meant",
+                    style="yellow",
+                    markup=False,
+                    highlight=False,
+                )
+        for name in result.ingested.unclaimed:
+            err.print(f"unclaimed: inbox/{name} fits no contract of this inbox: rename or remove it", style="yellow", markup=False, highlight=False)
         for name, text in result.ingested.errors.items():
             err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
         if result.built:
@@ -243,7 +253,7 @@ def run(
 @app.command()
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
-    from lake.lake import LakeError, lock_holder, open_reader
+    from lake.lake import LakeError, has_table, lock_holder, open_reader
     from lake.serving import current
     from orchestration.marts import held_back, told_held
 
@@ -253,26 +263,31 @@ def status(as_json: Json = False) -> None:
     except LakeError as error:
         _fail(str(error))
     moment = default_as_of(s)
+    noted = has_table(con, "ops.unclaimed")  # not in a lake that no run of this version has written into
     rows = con.execute(
-        """
+        f"""
         WITH ledger AS (
             SELECT source, max(received_at) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
                    count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
                    count(*) FILTER (status = 'quarantined') AS quarantined_files,
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
             FROM lake.ops.delivery GROUP BY source
-        )
+        ),
+        differing AS ({"SELECT source, sum(rows)::BIGINT AS rows FROM lake.ops.conflict GROUP BY source" if noted else "SELECT NULL AS source, 0 AS rows"})
         SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
                coalesce(l.blocked, 0) AS blocked, coalesce(l.set_aside, 0) AS set_aside,
                coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
+               coalesce(d.rows, 0) AS conflicting_rows,
                CASE WHEN l.last_received_at IS NULL THEN 'never'
                     WHEN s.cadence_minutes IS NULL
                          OR date_diff('minute', l.last_received_at, ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
                     ELSE 'late' END AS state
-        FROM lake.ops.source AS s LEFT JOIN ledger AS l ON l.source = s.source ORDER BY s.source""",
+        FROM lake.ops.source AS s LEFT JOIN ledger AS l ON l.source = s.source LEFT JOIN differing AS d ON d.source = s.source
+        ORDER BY s.source""",
         [moment],
     ).fetchall()
     names = [d[0] for d in con.description]
+    unclaimed = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall() if noted else []
     records = [dict(zip(names, r, strict=True)) for r in rows]
     aside = con.execute("SELECT source, delivery_id, name, reason FROM lake.ops.delivery WHERE status = 'set_aside' ORDER BY source, name").fetchall()
     serving, writer, held = current(s), lock_holder(s), held_back(con)
@@ -283,6 +298,7 @@ def status(as_json: Json = False) -> None:
                     "as_of": moment,
                     "sources": records,
                     "set_aside": [dict(zip(("source", "delivery_id", "name", "reason"), r, strict=True)) for r in aside],
+                    "unclaimed": [{"folder": folder, "name": name, "bytes": size} for folder, name, size in unclaimed],
                     "serving": serving,
                     "writer": writer,
                     "held_back": [asdict(h) for h in held],
@@ -292,17 +308,20 @@ def status(as_json: Json = False) -> None:
             )
         )
         return
-    table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "set aside", "bad files", "bad rows")
+    table = Table("source", "state", "last received", "deliveries", "waiting", "blocked", "set aside", "bad files", "bad rows", "conflicting rows")
     for r in records:
         table.add_row(
             r["source"],
             r["state"],
             str(r["last_received_at"] or "–"),
-            *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "set_aside", "quarantined_files", "quarantined_rows")),
+            *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "set_aside", "quarantined_files", "quarantined_rows", "conflicting_rows")),
         )
     out.print(table)
     for source, delivery, name, reason in aside:
         print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
+    for folder, name, size in unclaimed:
+        text = f"unclaimed: inbox/{folder}/{name} ({size:,} bytes) fits no contract of this inbox: rename or remove it"
+        err.print(text, style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
@@ -425,9 +444,11 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
         SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day, any_value(details) AS example
         FROM lake.quarantine.row {where} GROUP BY ALL
         UNION ALL
+        -- a refused file stands above with its lines; here only where it has none that could be shown
         SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'set_aside', 'quarantined')
+        AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where}))
         ORDER BY source, rows DESC NULLS FIRST""",
-        [source, source] if source else [],
+        [source, source, source] if source else [],
         now=now(),
     )
     _print(names, rows, as_json)
@@ -659,9 +680,10 @@ def live(
 ) -> None:
     """Stay, and bring station files from the inbox into the serving file within seconds; Dagster shows each increment."""
     import signal
+    import threading
 
     from lake.lake import LakeError
-    from orchestration.live import Increment, Live
+    from orchestration.live import GRACE_SECONDS, Increment, Live, abandon
     from orchestration.marts import BuildFailed
 
     s = settings()
@@ -684,8 +706,16 @@ def live(
                 worker.report(increment)
                 say(increment)
             return
+
+        def stop(number: int, frame: object) -> None:
+            if not stopped:
+                timer = threading.Timer(GRACE_SECONDS, abandon)
+                timer.daemon = True
+                timer.start()
+            stopped.append(number)
+
         for name in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(name, lambda number, frame: stopped.append(number))
+            signal.signal(name, stop)
         print(f"live: looks every {every} s into the inboxes of {s.home}", flush=True)
         worker.stay(now, every, say, lambda: bool(stopped))
     except (LakeError, BuildFailed) as error:

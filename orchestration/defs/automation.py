@@ -1,17 +1,17 @@
 """Jobs, the sensor that sees new files, and the nightly upkeep."""
 
-import os
+import json
+import time
 
 import dagster as dg
 
-from ingestion.ingest import contracts_of
-from ingestion.landing import UNFINISHED
 from lake.lake import open_reader
 from lake.maintenance import maintain
 from lake.verify import damage, data_files, sample
 from orchestration.defs.assets import DAYS
 from orchestration.defs.dbt import ENGINE_TAG
 from orchestration.defs.resources import WRITER_POOL, Platform
+from orchestration.inboxes import due, waiting
 from orchestration.live import heartbeat
 
 pipeline = dg.define_asset_job(
@@ -30,34 +30,29 @@ replay = dg.define_asset_job(
 )
 
 
-def _newest(folder: str) -> float:
-    """Time of the newest finished file below `folder`; folders count, since a file that is moved in touches its folder."""
-    newest = 0.0
-    for entry in os.scandir(folder):
-        if entry.is_dir(follow_symlinks=False):
-            newest = max(newest, _newest(entry.path))
-        elif not entry.name.lower().endswith(UNFINISHED):
-            newest = max(newest, entry.stat().st_mtime)
-    return newest
+UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
 @dg.sensor(job=pipeline, minimum_interval_seconds=60, default_status=dg.DefaultSensorStatus.RUNNING, description="Có tệp mới trong hộp nhận")
 def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
-    """Starts the pipeline where an inbox holds a file that no run was started for."""
+    """Starts the pipeline where an inbox holds a finished file, whatever its time stamp; for one that a run did not take, ever more seldom."""
     s = platform.settings()
-    seen = float(context.cursor or 0)
-    live = heartbeat(s) is not None  # small files are the live worker's while there is one
-    newest = max(
-        (
-            _newest(str(s.inbox / c.folder))
-            for c in contracts_of(s).values()
-            if not c.files.in_place and not (live and c.files.small) and (s.inbox / c.folder).is_dir()
-        ),
-        default=0.0,
-    )
-    if newest <= seen:
-        return dg.SkipReason("no new file in the inboxes")
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{newest:.6f}")], cursor=str(newest))
+    files = waiting(s, live=heartbeat(s) is not None)
+    if not files:
+        return dg.SensorResult(skip_reason="no finished file in the inboxes", cursor="{}")
+    if context.instance.get_runs_count(dg.RunsFilter(job_name=pipeline.name, statuses=UNDER_WAY)):
+        return dg.SkipReason("a run that takes what lies there is under way")
+    try:
+        tried = {f: (int(n), float(at)) for f, (n, at) in json.loads(context.cursor or "{}").items()}
+    except (ValueError, TypeError, AttributeError):
+        tried = {}  # the cursor of an earlier version: a time
+    clock = time.time()
+    after = due(files, tried, clock)
+    if after is None:
+        return dg.SkipReason(
+            f"{len(files)} files stayed in the inboxes after a run; the next one for them starts later. `tnmt status` says what is wrong"
+        )
+    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=json.dumps(after))
 
 
 NIGHTLY_FILES = 2_000

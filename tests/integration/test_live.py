@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -16,11 +17,13 @@ import pytest
 
 from lake.lake import lock, open_reader
 from lake.serving import current
-from orchestration.live import HEARTBEAT, Increment, Live, heartbeat
+from orchestration.live import GRACE_SECONDS, HEARTBEAT, Increment, Live, heartbeat
+from orchestration.marts import served_tables
 from orchestration.run import run
 from orchestration.serve import DAGSTER_YAML
 from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import new_platform
+from tests.tiny import TNMT
 from tnmt.settings import Settings
 
 DAY = date(2026, 3, 10)
@@ -170,3 +173,40 @@ def test_other_models_are_built_as_a_whole_first(live: Live, monkeypatch: pytest
 def test_no_lake_no_worker(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="there is no lake"):
         Live(Settings(home=tmp_path / "nothing"))
+
+
+def test_it_ends_within_seconds_whatever_it_waits_for(live: Live) -> None:
+    """A build holds the lake and a file waits: the worker is told to end, and does; the next one serves what this one may have taken in."""
+    s = live.settings
+    with lock(s, "a long build"):
+        send(s, START + timedelta(minutes=40), "7.4")
+        with subprocess.Popen([TNMT, "live", "--every", "0.5"], env={**os.environ, "TNMT_HOME": str(s.home)}, stdout=subprocess.PIPE) as worker:
+            try:
+                until = time.monotonic() + 300
+                while not (s.home / HEARTBEAT).exists() and time.monotonic() < until:
+                    time.sleep(0.1)
+                time.sleep(1)
+                told = time.monotonic()
+                worker.terminate()
+                worker.wait(60)
+                assert time.monotonic() - told < GRACE_SECONDS + 10
+            finally:
+                worker.kill()
+    assert (s.home / HEARTBEAT).exists()
+    done = Live(s).increment(START + timedelta(minutes=40))
+    assert done is not None and done.rows == 3
+    (s.home / HEARTBEAT).unlink()
+
+
+def test_another_project_is_parsed_anew(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An upgrade comes while the worker stays: it does not go on with the models of before."""
+    s, now = live.settings, START + timedelta(minutes=45)
+    manifest = live._manifest
+    monkeypatch.setattr("orchestration.live.project_hash", lambda settings: "another")
+    send(s, now, "7.6")
+    assert live.increment(now) and live._manifest is not manifest
+    (s.home / "dbt" / "manifest.project").write_text("of before")
+    calls: list[Any] = []
+    monkeypatch.setattr("orchestration.marts.run_dbt", lambda *given: calls.append(given[0][1]))
+    served_tables(s)
+    assert calls == ["parse"]

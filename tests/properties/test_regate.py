@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -19,6 +20,8 @@ from ingestion.landing import land
 from ingestion.load import ensure_target_tables, load, pending, requeue
 from lake.lake import create, open_writer
 from tests.examples import examples
+from tests.postgres_kit import new_server, remove
+from tests.support import need
 from tests.tiny import table_rows
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings
@@ -35,7 +38,18 @@ LOADS: dict[str, dict[str, Any]] = {
     "log": {"load": "append"},
     "person": {"load": "upsert", "key": ["k"], "sensitivity": "personal"},
 }
-RESULTS = ("ops.outcome", "ops.pending", "ops.affected", "ops.gate_result", "ops.scope", "quarantine.row", "quarantine_closed.row")
+"""Targets by kind of load."""
+RESULTS = (
+    "ops.outcome",
+    "ops.pending",
+    "ops.waiting",
+    "ops.conflict",
+    "ops.affected",
+    "ops.gate_result",
+    "ops.scope",
+    "quarantine.row",
+    "quarantine_closed.row",
+)
 SUITE = {
     "type": "expect_column_values_to_be_between",
     "kwargs": {"column": "value", "min_value": 2},
@@ -92,9 +106,9 @@ class Lake:
                 [code, self.largest],
             )
 
-    def land(self) -> None:
-        """A delivery of any source."""
-        rng, contract = self.rng, self.contracts()[self.rng.choice([*LOADS, "station_txt"])]
+    def land(self, source: str = "") -> None:
+        """A delivery of any source, or of this one."""
+        rng, contract = self.rng, self.contracts()[source or self.rng.choice([*LOADS, "station_txt"])]
         self.minute += rng.randint(0, 1)
         folder = self.s.inbox / contract.folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -171,6 +185,7 @@ class Lake:
         found["winner"] = self.con.execute("""
             SELECT DISTINCT target, scope_key, delivery_id FROM lake.ops.scope
             QUALIFY rank() OVER (PARTITION BY target, scope_key ORDER BY as_of DESC, received_at DESC, delivery_id DESC) = 1 ORDER BY ALL""").fetchall()
+        found["conflict"] = self.con.execute("SELECT delivery_id, rows FROM lake.ops.conflict ORDER BY ALL").fetchall()
         found["ledger"] = self.con.execute(
             "SELECT delivery_id, source, status, reason, rows_read, rows_quarantined FROM lake.ops.delivery ORDER BY ALL"
         ).fetchall()
@@ -223,10 +238,69 @@ def _any_moves(s: Settings, seed: int, moves: int) -> None:
 
 
 @pytest.mark.timeout(1800)
-@settings(parent=examples(4), phases=(Phase.explicit, Phase.generate))  # a seed does not get smaller
+@settings(parent=examples(3), phases=(Phase.explicit, Phase.generate))  # a seed does not get smaller
 @given(seed=st.integers(0, 2**32))
 def test_gating_again_equals_a_fresh_lake(lake: Settings, seed: int) -> None:
     _any_moves(lake, seed, 40)
+
+
+@pytest.mark.timeout(1800)
+def test_gating_again_on_postgresql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other catalog, one round of moves."""
+    try:
+        server = new_server()
+    except FileNotFoundError as missing:
+        need("postgresql", False, str(missing))
+        raise
+    try:
+        server.execute("CREATE DATABASE regate")
+        monkeypatch.setenv("TNMT_HOME", str(tmp_path))
+        monkeypatch.setenv("TNMT_CATALOG", f"postgres:{server.dsn('regate')}")
+        _any_moves(_made(platform_settings()), 7, 30)
+    finally:
+        remove(server)
+
+
+@pytest.mark.timeout(1800)
+@settings(parent=examples(2), phases=(Phase.explicit, Phase.generate))
+@given(seed=st.integers(0, 2**32))
+def test_gating_what_waited_equals_gating_all(lake: Settings, seed: int) -> None:
+    """A station enters the register: of its readings only those in quarantine are gated again, and nothing else differs."""
+    with open_writer(lake, "test") as con:
+        made = Lake(con, lake, seed)
+        for _ in range(3):
+            for _ in range(made.rng.randint(1, 8)):
+                made.land("station_txt")
+            made.gate()
+            new = made.rng.choice([c for c in STATIONS if c not in made.stations] or [""])
+            made.stations |= {new: ""} if new else {}
+            made.registers()
+            requeue(con, "station_txt", reasons=("unknown_station", "unknown_unit"), only_waiting=True)
+            made.gate()
+            waited = made.state()
+            assert not con.execute("SELECT * FROM lake.ops.waiting").fetchall()
+            made.again()
+            same(waited, made.state())
+
+
+def test_what_differs_within_a_file_is_counted(lake: Settings) -> None:
+    """Two values of one key in one file are a conflict, equal lines are not; the count is told by the publish, kept, and gone with its cause."""
+    with open_writer(lake, "test") as con:
+        made = Lake(con, lake, 0)
+        contract = made.contracts()["moved"]
+        folder = lake.inbox / contract.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = ["A,,c1,d1,x,1", "A,,c1,d1,x,2", "B,,c1,d1,x,3", "B,,c1,d1,x,3", "C,,c1,d1,x,1", "C,,c1,d1,x,2", "C,,c1,d1,x,2"]
+        (folder / "f_20260301_1.csv").write_text("\n".join(["k,since,commune,district,code,value", *rows]) + "\n")
+        land(con, lake, contract, T0)
+        done = load(con, lake, contract, "r", T0)
+        assert (done.rows_read, done.rows_accepted, done.rows_duplicate, done.rows_conflict) == (7, 3, 4, 2)
+        assert con.execute("SELECT source, rows FROM lake.ops.conflict").fetchall() == [("moved", 2)]
+        flagged = [("A", 2, True), ("B", 3, False), ("C", 2, True)]
+        assert con.execute("SELECT k, value, conflict FROM lake.clean.moved ORDER BY k").fetchall() == flagged
+        requeue(con, "moved", day=date(2026, 3, 1), all_of_day=True)
+        assert load(con, lake, contract, "r", T0).rows_conflict == 2
+        assert con.execute("SELECT source, rows FROM lake.ops.conflict").fetchall() == [("moved", 2)]
 
 
 def test_a_correction_meets_a_row_without_delivery(lake: Settings) -> None:

@@ -1,0 +1,54 @@
+"""Is there a finished file, and is a run due for it? Asked by the sensor and by the live worker; what is finished landing says."""
+
+from __future__ import annotations
+
+import hashlib
+
+from ingestion.ingest import contracts_of, shared_folders
+from ingestion.landing import finished
+from tnmt.settings import Settings
+
+RETRY_SECONDS, LONGEST_SECONDS = 60, 6 * 3600
+"""After a run that left a file in its inbox the next one for it waits a minute, then two, four, … up to six hours."""
+REMEMBERED = 2_000
+"""Files of which the cursor says how often they were tried; after a run few are left."""
+
+Tried = dict[str, tuple[int, float]]
+"""File -> (runs that were started for it, when the next one may be)."""
+
+
+def waiting(settings: Settings, live: bool) -> list[str]:
+    """A name for each finished file that a run would take, by what it is and not by when; with a live worker the small ones are its own."""
+    contracts = contracts_of(settings)
+    shared = shared_folders(contracts.values())
+    return sorted(
+        hashlib.sha256(f"{c.source} {f.name} {f.identity}".encode()).hexdigest()[:12]
+        for c in contracts.values()
+        if not c.files.in_place and not (live and c.files.small)
+        for f in finished(settings, c, shared=c.folder in shared)
+    )
+
+
+def due(files: list[str], tried: Tried, clock: float) -> Tried | None:
+    """What is remembered after a run that starts now, or None where none is due: each file was tried, and has to wait for its next turn."""
+    if all(f in tried and tried[f][1] > clock for f in files):
+        return None
+    after: Tried = {}
+    for file in files[:REMEMBERED]:
+        runs = tried.get(file, (0, 0.0))[0]
+        after[file] = (runs + 1, clock + min(RETRY_SECONDS * 2**runs, LONGEST_SECONDS))
+    return after
+
+
+def waiting_files(settings: Settings) -> tuple[float, list[str]]:
+    """When the oldest finished small file was put into an inbox (POSIX time; infinity where there is none), and the sources that have some."""
+    oldest, sources = float("inf"), []
+    contracts = contracts_of(settings)
+    shared = shared_folders(contracts.values())
+    for contract in contracts.values():
+        if contract.files.small and not contract.files.in_place:
+            times = [f.modified for f in finished(settings, contract, shared=contract.folder in shared)]
+            if times:
+                oldest = min(oldest, *times)
+                sources.append(contract.source)
+    return oldest, sources

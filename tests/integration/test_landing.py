@@ -1,0 +1,268 @@
+"""What lies in an inbox is taken when it is whole, once, and never lost: not what is written, replaced or too large while landing looks at it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+import zipfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from ingestion import landing
+from ingestion.contract import Contract
+from ingestion.ingest import contracts_of, ingest
+from ingestion.landing import TAKEN, finished, land, record, zip_folder
+from ingestion.load import load
+from lake.lake import create, open_reader, open_writer
+from lake.lock import writer_lock
+from orchestration.inboxes import LONGEST_SECONDS, due, waiting, waiting_files
+from tnmt.settings import Settings
+from tnmt.settings import settings as platform_settings
+
+NOW = datetime(2026, 3, 25, 12)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("landing")))
+        s = platform_settings()
+        create(s)
+        yield s
+
+
+@pytest.fixture
+def lake(made: Settings) -> Iterator[tuple[Settings, duckdb.DuckDBPyConnection]]:
+    """The lake with empty inboxes, and its writing connection."""
+    with open_writer(made, "test") as con:
+        yield made, con
+        for contract in contracts_of(made).values():
+            for found in finished(made, contract):
+                os.unlink(found.path)
+
+
+def of(s: Settings, source: str, **files: Any) -> tuple[Contract, Path]:
+    contract = contracts_of(s)[source]
+    folder = s.inbox / contract.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    return contract.model_copy(update={"files": contract.files.model_copy(update=files)}), folder
+
+
+def landed(con: duckdb.DuckDBPyConnection, source: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for name, sha in con.execute("SELECT name, sha256 FROM lake.ops.landed WHERE source = ?", [source]).fetchall():
+        found.setdefault(name, set()).add(sha)
+    return found
+
+
+@pytest.mark.parametrize("source", ["station_txt", "dossier"])
+def test_what_is_replaced_while_landing_looks_is_not_lost(lake: tuple[Settings, duckdb.DuckDBPyConnection], source: str) -> None:
+    """A sender replaces files all the time, one by a rename, one by writing again in place; the last version of each is landed."""
+    s, con = lake
+    contract, folder = of(s, source)
+    pattern = "BP_AAAA_NUOTHA_202603250{}0000.txt" if source == "station_txt" else "ho_so_{:03}_20260325.csv"
+    last: dict[str, bytes] = {}
+    stop = threading.Event()
+
+    def send() -> None:
+        number = 0
+        while not stop.is_set() and number < 3000:
+            name = pattern.format(number % 7)
+            last[name] = f"version {number}\n".encode() * (1 + number % 50)
+            if number % 2:
+                (folder / f".{name}").write_bytes(last[name])
+                (folder / f".{name}").rename(folder / name)
+            else:
+                with (folder / name).open("wb") as file:
+                    for at in range(0, len(last[name]), 100):
+                        file.write(last[name][at : at + 100])
+            number += 1
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for _ in range(12):
+            land(con, s, contract, NOW)
+    finally:
+        stop.set()
+        sender.join()
+    land(con, s, contract, NOW)
+    assert not list(finished(s, contract)) and not list(folder.rglob("*"))
+    found = landed(con, source)
+    for name, content in last.items():
+        assert hashlib.sha256(content).hexdigest() in found[name], name
+
+
+@pytest.mark.parametrize("source", ["station_txt", "dossier"])
+def test_what_grows_after_it_was_hashed_stays(lake: tuple[Settings, duckdb.DuckDBPyConnection], source: str) -> None:
+    s, con = lake
+    contract, folder = of(s, source)
+    path = folder / ("BP_BBBB_NUOTHA_20260325000000.txt" if source == "station_txt" else "ho_so_20260301.csv")
+    path.write_text("one\n")
+    recorded, leave = record(con, s, contract, NOW)
+    assert recorded.new == 1
+    with path.open("a") as file:
+        file.write("two\n")
+    leave()
+    assert path.read_text() == "one\ntwo\n"
+    assert land(con, s, contract, NOW).new == 1 and not path.exists()
+    assert hashlib.sha256(b"one\ntwo\n").hexdigest() in landed(con, source)[path.name]
+
+
+def test_an_open_file_is_not_finished(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    """Whoever still has it open for writing is not done, however long nothing came."""
+    s, con = lake
+    contract, folder = of(s, "dossier")
+    path = folder / "ho_so_20260302.csv"
+    with path.open("w") as file:
+        file.write("half")
+        file.flush()
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        assert land(con, s, contract, NOW).files == 0
+        file.write(" and half")
+    assert land(con, s, contract, NOW).new == 1
+    assert landed(con, "dossier")[path.name] == {hashlib.sha256(b"half and half").hexdigest()}
+
+
+def test_the_contract_says_how_long_a_file_lies_quiet(lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch) -> None:
+    s, con = lake
+    contract, folder = of(s, "dossier", quiet_seconds=30.0)
+    path = folder / "ho_so_20260303.csv"
+    path.write_text("x")
+    assert land(con, s, contract, NOW).files == 0
+    os.utime(path, (time.time() - 31,) * 2)
+    assert land(con, s, contract, NOW).new == 1
+    # where the kernel does not tell who writes, a file just brought is waited for
+    monkeypatch.setattr(landing, "_writer", lambda path: None)
+    monkeypatch.setattr(landing, "QUIET_SECONDS", 0.5)
+    path.write_text("y")
+    contract, _ = of(s, "dossier")
+    assert not list(finished(s, contract))
+    assert land(con, s, contract, NOW).new == 1
+
+
+def test_what_a_killed_process_took_aside_comes_back(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    (folder / "day" / f"{TAKEN}1").mkdir(parents=True)
+    (folder / "day" / f"{TAKEN}1" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text("aside")
+    (folder / "day" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text("came since")
+    assert land(con, s, contract, NOW).new == 2
+    assert not list(folder.rglob("*"))
+
+
+def test_a_large_file_in_a_small_inbox_is_kept_apart_or_refused(
+    lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    names = [f"BP_DDDD_NUOTHA_2026032500{n:02}00.txt" for n in range(3)]
+    for n, name in enumerate(names):
+        (folder / name).write_text("COD\t1\tmg/L\t20260325000000\t00\n" * (n * 10_000 + 1))
+    monkeypatch.setattr(landing, "SMALL_BYTES", 100_000)
+    monkeypatch.setattr("ingestion.load.TOO_LARGE", 500_000)
+    assert land(con, s, contract, NOW).new == 3
+    sql = "SELECT name, stored FROM lake.ops.landed WHERE name LIKE 'BP_DDDD%' ORDER BY name"
+    assert con.execute(sql).fetchall() == list(zip(names, ["raw.file", "landing", "landing"], strict=True))
+    load(con, s, contract, "r", NOW)
+    found = con.execute("SELECT name, status, rows_read, reason FROM lake.ops.delivery WHERE name LIKE 'BP_DDDD%' ORDER BY name").fetchall()
+    assert [f[:3] for f in found] == [(names[0], "published", 1), (names[1], "published", 10_001), (names[2], "quarantined", 0)]
+    assert "500,000 byte" in found[2][3]
+
+
+def test_a_backlog_is_landed_in_parts(lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch) -> None:
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    monkeypatch.setattr(landing, "ROUND_FILES", 4)
+    before = con.execute("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')").fetchall()[0][0]
+    for n in range(10):
+        (folder / f"BP_EEEE_NUOTHA_2026032500{n:02}00.txt").write_text(f"{n}")
+    done = land(con, s, contract, NOW)
+    assert (done.files, done.new) == (10, 10)
+    assert con.execute("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')").fetchall()[0][0] == before + 3
+
+
+def test_a_geodatabase_folder_is_packed_without_links(tmp_path: Path) -> None:
+    folder = tmp_path / "a.gdb"
+    folder.mkdir()
+    (folder / "a").write_bytes(os.urandom(3_000_000))
+    (folder / "b").symlink_to("/etc/hostname")
+    for name in ("one", "two"):
+        zip_folder(folder, tmp_path / name)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    with zipfile.ZipFile(tmp_path / "one") as archive:
+        assert archive.namelist() == ["a.gdb/a"] and archive.read("a.gdb/a") == (folder / "a").read_bytes()
+
+
+def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
+    """A name in capitals fits no contract of the shared inbox; a dot file is no delivery at all."""
+    folder = made.inbox / "adjustment"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "THANG3.XLSX").write_text("x")
+    for litter in (".DS_Store", "Thumbs.db", "~$thang3.xlsx", "a.csv.part"):
+        (folder / litter).write_text("x")
+    assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
+    done = ingest(made, now=NOW, run_id="r", only=[])
+    assert done.unclaimed == ["adjustment/THANG3.XLSX"]
+    with open_reader(made) as con:
+        assert con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX", 1)]
+    (folder / "THANG3.XLSX").unlink()
+    assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
+
+
+@pytest.mark.parametrize("stamp", [1_000_000_000, 2_051_222_400], ids=["2001", "2035"])
+def test_the_sensor_sees_a_file_of_any_time(made: Settings, stamp: int) -> None:
+    """A file copied with its old time is seen, and one of the year 2035 blinds it for none."""
+    _, folder = of(made, "dossier")
+    old, new = folder / "ho_so_20260310.csv", folder / "ho_so_20260311.csv"
+    old.write_text("x")
+    os.utime(old, (stamp, stamp))
+    first = waiting(made, live=False)
+    assert len(first) == 1
+    tried = due(first, {}, 1000.0)
+    assert tried is not None and due(first, tried, 1059.0) is None
+    new.write_text("y")
+    both = waiting(made, live=False)
+    assert len(both) == 2 and due(both, tried, 1001.0) is not None
+    old.unlink()
+    new.unlink()
+
+
+def test_a_file_that_stays_is_tried_ever_more_seldom() -> None:
+    """A source whose contract fails keeps its file; a week of it starts a few dozen runs, not ten thousand."""
+    tried, runs = {}, 0
+    for minute in range(7 * 24 * 60):
+        if (after := due(["a"], tried, minute * 60.0)) is not None:
+            tried, runs = after, runs + 1
+    assert LONGEST_SECONDS / 60 < 7 * 24 * 60 and 20 < runs < 50
+
+
+def test_the_lock_is_given_in_turn(tmp_path: Path) -> None:
+    """A writer that takes step after step does not starve the one that waits."""
+    stop, steps = threading.Event(), [0]
+
+    def build() -> None:
+        while not stop.is_set():
+            with writer_lock(tmp_path / "writer.lock", "build", 60):
+                steps[0] += 1
+                time.sleep(0.3)
+
+    builder = threading.Thread(target=build)
+    builder.start()
+    try:
+        while not steps[0]:
+            time.sleep(0.01)
+        for _ in range(5):
+            before = steps[0]
+            with writer_lock(tmp_path / "writer.lock", "live", 60):
+                assert steps[0] - before <= 2
+    finally:
+        stop.set()
+        builder.join()

@@ -27,7 +27,7 @@ from ingestion.registers import requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from ingestion.units import UnitError
 from lake.faults import reach
-from lake.lake import SCHEMA, has_table, open_writer, transaction
+from lake.lake import open_writer, transaction
 from quality.rules import SuiteError
 from tnmt.settings import Settings
 
@@ -71,8 +71,6 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
 
     So marts can be built before every source has delivered. Writes nothing where nothing changed.
     """
-    if not has_table(con, "ops.unclaimed"):  # a lake that an earlier version made
-        con.execute(SCHEMA.read_text(encoding="utf-8"))
     sources = [
         (
             c.source,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,7 +16,7 @@ from tnmt.settings import Settings
 
 __all__ = ["LakeError", "quoted"]
 
-SCHEMA = Path(__file__).parent / "schema.sql"
+SCHEMA_SQL = Path(__file__).parent / "schema.sql"
 """The tables that the path itself needs; to be run any number of times."""
 
 SCHEMAS = (
@@ -238,8 +239,7 @@ def attach_writer(settings: Settings, *, spatial: bool = True) -> duckdb.DuckDBP
 def may_write(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Once in a process, under the lock: whether this home and its key are those of the catalog; an older lake gets the tables it lacks."""
     if (pair := (str(settings.home), settings.catalog)) not in _KNOWN:
-        if not has_table(con, "ops.home"):
-            con.execute(_schema())
+        _bring_up(con)
         check_home(con, settings)
         _KNOWN.add(pair)
 
@@ -332,7 +332,7 @@ def create(settings: Settings, *, join: bool = False, moved: bool = False) -> No
             for schema in (*SCHEMAS, *CLOSED_SCHEMAS):
                 if schema not in present:
                     con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{schema}")
-            con.execute(_schema())
+            _bring_up(con)
             _lay_out(con)
             check_home(con, settings, join=join, moved=moved)
             _mark(con, settings)
@@ -340,8 +340,13 @@ def create(settings: Settings, *, join: bool = False, moved: bool = False) -> No
             con.close()
 
 
-def _schema() -> str:
-    return SCHEMA.read_text(encoding="utf-8")
+def _bring_up(con: duckdb.DuckDBPyConnection) -> None:
+    """Makes the tables and columns of `schema.sql` that the lake lacks, once for each text of it: a lake of an older version needs no command."""
+    text = SCHEMA_SQL.read_text(encoding="utf-8")
+    version = f"schema.sql {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    if not (has_table(con, "ops.layout_done") and con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [version]).fetchall()):
+        con.execute(text)
+        con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [version])
 
 
 def _folders(settings: Settings) -> None:

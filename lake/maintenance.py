@@ -90,7 +90,9 @@ def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS, *, o
         with upkeep_lock(settings, "maintenance: expiry"):
             expired, pinned = _expire(con, now, keep_days, problems)
         with upkeep_lock(settings, "maintenance: clean-up"):
-            _guarded("clean-up of old files", lambda: con.execute("CALL ducklake_cleanup_old_files('lake', cleanup_all => false)"), problems)
+            # what readers of the last day may still have open stays; `now` is GMT+7, DuckLake's stamps have a zone
+            least = f"TIMESTAMPTZ '{now - timedelta(days=LEAST_KEEP_DAYS)}+07'"
+            _guarded("clean-up of old files", lambda: con.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {least})"), problems)
             _record_erased(con, gone_before, started)
             removed = _remove_orphans(con, settings, orphans, problems)
             leftovers = remove_leftovers(settings)
@@ -204,9 +206,9 @@ def _with_erased_persons(con: duckdb.DuckDBPyConnection, snapshots: Iterable[int
         for snapshot in snapshots
         if con.execute(
             f"""
-            SELECT 1 FROM lake.ops.landed AT (VERSION => {int(snapshot)}) AS then JOIN lake.ops.landed AS l USING (delivery_id)
+            SELECT 1 FROM (SELECT * FROM lake.ops.landed AT (VERSION => {int(snapshot)})) AS held JOIN lake.ops.landed AS l USING (delivery_id)
             JOIN lake.ops.source AS s ON l.source = s.source
-            WHERE s.sensitivity = 'personal' AND l.stored IN ('erasing', 'erased') AND then.stored NOT IN ('erasing', 'erased') LIMIT 1"""
+            WHERE s.sensitivity = 'personal' AND l.stored IN ('erasing', 'erased') AND held.stored NOT IN ('erasing', 'erased') LIMIT 1"""
         ).fetchall()
     ]
 

@@ -238,7 +238,7 @@ def _write_product(
         fields = [_field(c, types[c], known[c], suffix) for c in product.columns]
         made.append(
             {
-                "name": f"{name.replace('_', '-')}-{suffix}",
+                "name": f"{name}-{suffix}",
                 "path": path.name,
                 "format": suffix,
                 "mediatype": "text/csv" if suffix == "csv" else "application/vnd.apache.parquet",

@@ -72,7 +72,7 @@ def test_a_package_is_valid_for_the_tool_of_its_receiver(platform: Platform) -> 
     folder = platform.settings.home / "agreements"
     folder.mkdir(exist_ok=True)
     text = (AGREEMENTS / "ioc.yaml").read_text(encoding="utf-8")
-    more = "  - table: marts_environment.reading_hourly\n    columns: [station_id, parameter, hour_end, day, expected, received, valid, mean_valid, is_complete]\n"
+    more = "  - table: marts_environment.reading_hourly\n    columns: [station_id, parameter, hour_end, day, expected, received, valid, mean_valid]\n"
     (folder / "validated.yaml").write_text(text + more, encoding="utf-8")
     made = make_extract(platform.settings, "validated", requested_by="", now=AS_OF, as_of=AS_OF)
     report = frictionless.validate(str(made.path / "datapackage.json"))

@@ -14,8 +14,8 @@ import lake.maintenance as upkeep
 from ingestion.ingest import contracts_of, register_sources
 from ingestion.landing import inbox_of
 from lake.identity import MARKER, LakeError
-from lake.lake import create, open_reader, open_writer
-from lake.maintenance import maintain
+from lake.lake import _KNOWN, create, open_reader, open_writer
+from lake.maintenance import maintain, pin
 from lake.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
 from tests.support import command as tnmt
@@ -235,3 +235,17 @@ def test_the_nightly_job_fails_where_a_file_is_damaged(home: Settings) -> None:
     victim.write_bytes(victim.read_bytes()[:-20])
     with pytest.raises(Exception, match=r"damaged file of clean\.figure"):
         maintenance.execute_in_process(resources={"platform": Platform()})
+
+
+def test_a_lake_of_an_older_version_gets_what_it_lacks_from_the_first_writer(home: Settings) -> None:
+    with open_writer(home, "test") as con:
+        con.execute("DROP TABLE lake.ops.home")
+        for table, column in (("handover", "package"), ("pin", "until")):
+            con.execute(f"ALTER TABLE lake.ops.{table} DROP COLUMN {column}")
+        con.execute("DELETE FROM lake.ops.layout_done WHERE table_name LIKE 'schema.sql %'")
+    (Path(home.data_path) / MARKER).unlink()
+    _KNOWN.clear()
+    pin(home, 1, "report", datetime(2026, 3, 25))
+    assert _rows(home, "SELECT until::DATE::VARCHAR FROM lake.ops.pin") == [("2031-03-24",)]
+    assert _rows(home, "SELECT count(package), (SELECT count(*) FROM lake.ops.home) FROM lake.ops.handover") == [(0, 1)]
+    assert maintain(home, LATER).problems == () and (Path(home.data_path) / MARKER).exists()

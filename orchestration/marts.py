@@ -63,6 +63,10 @@ DBT = str(Path(sys.executable).parent / "tnmt-dbt")
 """dbt without a parse of the project where none is due (orchestration/parsed.py)."""
 
 
+LOCKED = "TNMT_DBT_LOCKED"
+"""Set for dbt as a step of a process that holds what locks it needs."""
+
+
 def dbt_environment(settings: Settings) -> dict[str, str]:
     """Environment of every dbt child: the lake's address, extensions from the wheels, no telemetry."""
     return {
@@ -71,6 +75,7 @@ def dbt_environment(settings: Settings) -> dict[str, str]:
         "TNMT_LAKE_DATA": settings.data_path,
         "TNMT_DUCKDB_EXTENSIONS": str(settings.extensions),
         "TNMT_MEMORY_LIMIT": settings.memory_limit,
+        LOCKED: "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DO_NOT_TRACK": "1",
         "DBT_PROJECT_DIR": str(settings.dbt_project),

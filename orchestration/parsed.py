@@ -12,7 +12,7 @@ import json
 import os
 import re
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -21,12 +21,17 @@ from dbt.cli.exceptions import DbtUsageException
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from orchestration.marts import BuildFailed, dbt_environment, decided_path, project_hash
+from lake.lake import build_lock
+from lake.lock import LakeLocked
+from orchestration.marts import LOCKED, BuildFailed, dbt_environment, decided_path, project_hash
 from tnmt.settings import Settings, settings
 
 OWN = {"parse", "--target", "-t"}
 """With these dbt parses for itself: `parse` is asked to, and another target names another database."""
 
+
+WRITES = {"build", "run", "seed", "snapshot"}
+"""Commands that write into the lake."""
 
 RUN_VARS = {"as_of", "affected_from", "affected_to", "engine", "known_at", "known_first_day"}
 """Variables of one build: what is computed may depend on them, how does not."""
@@ -179,13 +184,19 @@ def main() -> None:
     """Runs dbt with the arguments of the process and ends it as `dbt` would: 0, 1 where something failed, 2 where dbt could not go on."""
     arguments = sys.argv[1:]
     here = settings()
+    # who calls dbt as a step holds the lock of the build (orchestration.marts); by hand it is taken here
+    alone = LOCKED not in os.environ and not WRITES.isdisjoint(arguments) and OWN.isdisjoint(arguments)
     for name, value in dbt_environment(here).items():
         os.environ.setdefault(name, value)
     try:
         manifest = parsed(here) if OWN.isdisjoint(arguments) else None
     except BuildFailed as error:
         sys.exit(f"Error: {error}")
-    done = dbtRunner(manifest=manifest).invoke(arguments)
+    try:
+        with build_lock(here, f"dbt {arguments[0]}") if alone else nullcontext():
+            done = dbtRunner(manifest=manifest).invoke(arguments)
+    except LakeLocked as error:
+        sys.exit(f"Error: {error}")
     if isinstance(done.exception, DbtUsageException):  # all else dbt has told by itself
         sys.stderr.write(f"{done.exception}\n")
     sys.exit(0 if done.success else 2 if done.exception else 1)

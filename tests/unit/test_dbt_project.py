@@ -460,6 +460,27 @@ def test_a_changed_register_recomputes_every_day(lake: Lake) -> None:
     assert day(lake, A, "COD", "2026-03-10", "expected, received") == (48, 24)
 
 
+def test_a_child_beside_a_stale_parent_claims_no_more_than_it(lake: Lake) -> None:
+    """A build of a child alone leaves what its parent has not seen to the build after the parent's."""
+
+    def claims() -> dict[str, int]:
+        return dict(lake.rows("SELECT model, affected_to FROM lake.ops.built WHERE model LIKE 'marts_environment.reading_%'"))
+
+    lake.dbt("run", "--select", "+reading_daily", as_of=LATER, affected=(-1, 20))
+    with open_writer(lake.settings, "late") as con:
+        insert(con, "clean.reading", [reading(A, "COD", at, "5.5") for at in stamps("2026-03-12 01:00", "2026-03-12 03:00", 60)], CLEAN["reading"])
+        con.execute(f"INSERT INTO lake.ops.affected VALUES (21, 'station_txt', 'reading', '{A}', DATE '2026-03-12')")
+    lake.dbt("run", "--select", "reading_daily", as_of=LATER, affected=(None, 21))
+    assert claims()["marts_environment.reading_daily"] == claims()["marts_environment.reading_hourly"] == 20
+    lake.dbt("run", "--select", "reading_qc", "reading_hourly", "reading_8h", as_of=LATER, affected=(None, 21))
+    assert claims()["marts_environment.reading_hourly"] == 21 > claims()["marts_environment.reading_daily"]
+    lake.dbt("run", "--select", "reading_daily", as_of=LATER, affected=(None, 21))
+    assert claims()["marts_environment.reading_daily"] == 21
+    incremental = lake.rows("SELECT * FROM lake.marts_environment.reading_daily ORDER BY ALL")
+    lake.dbt("run", "--select", "reading_daily", as_of=LATER, affected=(-1, 21))
+    assert incremental == lake.rows("SELECT * FROM lake.marts_environment.reading_daily ORDER BY ALL")
+
+
 def test_what_was_not_late_at_midnight_is_late_in_the_morning(lake: Lake) -> None:
     """The last slots of a day, judged five minutes later as not late yet, are explained anew by the next build."""
     tables = ("availability_daily", "interruption")

@@ -55,7 +55,7 @@ def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
         above = _above(manifest, key)
         sources = [manifest.sources[k] for k in above if k in manifest.sources]
         code = "\n".join(sorted(_code(manifest, k) for k in above if k in nodes))
-        clean = {s.name if s.schema == "clean" else s.name.removesuffix("_history") for s in sources if s.source_name in ("clean", "history")}
+        clean = {s.name.removesuffix("_history") for s in sources if s.source_name in ("clean", "history")}
         found[key] = {
             "table": f"{node.schema}.{node.name}",
             "incremental": _kind(node) == "incremental",

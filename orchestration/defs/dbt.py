@@ -59,9 +59,10 @@ def marts_assets() -> dg.AssetsDefinition:
             arguments = [*build_arguments(built, as_of, engine), *excluded]
             run = dbt.cli(arguments, context=context, target_path=target_dir(where), raise_on_error=False)
             yield from run.stream()
-        if not run.is_successful() and not results.exists():
+        good = run.is_successful()
+        held = () if good or not results.exists() else read_held(where, as_of, built.held)
+        if not good and not held:
             raise dg.Failure(f"dbt could not go on: {run.get_error()}")
-        held = () if run.is_successful() else read_held(where, as_of, built.held)
         held = tuple(sorted((*held, *held_by_blocked(where, blocked, as_of, built.held, held)), key=lambda h: h.table))
         if not context.is_subset:  # each model has noted for itself what it saw
             record(where, replace(built, held=held), as_of, context.run_id[:12], platform.arrival())

@@ -26,7 +26,7 @@ BAD_ARCHIVE = (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, 
 def too_large(expected: str, found: str) -> Problem:
     """A file that unpacks to more than can be sound."""
     return Problem(
-        "file_too_large",
+        "unpacked_too_large",
         "Tệp phình quá lớn khi giải nén",
         expected,
         found,

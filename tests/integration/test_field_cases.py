@@ -27,6 +27,7 @@ from ingestion.contract import CONTRACTS, load_contract
 from ingestion.ingest import ingest
 from ingestion.readers import tabular
 from lake.lake import create, open_reader, open_writer
+from tests.marts_kit import seed_rows
 from tests.readers_kit import delivery
 from tnmt.settings import Settings, settings
 
@@ -263,11 +264,14 @@ def test_21_24_00_is_refused_alone(lake: Settings) -> None:
     assert bad(lake, f"{STATION}_202611_20261121.csv") == [(3, "measured_at_unreadable")]
 
 
-def test_22_sentinels_are_kept_and_never_valid(lake: Settings) -> None:
-    found = rows(
-        lake, "SELECT count(*), count(value_reported), count(value_valid), any_value(reason) FROM lake.clean.reading WHERE _source = 'station_txt'"
-    )
-    assert found == [(5, 5, 0, "out_of_range")]
+def test_22_sentinels_are_kept_as_sent_and_lie_outside_what_the_marts_let_count(lake: Settings) -> None:
+    """The gate keeps them; whether they count is judged in `reading_qc`, by the register's range and the seed's."""
+    found = rows(lake, "SELECT parameter, value_reported::INT FROM lake.clean.reading WHERE _source = 'station_txt' ORDER BY 1")
+    assert found == [("O3", -9999), ("PM10", -999), ("PM2.5", -999), ("Temp", -999), ("WindDir", -999)]
+    bounds = {(r["matrix"], r["parameter"]): r["fail_min"] for r in seed_rows("qc_threshold") if r["test"] == "range" and r["fail_min"]}
+    least = rows(lake, "SELECT parameter, range_min::INT FROM lake.clean.station_channel ORDER BY 1")
+    for (parameter, value), (_, bottom) in zip(found, least, strict=True):
+        assert value < bottom and value < Decimal(bounds.get(("ambient_air", parameter), "0"))
 
 
 def test_25_a_blocked_delivery_names_reason_and_rows(lake: Settings) -> None:

@@ -9,7 +9,8 @@ with parcel as (
         geometry
     from {{ ref('stg_parcel') }}
     -- GEOS and JTS fail on, or misjudge, what is no valid polygon; parcel_overlay names these parcels
-    where st_isvalid(geometry)
+    -- (an area past the whole country is none: the gate lets no such coordinate in, an older lake may hold one)
+    where st_isvalid(geometry) and st_area(geometry) < 1e13
 ),
 
 met as (

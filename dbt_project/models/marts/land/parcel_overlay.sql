@@ -1,15 +1,16 @@
 {{ config(meta={'scale_out': true}) }}
 
 with parcel as (
-    -- GEOS and JTS fail on, or misjudge, what is no valid polygon
+    -- GEOS and JTS fail on, or misjudge, what is no valid polygon; an area past the whole country is none (the gate lets no such
+    -- coordinate in, an older lake may hold one)
     select
         parcel_id,
         old_commune_code,
         sheet_number,
         parcel_number,
         crs,
-        coalesce(st_isvalid(geometry) and st_area(geometry) > 0, false) as is_valid,
-        case when st_isvalid(geometry) then st_area(geometry) end as parcel_area_m2
+        coalesce(st_isvalid(geometry) and st_area(geometry) > 0 and st_area(geometry) < 1e13, false) as is_valid,
+        case when st_isvalid(geometry) and st_area(geometry) < 1e13 then st_area(geometry) end as parcel_area_m2
     from {{ ref('stg_parcel') }}
 ),
 
@@ -20,7 +21,7 @@ boundary as (
         crs,
         geometry
     from {{ ref('stg_commune_boundary') }}
-    where st_isvalid(geometry)
+    where st_isvalid(geometry) and st_area(geometry) < 1e13
 ),
 
 laid as (
@@ -40,7 +41,7 @@ laid as (
         ) as area_m2
     from {{ ref('stg_parcel') }} as parcel
     inner join boundary on st_intersects(parcel.geometry, boundary.geometry)
-    where st_isvalid(parcel.geometry)
+    where st_isvalid(parcel.geometry) and st_area(parcel.geometry) < 1e13
     group by parcel.parcel_id, parcel.old_commune_code, boundary.old_commune_code, boundary.is_illustrative
 ),
 

@@ -201,16 +201,21 @@ def _expire(con: duckdb.DuckDBPyConnection, now: datetime, keep_days: int, probl
 
 def _with_erased_persons(con: duckdb.DuckDBPyConnection, snapshots: Iterable[int]) -> list[int]:
     """Those of the snapshots that still hold the bytes of personal deliveries that have been erased since."""
-    return [
-        snapshot
-        for snapshot in snapshots
-        if con.execute(
-            f"""
-            SELECT 1 FROM (SELECT * FROM lake.ops.landed AT (VERSION => {int(snapshot)})) AS held JOIN lake.ops.landed AS l USING (delivery_id)
-            JOIN lake.ops.source AS s ON l.source = s.source
-            WHERE s.sensitivity = 'personal' AND l.stored IN ('erasing', 'erased') AND held.stored NOT IN ('erasing', 'erased') LIMIT 1"""
-        ).fetchall()
-    ]
+    return [snapshot for snapshot in snapshots if _holds_erased_persons(con, snapshot)]
+
+
+def _holds_erased_persons(con: duckdb.DuckDBPyConnection, snapshot: int) -> bool:
+    try:
+        return bool(
+            con.execute(
+                f"""
+                SELECT 1 FROM (SELECT * FROM lake.ops.landed AT (VERSION => {int(snapshot)})) AS held JOIN lake.ops.landed AS l USING (delivery_id)
+                JOIN lake.ops.source AS s ON l.source = s.source
+                WHERE s.sensitivity = 'personal' AND l.stored IN ('erasing', 'erased') AND held.stored NOT IN ('erasing', 'erased') LIMIT 1"""
+            ).fetchall()
+        )
+    except duckdb.CatalogException:  # of a time before there was a ledger
+        return False
 
 
 def _remove_orphans(con: duckdb.DuckDBPyConnection, settings: Settings, seen: int | None, problems: list[str]) -> int:

@@ -112,7 +112,11 @@ def tables_of(sql: str) -> Tables:
         _look(parse(sql), frozenset(), found)
     except RecursionError as error:
         raise Refused(f"Câu lệnh lồng nhau quá {MAX_DEPTH} tầng") from error
-    return frozenset(found)
+    tables = frozenset(t for t in found if t[0])
+    for _, name in sorted(found - tables):
+        if name in {table for _, table in tables}:  # Superset would look for neither rights nor row rules of that table
+            raise Refused(f"Tên «{name}» là của một bảng đang đọc: hãy đặt tên khác cho bảng tạm")
+    return tables
 
 
 def _look(part: Any, ctes: frozenset[str], found: set[tuple[str, str]]) -> None:
@@ -158,6 +162,7 @@ def _node(node: dict[str, Any], ctes: frozenset[str], found: set[tuple[str, str]
             _look(query, ctes, found)
         _look({k: v for k, v in entry["value"].items() if k != "query"}, ctes, found)
         ctes = ctes | {name}
+        found.add(("", name))
     for name, value in node.items():
         if name not in ("cte_map", "sample"):
             _look(value, ctes, found)

@@ -167,3 +167,29 @@ def test_accounts_that_leave_the_list_are_disabled() -> None:
     assert disable_leavers(access, sm) == updated == ["da_nghi"]
     assert {a.username: a.active for a in accounts} == {"admin": True, "da_nghi": False, "khoa_tay": False, "lanhdao": True}
     assert disable_leavers(access, sm) == []
+
+
+def test_days_outside_a_limit_are_drawn_whichever_limit_it_is() -> None:
+    """Oxygen below its lower limit stands first among the parameters of surface water; what the rule did not judge is not drawn."""
+    con = duckdb.connect()
+    con.execute("CREATE SCHEMA marts_environment")
+    con.execute("""CREATE TABLE marts_environment.compliance_daily AS SELECT * FROM (VALUES
+        ('Oxy hòa tan (DO)', 'exceeded', NULL, 1.6), ('Oxy hòa tan (DO)', 'compliant', NULL, 0.8), ('pH', 'compliant', NULL, 0.9),
+        ('Tổng nitơ', 'not_judged', 'incomplete', 3.95)) AS t(parameter_name_vi, status, not_judged, limit_share)""")
+    dataset = DATASETS["compliance_daily"]
+    metrics = {m["metric_name"]: m["expression"] for m in dataset["metrics"]}
+
+    def drawn(chart: str, metric: str) -> list[tuple[Any, ...]]:
+        params = CHARTS[chart]["params"]
+        filters = {f["subject"]: f for f in params["adhoc_filters"]}
+        assert filters["status"]["operator"] == "!=" and filters["status"]["comparator"] == "not_judged" and "is_limited" in filters
+        return con.execute(f"""
+            SELECT parameter_name_vi, round(({metrics[metric]})::DOUBLE, 3) AS drawn FROM ({dataset["sql"]}) AS t
+            WHERE is_limited AND status <> 'not_judged' GROUP BY ALL ORDER BY drawn DESC""").fetchall()
+
+    assert drawn("outside_by_parameter_water", "exceeded_share") == [("Oxy hòa tan (DO)", 0.5), ("pH", 0.0)]
+    assert drawn("limit_share_water", "limit_share_max") == [("Oxy hòa tan (DO)", 1.6), ("pH", 0.9)]
+    params = CHARTS["outside_by_parameter_water"]["params"]
+    assert params["x_axis_sort"] == "sum" and params["metrics"] == ["exceeded_share"]
+    placed = {c["chart"][0] for s in DASHBOARDS["moi_truong"]["sections"] for row in s["rows"] for c in row if "chart" in c}
+    assert {"outside_by_parameter_water", "unregistered_channels"} <= placed

@@ -97,6 +97,7 @@ def test_the_statements_are_hostile(serving: SimpleNamespace) -> None:
         "WITH z AS (SELECT * FROM duckdb_databases), duckdb_databases AS (SELECT 1) SELECT * FROM z",
         "WITH duckdb_databases AS (SELECT * FROM duckdb_databases) SELECT * FROM duckdb_databases",
         "WITH RECURSIVE duckdb_tables AS (SELECT 1 UNION ALL SELECT 1 FROM duckdb_tables) SELECT * FROM duckdb_tables",
+        "WITH commune AS (SELECT 1), z AS (SELECT * FROM marts_core.commune) SELECT * FROM z",  # granted, but row rules would not see it
         "SELECT * FROM serving.main.C4N4RY_info",
         "SELECT max(name) FROM marts_core.commune WHERE EXISTS (FROM marts_core.facility)",
         "SELECT * FROM marts_core.commune AT (VERSION => 1)",

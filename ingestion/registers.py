@@ -19,6 +19,8 @@ from tnmt.settings import Settings
 log = structlog.get_logger()
 
 REGISTER_TARGETS = ("station", "station_channel")
+PLACED_TARGETS = ("reading", "lab_result")
+"""Targets whose rows the gate places by the registers: laboratory results by the codes of stations alone."""
 NEWEST = f"""
     SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result
     WHERE source IN (SELECT source FROM lake.ops.source WHERE target IN {REGISTER_TARGETS})"""
@@ -78,11 +80,12 @@ def requeue_moved(con: duckdb.DuckDBPyConnection, settings: Settings, contract: 
 
 
 def _requeue_touched(con: duckdb.DuckDBPyConnection, contract: Contract) -> int:
-    tables = [t for t in ("clean.reading", "clean.reading_history") if has_table(con, t)]
+    tables = [t for t in (f"clean.{contract.target}", f"clean.{contract.target}_history") if has_table(con, t)]
+    parameter = "coalesce(t.parameter, r.parameter)" if contract.target == "reading" else "r.parameter AND t.parameter IS NULL"
     if not tables or not con.execute("SELECT count(*) FROM touched").fetchall()[0][0]:
         return 0
     holding = " UNION ".join(
-        f"SELECT r._delivery_id FROM lake.{table} AS r JOIN touched AS t ON r.station_id = t.station_id AND r.parameter = coalesce(t.parameter, r.parameter) "
+        f"SELECT r._delivery_id FROM lake.{table} AS r JOIN touched AS t ON r.station_id = t.station_id AND r.parameter = {parameter} "
         "WHERE r._source = $source"
         for table in tables
     )

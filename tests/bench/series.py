@@ -21,6 +21,17 @@ AS_OF = datetime(2026, 4, 1)
 AGGREGATES = ("reading_hourly", "reading_8h", "reading_daily")
 REGISTERS = ("marts_core.dim_station", "intermediate.int_channel_period", "intermediate.int_grade", "staging.stg_adjustment")
 
+RANGED = """
+    SELECT r.* REPLACE (
+        CASE WHEN coalesce(r.value_reported < b.register_min OR r.value_reported > b.register_max, FALSE) THEN NULL ELSE r.value_valid END AS value_valid,
+        CASE WHEN r.value_reported < b.register_min OR r.value_reported > b.register_max THEN 'out_of_range' ELSE r.reason END AS reason)
+    FROM lake.staging.stg_reading AS r
+    LEFT JOIN lake.intermediate.int_qc_bound AS b
+      ON r.station_id = b.station_id AND r.parameter = b.parameter AND r.measured_at > b.span_from AND r.measured_at <= b.span_to"""
+"""Readings with the register's ranges, of which the libraries know nothing, already told."""
+DAMAGED_BOUND = """
+    SELECT * REPLACE (station_id || '-D' AS station_id, NULL::DECIMAL(18, 6) AS register_min, NULL::DECIMAL(18, 6) AS register_max)
+    FROM lake.intermediate.int_qc_bound"""
 DAMAGED = """
     UNION ALL BY NAME
     SELECT * EXCLUDE (place, stuck) REPLACE (
@@ -99,9 +110,11 @@ def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> di
                 has_station = con.execute(f"DESCRIBE lake.{table}").fetchall()[0][0] == "station_id"
                 source = f"SELECT * FROM lake.{table}"
                 if table == "staging.stg_reading":
-                    source += DAMAGED
-                if table in ("marts_core.dim_station", "intermediate.int_qc_bound") and part == "qc":
-                    source += f" UNION ALL BY NAME SELECT * REPLACE (station_id || '-D' AS station_id) FROM lake.{table}"
+                    source = RANGED + DAMAGED
+                if table == "marts_core.dim_station" and part == "qc":
+                    source += " UNION ALL BY NAME SELECT * REPLACE (station_id || '-D' AS station_id) FROM lake.marts_core.dim_station"
+                if table == "intermediate.int_qc_bound":
+                    source += f" UNION ALL BY NAME {DAMAGED_BOUND}"
                 if part == "aggregates" and has_station:
                     source = f"SELECT t.* REPLACE (t.station_id || '-' || n AS station_id) FROM lake.{table} AS t, range({copies}) AS copy(n)"
                 order = " ORDER BY station_id, parameter, measured_at" if table.endswith("_reading") else ""

@@ -6,14 +6,14 @@ with named as (
     qualify row_number() over (partition by unit_code order by valid_from desc, unit_name asc) = 1
     union all
     -- a successor that the list of units does not hold keeps the name of the list of mergers
-    select new_commune_code, min(new_commune_name)
-    from {{ ref('commune_successor') }}
-    where
-        new_commune_code not in (
-            select unit.unit_code from {{ ref('administrative_unit') }} as unit
-            where unit.level = 'commune' and unit.valid_from >= date '2025-07-01'
-        )
-    group by new_commune_code
+    select successor.new_commune_code as commune_code, min(successor.new_commune_name) as commune_name
+    from {{ ref('commune_successor') }} as successor
+    anti join (
+        select unit_code
+        from {{ ref('administrative_unit') }}
+        where level = 'commune' and valid_from >= date '2025-07-01'
+    ) as unit on successor.new_commune_code = unit.unit_code
+    group by successor.new_commune_code
 ),
 
 -- back to an old code only where one commune alone went into the new one

@@ -1,5 +1,6 @@
 -- what a value of a channel is judged by at any time: the register's range, and the thresholds of its station or else of its kind
 {%- set bounds = qc_bounds() %}
+{%- set tests = bounds.values() | map(attribute=0) | unique | list %}
 with channel as (
     select
         station_id,
@@ -78,7 +79,9 @@ own_span as (
         {%- for name, from in bounds.items() if from[1].startswith('suspect') %}
         max(case when own.test = '{{ from[0] }}' then own.{{ from[1] }} end) as {{ name }},
         {%- endfor %}
-        list(distinct own.test order by own.test) as tests
+        {%- for test in tests %}
+        max(case when own.test = '{{ test }}' then 1 end) as has_{{ test }}{{ "," if not loop.last }}
+        {%- endfor %}
     from span
     inner join own
         on
@@ -99,11 +102,11 @@ select
     -- a row of the station stands for both suspect bounds of the test: one that it leaves empty is none
     {%- for name, from in bounds.items() %}
     {%- if from[1].startswith('suspect') %}
-    case when list_contains(own_span.tests, '{{ from[0] }}') then own_span.{{ name }} else kind.{{ name }} end as {{ name }}{{ "," if not loop.last }}
+    case when own_span.has_{{ from[0] }} = 1 then own_span.{{ name }} else kind.{{ name }} end as {{ name }}{{ "," if not loop.last }}
     {%- else %}
     {%- if from[0] == 'flat_line' %}
     -- … and with no bound at all nothing stands still for too long there
-    case when not coalesce(list_contains(own_span.tests, 'flat_line') and own_span.flat_suspect is null, false) then kind.{{ name }} end as {{ name }}{{ "," if not loop.last }}
+    case when own_span.has_flat_line = 1 and own_span.flat_suspect is null then null else kind.{{ name }} end as {{ name }}{{ "," if not loop.last }}
     {%- else %}
     kind.{{ name }}{{ "," if not loop.last }}
     {%- endif %}

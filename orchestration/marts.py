@@ -218,9 +218,10 @@ def read_held(settings: Settings, as_of: datetime, before: Iterable[Held] = ()) 
     `before` was held back before: it stays so since then.
     """
     folder = target_dir(settings)
-    results = json.loads((folder / "run_results.json").read_text(encoding="utf-8"))["results"]
     nodes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     everything = nodes["nodes"] | nodes["unit_tests"]
+    # exposures have results too: nothing is made of them
+    results = [r for r in json.loads((folder / "run_results.json").read_text(encoding="utf-8"))["results"] if r["unique_id"] in everything]
     reasons: dict[str, tuple[str, bool]] = {}
     for result in results:
         if result["status"] in ("error", "fail", "runtime error"):

@@ -99,14 +99,14 @@ def bomb(path: Path, member: str, size: int, *, says: int | None = None) -> Path
 def test_bombs_are_refused_before_they_are_unpacked(con: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "SMALL", 4 << 20)
     problem = only(read_book(con, bomb(tmp_path / "x.xlsx", "xl/worksheets/sheet1.xml", 16 << 20)))
-    assert problem.code == "file_too_large" and "16777216" in problem.found
+    assert problem.code == "unpacked_too_large" and "16777216" in problem.found
     shapes = contract(SHAPE, "vector", crs="EPSG:9212")
     problem = only(vector.read(con, shapes, [delivery(bomb(tmp_path / "x.gdb.zip", "x.gdb/a00000001.gdbtable", 16 << 20))], "cut"))
-    assert problem.code == "file_too_large"
+    assert problem.code == "unpacked_too_large"
     with zipfile.ZipFile(tmp_path / "many.gdb.zip", "w") as archive:
         for number in range(guard.MOST_MEMBERS + 1):
             archive.writestr(f"x.gdb/{number}", b"")
-    assert only(vector.read(con, shapes, [delivery(tmp_path / "many.gdb.zip")], "cut")).code == "file_too_large"
+    assert only(vector.read(con, shapes, [delivery(tmp_path / "many.gdb.zip")], "cut")).code == "unpacked_too_large"
     with zipfile.ZipFile(tmp_path / "nested.gdb.zip", "w") as archive:
         archive.write(tmp_path / "x.gdb.zip", "inner.zip")
     assert only(vector.read(con, shapes, [delivery(tmp_path / "nested.gdb.zip")], "cut")).code == "not_a_vector_file", "what is inside stays packed"

@@ -39,6 +39,10 @@ REFERENCE_REASONS = ("unknown_station", "unknown_parameter", "unknown_unit")
 """Reasons that a new register can cure: such rows are gated again once the register they wait for has changed."""
 
 
+class UnknownSource(KeyError):
+    """A source that no contract describes; the text names those that there are."""
+
+
 @dataclass
 class Ingested:
     """Outcome of one run over the sources."""
@@ -193,13 +197,13 @@ def ingest(
     """Takes in what lies in the inboxes and what was landed before and not gated yet; of each source the newest `most` files, if said.
 
     A source that fails (its server is down, its contract does not fit the lake, an error that nobody foresaw) is named in `errors`; the others go on.
-    Raises ContractError where a contract cannot be read, and KeyError for a source in `only` of which there is none.
+    Raises ContractError where a contract cannot be read, and UnknownSource for one in `only` of which there is none.
     """
     _freeze()
     contracts = contracts_of(settings)
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
-        raise KeyError(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
+        raise UnknownSource(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
     result = Ingested(run_id)
     shared = shared_folders(contracts.values())
     say = step or (lambda source, stage: None)

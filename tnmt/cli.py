@@ -145,7 +145,7 @@ def run(
 ) -> None:
     """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
     from ingestion.contract import ContractError
-    from ingestion.ingest import contracts_of
+    from ingestion.ingest import UnknownSource, contracts_of
     from ingestion.load import requeue
     from lake.lake import LakeError, open_writer
     from lake.lock import LakeLocked
@@ -180,7 +180,7 @@ def run(
         _fail(str(error), 4)
     except (LakeError, ContractError, BuildFailed) as error:
         _fail(str(error))
-    except KeyError as error:
+    except UnknownSource as error:
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
     if loaded or (result.built and result.built.done):

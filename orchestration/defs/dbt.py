@@ -69,7 +69,7 @@ def marts_assets() -> dg.AssetsDefinition:
         if held:
             # the serving file hangs on every served mart, and Dagster will skip it: the rest is served here
             served = serve_marts(where, as_of)
-            metadata = {"file": served.path.name, "snapshot_id": served.snapshot_id, "held_back": [h.table for h in held]}
+            metadata: dict[str, Any] = {"file": served.path.name, "snapshot_id": served.snapshot_id, "held_back": [h.table for h in held]}
             context.log_event(dg.AssetMaterialization(["serving", "serving_file"], metadata=metadata))
             raise dg.Failure(told_held(held), allow_retries=False)
 

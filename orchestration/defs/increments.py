@@ -16,7 +16,6 @@ from typing import Any
 
 import dagster as dg
 import duckdb
-from dagster._core.errors import DagsterError
 from sqlalchemy.exc import SQLAlchemyError
 
 from ingestion.blocked import blocked_now
@@ -127,7 +126,7 @@ def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
         yield key, [dg.AssetMaterialization(asset_key=key, metadata=metadata), *tests.get(unique_id, [])]
 
 
-FAILURES = (LakeError, BuildFailed, ContractError, duckdb.Error, DagsterError, SQLAlchemyError, OSError, ValueError, KeyError)
+FAILURES = (LakeError, BuildFailed, ContractError, duckdb.Error, dg.DagsterError, SQLAlchemyError, OSError, ValueError, KeyError)
 """What keeps the state from being reported."""
 
 

@@ -13,4 +13,5 @@ select
     new_commune.commune_code,
     new_commune.commune_name
 from {{ ref('int_new_commune') }} as new_commune
-anti join {{ ref('commune_successor') }} as old on new_commune.commune_code = old.old_commune_code
+left join {{ ref('commune_successor') }} as old on new_commune.commune_code = old.old_commune_code
+where old.old_commune_code is null

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -149,6 +150,8 @@ def compiled(settings: Settings, variables: dict[str, str], select: str = "+conf
 
 def empty_lake(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> None:
     """Makes every table and view that compiled models read, without rows, typed as contracts, seeds and SQL say, in a database `lake` in memory."""
+    from tnmt.settings import ROOT
+
     con.execute("LOAD spatial")
     con.execute("ATTACH ':memory:' AS lake")
     tables: dict[str, dict[str, str]] = {}
@@ -162,6 +165,9 @@ def empty_lake(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> None
     for table, columns in tables.items():
         con.execute(f"CREATE SCHEMA IF NOT EXISTS lake.{table.partition('.')[0]}")
         con.execute(f"CREATE TABLE lake.{table} ({', '.join(f'{chr(34)}{c}{chr(34)} {t}' for c, t in columns.items())})")
+    # the ledger's tables that macros read without declaring them: what an incremental build recomputes
+    for statement in re.findall(r"CREATE TABLE IF NOT EXISTS lake\.ops\..*?;", (ROOT / "lake" / "schema.sql").read_text(encoding="utf-8"), re.DOTALL):
+        con.execute(statement)
     waiting = {n["unique_id"]: n for n in nodes if n["resource_type"] == "model" and n.get("compiled_code")}
     while waiting:
         for key in [k for k, n in waiting.items() if not waiting.keys() & set(n["depends_on"]["nodes"])]:

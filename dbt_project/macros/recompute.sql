@@ -69,9 +69,10 @@
         select day from {{ affected_reading() }} as affected
         {%- if model.config.meta.built.open %}
         union
-        select unnest([cast(landed.as_of - interval 6 minute as date), cast(landed.as_of as date)])
+        select cast(landed.as_of - part.n * interval 6 minute as date)
         from lake.ops.outcome as outcome
         inner join lake.ops.landed as landed on outcome.delivery_id = landed.delivery_id and outcome.day = landed.day
+        cross join (select unnest(range(2)) as n) as part
         where {{ is_new_publish() }} and outcome.rows_quarantined > 0
         {%- endif %}
     )

@@ -8,11 +8,12 @@ with named as (
     -- a successor that the list of units does not hold keeps the name of the list of mergers
     select successor.new_commune_code as commune_code, min(successor.new_commune_name) as commune_name
     from {{ ref('commune_successor') }} as successor
-    anti join (
+    left join (
         select unit_code
         from {{ ref('administrative_unit') }}
         where level = 'commune' and valid_from >= date '2025-07-01'
     ) as unit on successor.new_commune_code = unit.unit_code
+    where unit.unit_code is null
     group by successor.new_commune_code
 ),
 

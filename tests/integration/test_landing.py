@@ -8,7 +8,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,21 @@ def test_a_backlog_is_landed_in_parts(lake: tuple[Settings, duckdb.DuckDBPyConne
     done = land(con, s, contract, NOW)
     assert (done.files, done.new) == (10, 10)
     assert con.execute("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')").fetchall()[0][0] == before + 3
+
+
+@pytest.mark.parametrize("source, name", [("station_txt", "khong dung mau.txt"), ("scan_file", "kho/a.png"), ("lab_result", "phieu.xlsx")])
+def test_a_file_whose_name_says_no_day_is_known_on_another_day(lake: tuple[Settings, duckdb.DuckDBPyConnection], source: str, name: str) -> None:
+    """The same bytes under the same name, days later: one delivery, and an arrival more (of scans, which stay where they are, nothing)."""
+    s, con = lake
+    contract, folder = of(s, source, quiet_seconds=0)
+    for day in range(3):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"khong doi")
+        done = land(con, s, contract, NOW + timedelta(days=day))
+        assert (done.new, done.again) == ((1, 0) if day == 0 else (0, 1))
+    assert con.execute("SELECT count(*) FROM lake.ops.landed WHERE source = ? AND name = ?", [source, name]).fetchall() == [(1,)]
+    arrivals = con.execute("SELECT count(*) FROM lake.ops.arrival WHERE source = ? AND name = ?", [source, name]).fetchall()
+    assert arrivals == [(1 if contract.files.in_place else 3,)]
 
 
 def test_a_geodatabase_folder_is_packed_without_links(tmp_path: Path) -> None:

@@ -412,11 +412,11 @@ def _record_round(
     day_list = ", ".join(f"DATE '{d}'" for d in sorted(set(days)))
     # the ledger is read for the days in the file names only: 0.03 s against 1.15 s for a year of files. A file whose name says no day
     # was recorded under the day on which it came first, whichever that was
-    known = f"SELECT delivery_id FROM lake.ops.landed WHERE source = {quoted(contract.source)}"
+    recorded = f"SELECT delivery_id FROM lake.ops.landed WHERE source = {quoted(contract.source)}"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE newcomers AS
         SELECT * FROM inbox_batch
-        WHERE delivery_id NOT IN ({known} AND day IN ({day_list})) {f"AND (as_of <> received_at OR delivery_id NOT IN ({known}))" if now in as_ofs else ""}
+        WHERE delivery_id NOT IN ({recorded} AND day IN ({day_list})) {f"AND (as_of <> received_at OR delivery_id NOT IN ({recorded}))" if now in as_ofs else ""}
     """)
     new = con.execute("SELECT count(*) FROM newcomers").fetchall()[0][0]
     if contract.files.in_place and not new:

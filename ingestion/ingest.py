@@ -23,7 +23,7 @@ from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, unclaimed
 from ingestion.load import Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
-from ingestion.registers import PLACED_TARGETS, requeue_moved
+from ingestion.registers import PLACED_BY, requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from ingestion.units import UnitError
 from lake.faults import reach
@@ -150,7 +150,7 @@ def take_in(
     landed, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
-        if contract.target in PLACED_TARGETS:
+        if contract.target in PLACED_BY:
             requeue_moved(con, settings, contract)  # whole; of what only waits the rows in quarantine are enough
         if contract.depends_on and _register_changed(con, contract):
             suite = suite_of(contract, settings)

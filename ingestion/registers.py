@@ -18,12 +18,11 @@ from tnmt.settings import Settings
 
 log = structlog.get_logger()
 
-REGISTER_TARGETS = ("station", "station_channel")
-PLACED_TARGETS = ("reading", "lab_result")
-"""Targets whose rows the gate places by the registers: laboratory results by the codes of stations alone."""
-NEWEST = f"""
+PLACED_BY = {"reading": ("station", "station_channel"), "lab_result": ("station",)}
+"""Targets whose rows the gate places by the registers, and the targets of those: laboratory results by the codes of stations alone."""
+NEWEST = """
     SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result
-    WHERE source IN (SELECT source FROM lake.ops.source WHERE target IN {REGISTER_TARGETS})"""
+    WHERE source IN (SELECT source FROM lake.ops.source WHERE list_contains(?, target))"""
 
 # a spelling by the register of then, else as everybody writes it, where the station's matrix has that parameter
 TOUCHED = """
@@ -57,7 +56,7 @@ def requeue_moved(con: duckdb.DuckDBPyConnection, settings: Settings, contract: 
 
     Does next to nothing where no register was gated since. Deliveries whose raw bytes were erased stay as they were gated, with a warning.
     """
-    newest = int(con.execute(NEWEST).fetchall()[0][0])
+    newest = int(con.execute(NEWEST, [list(PLACED_BY[contract.target])]).fetchall()[0][0])
     last = con.execute("SELECT max(seq) FROM lake.ops.resolution WHERE source = ?", [contract.source]).fetchall()[0][0]
     if last is not None and last >= newest:
         return 0

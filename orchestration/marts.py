@@ -185,7 +185,7 @@ def _plan(settings: Settings, as_of: datetime, full: bool) -> Built:
     decided = _decided(settings)
     with open_reader(settings) as con:
         newest = int(con.execute("SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result").fetchall()[0][0])
-        last = con.execute("SELECT project_hash FROM lake.ops.build ORDER BY finished_at DESC, affected_to DESC LIMIT 1").fetchall()
+        last = con.execute("SELECT project_hash FROM lake.ops.build ORDER BY rowid DESC LIMIT 1").fetchall()
         stale = None if decided is None else _stale(con, decided, newest, as_of)
         held = held_back(con)
     seeds = {table for table, node in (decided or {}).items() if node["seed"]}

@@ -288,7 +288,7 @@ def _mistakes(inbox: Path, province: Province, end: date, manifest: Manifest) ->
     t = next(stamp)
     trap("empty file", water.code, b"", 0, 0, "empty_file", t)
     t = next(stamp)
-    trap("binary file", water.code, b"\x00\x01\x02PK\x03\x04" * 20, 1, 1, "binary_file", t)
+    trap("binary file", water.code, b"\x00\x01\x02PK\x03\x04" * 20, 0, 0, "binary_file", t)
     t = next(stamp)
     trap("wrong encoding", water.code, f"Temp\t30.1\t°C\t{t}\t00\r\npH\t7.1\t\t{t}\t00\r\n".encode("latin-1"), 2, 2, "wrong_encoding", t)
     t = next(stamp)

@@ -610,7 +610,7 @@ def propose_qc(
     """Propose thresholds of quality control from a station's approved days, as a CSV: sign it and put it into the inbox to put them in force."""
     from ingestion.ingest import contracts_of
     from lake.lake import LakeError, open_reader
-    from quality.propose import LEAST_DAYS, LEAST_VALUES, approved, as_csv, propose
+    from sharing.propose import LEAST_DAYS, LEAST_VALUES, approved, as_csv, propose
 
     s = settings()
     contract = contracts_of(s)["station_qc_threshold"]

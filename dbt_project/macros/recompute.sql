@@ -16,8 +16,8 @@
     {% if 'window' in state %}
         {{ return(state.window) }}
     {% endif %}
-    {% set now = modules.datetime.datetime.fromisoformat(var('as_of')) %}
-    {% set open_from = ([now, state.as_of or now] | min - modules.datetime.timedelta(microseconds=1)).date() | string %}
+    {% set moment = modules.datetime.datetime.fromisoformat(var('as_of')) %}
+    {% set open_from = ([moment, state.as_of or moment] | min - modules.datetime.timedelta(microseconds=1)).date() | string %}
     {% set touched = new_targets() %}
     {% set first_day = open_from %}
     {% if touched | reject('in', dated_targets()) | list %}

@@ -12,7 +12,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from quality.propose import propose
+from sharing.propose import propose
 from simulator.replay import _WATER, _WEATHER
 from tests.marts_kit import compiled, database
 from tests.support import real_data

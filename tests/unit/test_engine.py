@@ -18,8 +18,8 @@ NOW = datetime(2026, 3, 25, 0, 10)
 
 
 def test_dbt_is_told_where_it_is_not_duckdb() -> None:
-    assert "engine" not in json.loads(dbt_vars(NOW, 0, 1))
-    assert json.loads(dbt_vars(NOW, 0, 1, "spark"))["engine"] == "spark"
+    assert "engine" not in json.loads(dbt_vars(NOW, 1))
+    assert json.loads(dbt_vars(NOW, 1, "spark"))["engine"] == "spark"
 
 
 def test_only_two_are_known(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,9 @@ where here.total <> there.total
 {% macro is_settled(tables, columns) -%}
     {%- set claims = "from lake.ops.built where model in ('" ~ tables | join("', '") ~ "')" -%}
     {%- set unseen = "seq > (select min(affected_to) " ~ claims ~ ")" -%}
-    not exists (select 1 from lake.ops.affected where target in ('station', 'station_channel', 'station_period', 'adjustment', 'approval') and {{ unseen }})
+    {%- set built = graph.nodes.values() | selectattr('config.meta.built', 'defined') | selectattr('config.meta.built.table', 'in', tables) -%}
+    {%- set registers = built | map(attribute='config.meta.built.targets') | sum(start=[]) | unique | reject('equalto', 'reading') | list %}
+    not exists (select 1 from lake.ops.affected where target in ('{{ registers | join("', '") }}') and {{ unseen }})
     {%- if columns | length > 1 %}
     and counted.{{ columns[1] }} < (select {{ environment_day('min(as_of)') }} {{ claims }})
     and (counted.{{ columns[0] }}, counted.{{ columns[1] }}) not in (

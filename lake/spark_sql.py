@@ -225,7 +225,7 @@ def _as_written(tree: exp.Expr) -> exp.Expr:
                 return exp.Interval(this=exp.Literal.string(number.name), unit=exp.Var(this=_INTERVALS[name]))
         if isinstance(node, exp.Cast) and isinstance(node.this, exp.Literal) and node.to.is_type("boolean") and node.this.name in ("t", "f"):
             return exp.Boolean(this=node.this.name == "t")
-        if name == "count_star":
+        if name == "count_star" or (isinstance(node, exp.Count) and node.this is None):  # count(*), and count(*) OVER (…)
             return exp.Count(this=exp.Star(), big_int=True)
         if name == "date_part" and isinstance(arguments[0], exp.Literal):
             return exp.Extract(this=exp.Var(this=arguments[0].name.upper()), expression=arguments[1])

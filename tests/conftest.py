@@ -127,10 +127,10 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
     prepare(base / "home", base / "sample")
     s = Settings(home=base / "home")
     done = tnmt(s.home, "run", *FEW)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr
     ingested = state(s)
     done = tnmt(s.home, "run")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode in (0, 3), done.stderr
     return Undisturbed(base / "sample", s.home, ingested, state(s))
 
 

@@ -22,7 +22,7 @@ def test_second_ingest_mends_a_killed_one(stage: str, undisturbed: Undisturbed, 
     killed = tnmt(home, "run", *FEW, TNMT_KILL_AT=stage)
     assert killed.returncode == -signal.SIGKILL, f"{stage} was not reached: {killed.stdout}{killed.stderr}"
     again = tnmt(home, "run", *FEW)
-    assert again.returncode == 0, again.stderr
+    assert again.returncode in (0, 3), again.stderr
     compare(state(Settings(home=home)), undisturbed.ingested, stage)
 
 
@@ -34,7 +34,7 @@ def test_next_run_mends_kills_at_each_stage_in_turn(undisturbed: Undisturbed, tm
         killed = tnmt(home, "run", TNMT_KILL_AT=stage)
         assert killed.returncode == -signal.SIGKILL, f"{stage} was not reached: {killed.stdout}{killed.stderr}"
     again = tnmt(home, "run")
-    assert again.returncode == 0, again.stderr
+    assert again.returncode in (0, 3), again.stderr
     compare(state(Settings(home=home)), undisturbed.whole, "each")
     assert current(Settings(home=home)) is not None
     assert not list((home / "serving").glob(".serving*"))

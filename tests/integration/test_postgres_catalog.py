@@ -21,7 +21,7 @@ def test_same_marts_on_both_catalogs(postgres: Server, undisturbed: Undisturbed,
     prepare(s.home, undisturbed.inbox, TNMT_CATALOG=s.catalog)
     for arguments in (FEW, ()):  # as the other was run: the marts on operations count runs
         done = tnmt(s.home, "run", *arguments, TNMT_CATALOG=s.catalog)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode in (0, 3), done.stdout + done.stderr
     compare(state(s, operations=True), state(Settings(home=undisturbed.home), operations=True), "PostgreSQL")
 
 

@@ -167,3 +167,4 @@ def test_a_view_is_translated_from_what_duckdb_keeps_of_it() -> None:
     for sql in (stored, written):
         assert "INTERVAL '15' MINUTE" not in translated(con, sql)[0]
         assert "TRUNC(CAST" not in translated(con, sql)[0]
+        assert "COUNT()" not in translated(con, sql)[0].upper()  # what DuckDB makes of count(*) OVER (…)

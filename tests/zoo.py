@@ -176,11 +176,12 @@ def _station_lines(clock: Iterator[str]) -> Iterator[Animal]:
         yield two("taken", value=value)
     for status in ("01", "02", "03", "", "0", "000", "OK", "٠٠", "99", "ff", "00 "):
         yield two("taken", status=status)
-    for unit in ("mg/m3", "µg/m³", "μg/m3", "UG/M3"):
+    for unit in ("mg/m3", "µg/m³", "μg/m3", "ug/Nm3"):
         yield two("taken", unit=unit)
-    for unit in ("stone/acre", "ug/Nm3", "kg/m2", "☃", "ug/m3; DROP", "%%"):
+    for unit in ("stone/acre", "UG/M3", "kg/m2", "☃", "ug/m3; DROP", "%%"):
         yield two("partly", unit=unit)
-    for parameter in ("Kryptonite", "PM2..5", "", "PM 2.5 x", "<script>", "pm" * 200, "\u202ePM10"):
+    yield two("taken", parameter="\u202ePM10")
+    for parameter in ("Kryptonite", "PM2..5", "", "PM 2.5 x", "<script>", "pm" * 200):
         yield two("partly", parameter=parameter)
     for moment in ("20261331000000", "2026023", "00000000000000", "20260230000000", "20260201246000", "99991231235959", "19000101000000", "20350101000000",
                    "2026-02-01 00:00", "202602010000", "26020100000000", "20260201000000+07", "", "now", "٢٠٢٦٠٢٠١٠٠٠٠٠٠"):  # fmt: skip
@@ -291,7 +292,7 @@ def _dossiers() -> Iterator[Animal]:
     yield one("refused", row(tail=""))
     yield one("refused", row(tail=",,,"))
     yield one("refused", row(name='"Cấp'), row(key="Z{n}-2"))
-    yield one("refused", row(name='Cấp "đổi" "x'), row(key="Z{n}-2"), row(key="Z{n}-3", name='đổi"'))
+    yield one("taken", row(name='Cấp "đổi" "x'), row(key="Z{n}-2"), row(key="Z{n}-3", name='đổi"'))
     yield one("refused", row(name='"Cấp" đổi'), row(key="Z{n}-2"))
     for head in (header.replace(",", ";"), header.replace("Mã hồ sơ", "Ma ho so"), "", header.replace("Ngày trả,", "")):
         yield one("refused", row(), head=head)
@@ -384,7 +385,6 @@ def _workbooks() -> Iterator[Animal]:
         "bang_gia_dat_2026.xlsx",
         "bảng giá.xlsx",
         "bang_gia_dat_20261399.xlsx",
-        "~$bang_gia_dat_20260101.xlsx",
         "bang_gia_dat_20260101.xls",
         "bang_gia_dat_20260101.csv",
     ):
@@ -517,4 +517,5 @@ def _folders() -> Iterator[Animal]:
     yield Animal("station_txt", b"lien_ket.txt", "left", link)
     yield Animal("station_txt", b"ong.txt", "left", os.mkfifo)
     yield Animal("station_txt", b"thu_muc.txt", "left", lambda path: path.mkdir())
+    yield Animal("land_price", b"~$bang_gia_dat_20260101.xlsx", "left", _bytes(b"khoa cua Excel"))
     yield Animal("nguon_khong_ai_nhan", b"x.txt", "left", _bytes(b"x"))

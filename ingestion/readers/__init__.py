@@ -94,7 +94,7 @@ def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | 
             "column_missing",
             f"Thiếu cột {', '.join(missing)}",
             ", ".join(s[0] for s in wanted.values()),
-            ", ".join(found)[:1000],
+            ", ".join(h for h in found if h)[:1000] or "dòng tiêu đề trống",
             f"Sửa tiêu đề cột trong tệp, hoặc thêm cách viết mới vào hợp đồng dữ liệu {contract.source}.yaml",
         )
     if contract.unknown_columns == "reject":
@@ -104,7 +104,7 @@ def match_headers(contract: Contract, found: Sequence[str]) -> dict[str, str] | 
                 "column_unknown",
                 f"Cột không có trong hợp đồng dữ liệu: {', '.join(extra)}",
                 ", ".join(s[0] for s in wanted.values()),
-                ", ".join(found)[:1000],
+                ", ".join(h for h in found if h)[:1000] or "dòng tiêu đề trống",
                 f"Bỏ cột thừa, hoặc khai báo cột trong {contract.source}.yaml",
             )
     return matched

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ingestion.names import on_disk
 from lake.lake import open_reader
 from simulator.sample import generate
 from tests.postgres_kit import Server
@@ -88,7 +89,7 @@ def test_each_has_the_fate_that_it_should(kept: tuple[Path, dict[str, Any]]) -> 
     outcomes = _outcomes(held)
     wrong = []
     for animal in ANIMALS:
-        found = [v for (source, name), v in outcomes.items() if source == animal.source and _same(name, animal.name)]
+        found = [v for (source, name), v in outcomes.items() if source == animal.source and on_disk(name) == os.fsdecode(animal.name)]
         lies = os.path.lexists(os.fsencode(home / "inbox" / animal.source) + b"/" + animal.name)
         if animal.fate == "left":
             if found or not lies:
@@ -103,13 +104,6 @@ def test_each_has_the_fate_that_it_should(kept: tuple[Path, dict[str, Any]]) -> 
         if fate != animal.fate or (status != "blocked" and read != kept_rows + refused):
             wrong.append((animal.label, animal.fate, fate, found[0]))
     assert not wrong, "\n".join(map(repr, wrong))
-
-
-def _same(landed: str, name: bytes) -> bool:
-    """Whether the name in the ledger is that of the file; what is no UTF-8 in it stands there as an escape."""
-    return landed == name.decode("utf-8", "surrogateescape").encode("utf-8", "backslashreplace").decode() or landed == name.decode(
-        "utf-8", "backslashreplace"
-    )
 
 
 def test_every_refusal_says_what_was_expected_and_found_and_what_to_do(kept: tuple[Path, dict[str, Any]]) -> None:

@@ -67,7 +67,7 @@
 {% macro affected_day() -%}
     (
         select day from {{ affected_reading() }} as affected
-        {%- if model.config.meta.built.open %}
+        {%- if model.config.get('meta', {}).get('built', {}).get('open') %}
         union
         select cast(landed.as_of - part.n * interval 6 minute as date)
         from lake.ops.outcome as outcome

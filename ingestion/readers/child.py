@@ -39,7 +39,7 @@ def _requests(source: IO[bytes], into: queue.SimpleQueue[Any]) -> None:
     try:
         while True:
             into.put(pickle.load(source))  # our parent wrote it
-    except (EOFError, OSError, pickle.UnpicklingError):
+    finally:  # the parent is gone, or this process has no memory left for what it wants
         os._exit(0)
 
 
@@ -109,11 +109,11 @@ def main() -> None:
             retires = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > memory * _RETIRES_AT
             _answer(out, rows=str(rows), problems=problems, retires=retires)
             if retires:
-                return
+                os._exit(0)
         except BaseException as error:  # a panic of a Rust library is no Exception
             limit = isinstance(error, MemoryError | duckdb.OutOfMemoryException) or not isinstance(error, Exception)
             _answer(out, failed=_place(error), limit=limit, trace="".join(traceback.format_tb(error.__traceback__)))
-            return  # in which state a library is after that, nobody knows
+            os._exit(0)  # in which state a library is after that, nobody knows: it may wait for ever on its way out
 
 
 if __name__ == "__main__":

@@ -56,6 +56,8 @@ def moved(home: Path) -> None:
     """Tells the older catalog where its home lies now, as a copy to the same path would not need."""
     with sqlite3.connect(home / "lake/catalog.sqlite") as con:
         con.execute("UPDATE ducklake_metadata SET value = ? WHERE key = 'data_path'", [f"{home}/lake/data/"])
+    for closed in ("lake", "secrets", "landing/closed"):  # an archive that is unpacked as data keeps no such modes
+        (home / closed).chmod(0o700)
 
 
 @pytest.fixture(scope="module")

@@ -123,17 +123,21 @@ def lost(settings: Settings, found: Found) -> LakeError:
 
 def home_id(settings: Settings) -> str:
     """The number of this home; made once."""
-    path = settings.home / "home.json"
+    return _number(settings.home / "home.json", "home", "home")
+
+
+def _number(path: Path, key: str, what: str) -> str:
+    """The number that the file names under `key`, made where there is no such file; raises LakeError where the file says something else."""
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["home"])
+        return str(json.loads(path.read_text(encoding="utf-8"))[key])
     except FileNotFoundError:
         made = uuid.uuid4().hex
         half = path.with_suffix(".tmp")
-        half.write_text(json.dumps({"home": made}), encoding="utf-8")
+        half.write_text(json.dumps({key: made}), encoding="utf-8")
         half.replace(path)
         return made
     except (ValueError, KeyError, TypeError):
-        raise LakeError(f"{path} does not name this home, as it should; remove it and run `tnmt init`") from None
+        raise LakeError(f"{path} does not name this {what}, as it should; remove it and run `tnmt init`") from None
 
 
 def check_home(con: duckdb.DuckDBPyConnection, settings: Settings, *, join: bool = False, moved: bool = False) -> None:
@@ -193,14 +197,4 @@ def _fits(settings: Settings, mine: tuple[str, ...], rows: list[tuple[str, ...]]
 
 def landing_id(settings: Settings) -> str:
     """The number of the landing folder; made once, so that two homes can tell whether they share it."""
-    path = settings.landing / "landing.json"
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["landing"])
-    except FileNotFoundError:
-        made = uuid.uuid4().hex
-        half = path.with_suffix(".tmp")
-        half.write_text(json.dumps({"landing": made}), encoding="utf-8")
-        half.replace(path)
-        return made
-    except (ValueError, KeyError, TypeError):
-        raise LakeError(f"{path} does not name this landing folder, as it should; remove it and run `tnmt init`") from None
+    return _number(settings.landing / "landing.json", "landing", "landing folder")

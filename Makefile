@@ -119,19 +119,19 @@ test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
 	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
 		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
-	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs -n $(PROCESSES)
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rsfE -n $(PROCESSES)
 
 # without what starts servers, Spark or a whole platform
 check: lint
-	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rs -n $(PROCESSES) --timeout 300 tests/unit
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rsfE -n $(PROCESSES) --timeout 300 tests/unit
 
 faults: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
-	@PATH="$(CURDIR)/$(V):$$PATH" KILLS=$(KILLS) REQUIRE=postgresql $(V)/python -m pytest -q -rs -s -m "long or not long" --timeout 86400 --durations 12 \
+	@PATH="$(CURDIR)/$(V):$$PATH" KILLS=$(KILLS) REQUIRE=postgresql $(V)/python -m pytest -q -rsfE -s -m "long or not long" --timeout 86400 --durations 12 \
 		tests/faults $$(grep -rl 'mark.long' tests/properties tests/integration tests/unit tests/browser || true)
 
 parity: .venv/.dev .spark/.s3 .spark/bin/versitygw
-	@REQUIRE=spark,object-storage,postgresql $(V)/python -m pytest -q -rs -m "parity or not parity" --timeout 3600 --durations 12 \
+	@REQUIRE=spark,object-storage,postgresql $(V)/python -m pytest -q -rsfE -m "parity or not parity" --timeout 3600 --durations 12 \
 		tests/integration/test_scale_out.py tests/integration/test_spark_s3.py
 
 fuzz: .venv/.dev

@@ -50,7 +50,7 @@ class Step:
 STEPS = (
     Step("run", ("tnmt", "run"), part=0),
     Step("live", ("python", "-c", LIVE, AS_OF.isoformat()), part=1),
-    Step("maintain", ("tnmt", "maintain", "--keep-days", "0")),
+    Step("maintain", ("tnmt", "maintain", "--keep-days", "1")),
     Step("run again", ("tnmt", "run"), part=2),
     Step("extract", ("tnmt", "extract", "ioc", "--by", "thử")),
 )

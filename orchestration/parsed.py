@@ -40,17 +40,30 @@ EVERYWHERE = ("macro.tnmt.create_table_as",)
 
 
 def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
-    """Notes in `config.meta.built` of every table, incremental model and seed what follows from the graph; returns the same by unique id.
+    """Notes in `config.meta.built` of every node what follows from the graph; returns the same by unique id, without the views.
 
     table: schema.name. incremental, seed: whether it is one. code: hash of its SQL or CSV, of the macros and columns, and of the same of
     all that it reads. vars: the variables that this code names. timed: whether the moment of a build decides it. upstream: the nearest
-    tables, incremental models and seeds that it reads, through views. targets: the clean tables that it reads, through anything.
-    open: whether it also reads the ledger, which every publish changes.
+    tables, incremental models and seeds that it reads; views: the views between. targets: the clean tables that it reads, through anything.
+    open: whether it also reads the ledger, which every publish changes. Of a view only what its text depends on is noted: it stands in the
+    lake as it was made last, so that a build of a selection may read one of another version or moment.
     """
     found: dict[str, dict[str, Any]] = {}
+    views: dict[str, dict[str, Any]] = {}
     nodes = manifest.nodes
     for key, node in nodes.items():
-        if str(node.resource_type) not in ("model", "seed") or _kind(node) == "view":
+        if str(node.resource_type) not in ("model", "seed"):
+            continue
+        if _kind(node) == "view":
+            code = _code(manifest, key)
+            views[key] = {
+                "table": f"{node.schema}.{node.name}",
+                "code": hashlib.sha256(code.encode()).hexdigest()[:16],
+                "vars": _variables(code),
+                "timed": _is_timed(manifest, key),
+                "upstream": [],
+                "views": [],
+            }
             continue
         above = _above(manifest, key)
         sources = [manifest.sources[k] for k in above if k in manifest.sources]
@@ -61,15 +74,21 @@ def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
             "incremental": _kind(node) == "incremental",
             "seed": str(node.resource_type) == "seed",
             "code": hashlib.sha256(code.encode()).hexdigest()[:16],
-            "vars": sorted(set(re.findall(r"""var\(\s*['"](\w+)['"]""", code)) - RUN_VARS),
+            "vars": _variables(code),
             "timed": any(_is_timed(manifest, k) for k in above if k in nodes),
             "upstream": sorted(_nearest(manifest, key)),
+            "views": sorted(_views(manifest, key)),
             "targets": sorted(clean),
             "open": any(s.source_name not in ("clean", "history") for s in sources),
         }
-    for key, built in found.items():
+    for key, built in (found | views).items():
         nodes[key].config.meta["built"] = built
     return found
+
+
+def _variables(code: str) -> list[str]:
+    """The variables that this code names, without those of one build."""
+    return sorted(set(re.findall(r"""var\(\s*['"](\w+)['"]""", code)) - RUN_VARS)
 
 
 def _kind(node: Any) -> str:
@@ -97,6 +116,15 @@ def _nearest(manifest: Manifest, key: str) -> set[str]:
     for above in _reads(manifest, key):
         if above in manifest.nodes:
             found |= {above} if _kind(manifest.nodes[above]) != "view" else _nearest(manifest, above)
+    return found
+
+
+def _views(manifest: Manifest, key: str) -> set[str]:
+    """The views between the node and the nearest that are none."""
+    found: set[str] = set()
+    for above in _reads(manifest, key):
+        if above in manifest.nodes and _kind(manifest.nodes[above]) == "view":
+            found |= {above} | _views(manifest, above)
     return found
 
 

@@ -1,8 +1,9 @@
 {#-
-    What a table is made of, in lake.ops.built: a row a model, seed or table, with
+    What a table is made of, in lake.ops.built: a row a model or seed, with
     * affected_to: the newest publish (ops.affected.seq) that its rows have seen, never more than what it reads has seen itself;
     * as_of: the moment for which they speak, the earliest of what it reads; NULL where no moment decides them;
     * hash: of what decides them (its SQL, macros, variables, and the same of all it reads); '' where something it reads was not up to it.
+    A view's row has the moment and the hash of its own text: it says them until it is made again, whoever reads it.
     An incremental model's row is written in the transaction of its rows, in a partition of its own, so that of two builds of one model side
     by side one fails. Each model reads its own row: any selection may be built, in any order. `config.meta.built` (orchestration/parsed.py)
     has what follows from the graph.
@@ -110,6 +111,15 @@
             {%- endif -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- for key in built.views -%}
+        {%- set above = graph.nodes[key].config.meta.built -%}
+        {%- set row = run.rows.get(above.table) -%}
+        {%- if not row or row.hash != decided_by(above) -%}
+            {%- do claim.update({'hash': ''}) -%}
+        {%- elif above.timed -%}
+            {%- do claim.update({'as_of': [claim.as_of, row.as_of] | min}) -%}
+        {%- endif -%}
+    {%- endfor -%}
     {%- set forced = var('affected_from') -%}
     {%- set state = {
         'anew': forced | int < 0 if forced is not none else not own or own.hash != hash,
@@ -153,8 +163,8 @@
 {%- endmacro %}
 
 {#-
-    Post-hook. Where another build took back what this model has read, or is making it as a whole, the claim goes back too. Seeds and tables
-    are noted, and written together at the end of the run: a table that is newer than its row says costs a build, nothing else.
+    Post-hook. Where another build took back what this model has read, or is making it as a whole, the claim goes back too. Seeds, tables and
+    views are noted, and written together at the end of the run: a table that is newer than its row says costs a build, nothing else.
 -#}
 {% macro record_built() -%}
     {%- if execute and built_table() -%}
@@ -191,7 +201,7 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- On the end of a run: the rows of seeds and tables that were made. -#}
+{#- On the end of a run: the rows of seeds, tables and views that were made. -#}
 {% macro record_run(results) -%}
     {%- set kept = graph.get('built_run') -%}
     {%- if execute and kept and kept.run == invocation_id and kept.made -%}

@@ -19,7 +19,7 @@ from tests.bench.measure import MEMORY_GB, Clock, main
 END = date(2026, 3, 31)
 AS_OF = datetime(2026, 4, 1)
 AGGREGATES = ("reading_hourly", "reading_8h", "reading_daily")
-REGISTERS = ("marts_core.dim_station", "intermediate.int_channel_period", "intermediate.int_grade", "staging.stg_adjustment")
+REGISTERS = ("marts_core.dim_station", "intermediate.int_channel_period", "staging.stg_approval", "staging.stg_adjustment")
 
 RANGED = """
     SELECT r.* REPLACE (

@@ -174,8 +174,8 @@ class Lake:
         record(self.settings, planned, self.now, f"{self.now:%Y%m%d%H%M}", self.now)
 
     def subset(self) -> None:
-        """Some models, as somebody materialises them in Dagster."""
-        self.dbt("run", "--select", *self.rng.sample(self.names, self.rng.randint(1, 6)))
+        """Some models and views, as somebody materialises them in Dagster."""
+        self.dbt("run", "--select", *self.rng.sample(self.names, self.rng.randint(1, 12)))
 
     def live(self) -> None:
         """The models of the live worker."""
@@ -187,7 +187,7 @@ class Lake:
             newest = int(con.execute("SELECT max(seq) FROM lake.ops.gate_result").fetchall()[0][0])
         earlier, self.now = self.now - timedelta(minutes=50), self.now
         self.live()
-        chosen = self.rng.sample(self.names, self.rng.randint(3, 12))
+        chosen = self.rng.sample(self.names, self.rng.randint(3, 20))
         dbt(
             self.settings,
             self.settings.home,

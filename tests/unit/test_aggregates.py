@@ -23,8 +23,8 @@ HOURLY = (
     "station_id VARCHAR, parameter VARCHAR, day DATE, hour_end TIMESTAMP, expected INTEGER, received INTEGER, valid INTEGER, unexpected INTEGER, "
     "mean_valid DOUBLE, min_valid DECIMAL(18,6), max_valid DECIMAL(18,6), sum_valid DECIMAL(38,6), count_valid INTEGER, coverage_share DOUBLE, adjusted INTEGER, last_received_at TIMESTAMP"
 )
-GRADE = "station_id VARCHAR, parameter VARCHAR, day DATE, grade VARCHAR, approval_id VARCHAR, _as_of TIMESTAMP, _received_at TIMESTAMP, "
-GRADE += "_delivery_id VARCHAR, _line INTEGER"
+APPROVAL = "station_id VARCHAR, parameter VARCHAR, first_day DATE, last_day DATE, grade VARCHAR, approval_id VARCHAR, "
+APPROVAL += "_as_of TIMESTAMP, _received_at TIMESTAMP, _delivery_id VARCHAR, _line INTEGER"
 ADJUSTMENT = "station_id VARCHAR, parameter VARCHAR, applies_from TIMESTAMP, applies_to TIMESTAMP, _received_at TIMESTAMP"
 STATION = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR"
 SPANS = [datetime(2023, 12, 30), datetime(2024, 2, 27), datetime(2024, 3, 30)]
@@ -45,7 +45,7 @@ def con() -> duckdb.DuckDBPyConnection:
     return database(
         {
             "marts_environment.reading_hourly": (HOURLY, []),
-            "intermediate.int_grade": (GRADE, []),
+            "staging.stg_approval": (APPROVAL, []),
             "staging.stg_adjustment": (ADJUSTMENT, []),
             "marts_core.dim_station": (STATION, stations),
             "marts_core.dim_parameter": ("matrix VARCHAR, parameter VARCHAR, parameter_name_vi VARCHAR, unit VARCHAR", []),

@@ -496,6 +496,29 @@ def test_what_was_not_late_at_midnight_is_late_in_the_morning(lake: Lake) -> Non
         assert incremental[table] == lake.rows(f"SELECT * FROM lake.marts_environment.{table} ORDER BY ALL")
 
 
+def test_a_model_says_no_more_than_the_views_that_it_reads(lake: Lake) -> None:
+    """A view stands in the lake with the moment and the text that it was made with; a selection without it must not claim others."""
+    child, view = "marts_environment.availability_daily", "intermediate.int_station_hour"
+
+    def built(name: str) -> tuple[str, bool]:
+        return lake.rows(f"SELECT CAST(as_of AS VARCHAR), hash <> '' FROM lake.ops.built WHERE model = '{name}'")[0]
+
+    whole = ["run", "--select", "+availability_daily"]
+    lake.dbt(*whole, as_of="2026-03-15 00:05:00")
+    assert built(child) == built(view) == ("2026-03-15 00:05:00", True)
+    lake.dbt(*whole, "--exclude", "int_station_hour", as_of="2026-03-15 09:00:00", affected=(None, 10))
+    assert built(child) == ("2026-03-15 00:05:00", True)
+    lake.dbt(*whole, as_of="2026-03-15 09:00:00", affected=(None, 10))
+    assert built(child) == built(view) == ("2026-03-15 09:00:00", True)
+    incremental = lake.rows(f"SELECT * FROM lake.{child} ORDER BY ALL")
+    lake.dbt(*whole, as_of="2026-03-15 09:00:00")
+    assert incremental == lake.rows(f"SELECT * FROM lake.{child} ORDER BY ALL")
+    with open_writer(lake.settings, "older text") as con:
+        con.execute(f"UPDATE lake.ops.built SET hash = 'of an older text' WHERE model = '{view}'")
+    lake.dbt("run", "--select", "availability_daily", as_of="2026-03-15 09:00:00", affected=(None, 10))
+    assert built(child) == ("2026-03-15 09:00:00", False)
+
+
 def test_no_model_reads_the_clock() -> None:
     clock = re.compile(r"\b(now|current_timestamp|current_date|today|get_current_timestamp|localtimestamp|run_started_at)\b", re.IGNORECASE)
     found = [

@@ -51,6 +51,7 @@ eight as (
     group by station_id, parameter, day
 ),
 
+-- days that somebody decided on; of several decisions on a day the one recorded last speaks
 approved as (
     select
         day.station_id,
@@ -61,10 +62,10 @@ approved as (
         decision._received_at as approved_at,
         day.last_received_at > decision._received_at as is_changed_since
     from day
-    inner join {{ ref('int_grade') }} as decision
+    inner join {{ ref('stg_approval') }} as decision
         on
             day.station_id = decision.station_id
-            and day.day = decision.day
+            and day.day between decision.first_day and decision.last_day
             and day.parameter = coalesce(decision.parameter, day.parameter)
     qualify
         row_number() over (

@@ -1,20 +1,24 @@
-"""kill -9 at any moment of whatever a platform does – run, live increment, upkeep, extract, intake – and again until it ends: the state of a calm platform.
+"""kill -9 at any moment of whatever a platform does – run, live increment, upkeep, intake, extract – and again until it ends: the state of a calm platform.
 
 Moments are drawn from a seed over the time that the step took when nothing disturbed it. KILLS says how many on each catalog (`make faults`: 100).
 """
 
 from __future__ import annotations
 
+import ftplib
 import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from intake import accounts
 from lake.lake import open_reader
 from lake.serving import current
 from tests.postgres_kit import Server
@@ -29,8 +34,8 @@ from tests.tiny import AS_OF, Undisturbed, compare, prepare, state
 from tnmt.settings import ROOT, Settings
 
 KILLS = int(os.environ.get("KILLS", "0"))
-FEWEST = {"sqlite": 5, "postgres": 5}
-"""Kills where KILLS says nothing: one of each step."""
+FEWEST = {"sqlite": 6, "postgres": 6}
+"""Kills where KILLS says nothing: about one of each step."""
 
 SEED = int(os.environ.get("SEED", "12"))
 
@@ -40,7 +45,7 @@ LIVE = "import sys; from datetime import datetime; from orchestration.live impor
 
 @dataclass(frozen=True)
 class Step:
-    """One thing that the platform does: what is put into the inboxes before it, and the command."""
+    """One thing that the platform does: what is sent before it – by the stations themselves to the intake, where the step is that –, and the command."""
 
     name: str
     command: tuple[str, ...]
@@ -51,7 +56,8 @@ STEPS = (
     Step("run", ("tnmt", "run"), part=0),
     Step("live", ("python", "-c", LIVE, AS_OF.isoformat()), part=1),
     Step("maintain", ("tnmt", "maintain", "--keep-days", "1")),
-    Step("run again", ("tnmt", "run"), part=2),
+    Step("intake", ("tnmt", "intake"), part=2),
+    Step("run again", ("tnmt", "run")),
     Step("extract", ("tnmt", "extract", "ioc", "--by", "thử")),
 )
 
@@ -99,15 +105,76 @@ def _killed(step: Step, environment: dict[str, str], after: float) -> bool:
     return False
 
 
-def _story(home: Path, inbox: Path, environment: dict[str, str], disturb: Callable[[Step], int]) -> int:
-    """All steps in turn; `disturb` is asked before each and says how many kills it made."""
+def _connected(port: int, station: str, password: str) -> ftplib.FTP:
+    client = ftplib.FTP()
+    client.encoding = "utf-8"
+    client.connect("127.0.0.1", port, timeout=30)
+    client.login(station, password)
+    return client
+
+
+def _upload(inbox: Path, settings: Settings, environment: dict[str, str], names: list[Path], after: float | None) -> bool:
+    """Stations send files to an intake that is killed after so many seconds, and again what was not confirmed; whether it was running.
+
+    What was confirmed has to be in the inbox, byte for byte. A file that the intake refuses by its name is put there as the others are.
+    """
+    step = next(s for s in STEPS if s.name == "intake")
+    ports = {"TNMT_INTAKE_FTP_PORT": "0", "TNMT_INTAKE_SFTP_PORT": "0", "TNMT_INTAKE_PLAIN_FTP": "1"}
+    stations = {n: n.name.rpartition("_")[0] for n in names}
+    passwords = accounts.issue(settings, {s: (s,) for s in stations.values()})
+    rest, refused, killed = list(names), list[Path](), False
+    while rest:
+        process = _start(step, environment | ports)
+        assert process.stdout is not None
+        timer = threading.Timer(after, os.killpg, (process.pid, signal.SIGKILL)) if after is not None else None
+        if timer:
+            timer.start()
+        line = ""
+        while process.poll() is None and not (said := re.search(r":(\d+), SFTP", line)):
+            line = process.stdout.readline()
+        try:
+            for station in sorted({stations[n] for n in rest}) if process.poll() is None and said else ():
+                client = _connected(int(said[1]), station, passwords[station])
+                for name in [n for n in rest if stations[n] == station]:
+                    try:
+                        with (inbox / name).open("rb") as file:
+                            client.storbinary(f"STOR {name.name}", file)
+                    except ftplib.error_perm:
+                        refused.append(name)
+                    rest.remove(name)
+                client.quit()
+        except (OSError, EOFError, ftplib.Error):
+            assert after is not None, "the intake fell out though nothing disturbed it"
+        if timer:
+            timer.cancel()
+        after = None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        process.communicate(timeout=60)
+        killed |= process.returncode == -signal.SIGKILL
+        assert process.returncode in (0, -signal.SIGKILL), process.returncode
+    there = {(p.name, p.read_bytes()) for p in (settings.inbox / "station_txt").rglob("*") if p.is_file()}
+    lost = [n for n in names if n not in refused and (n.name, (inbox / n).read_bytes()) not in there]
+    assert not lost, f"confirmed by the intake and not in the inbox: {lost}"
+    _send(inbox, settings.home, refused)
+    return killed
+
+
+def _story(inbox: Path, settings: Settings, environment: dict[str, str], moment: Callable[[Step], float | None], took: dict[str, float]) -> int:
+    """All steps in turn, each killed once at its `moment` where there is one, and then done whole. Returns the kills, notes what a step took."""
     kills = 0
     parts = _parts(inbox)
     for step in STEPS:
+        after, started = moment(step), time.monotonic()
+        if step.name == "intake" and step.part is not None:
+            kills += _upload(inbox, settings, environment, parts[step.part], after)
+            took[step.name] = time.monotonic() - started
+            continue
         if step.part is not None:
-            _send(inbox, home, parts[step.part])
-        kills += disturb(step)
-        _whole(step, environment)
+            _send(inbox, settings.home, parts[step.part])
+        if after is not None:
+            kills += _killed(step, environment, after)
+        took[step.name] = _whole(step, environment)
     return kills
 
 
@@ -147,11 +214,7 @@ def calm(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> 
     home = tmp_path_factory.mktemp("calm") / "home"
     settings, environment = _platform(home, undisturbed.inbox, "")
     took: dict[str, float] = {}
-    parts = _parts(undisturbed.inbox)
-    for step in STEPS:
-        if step.part is not None:
-            _send(undisturbed.inbox, home, parts[step.part])
-        took[step.name] = _whole(step, environment)
+    assert _story(undisturbed.inbox, settings, environment, lambda _: None, took) == 0
     return _left(settings), took
 
 
@@ -172,13 +235,13 @@ def test_kills_at_any_moment_leave_what_a_calm_platform_leaves(
         settings, environment = _platform(home, undisturbed.inbox, address)
         told: list[str] = []
 
-        def disturb(step: Step, environment: dict[str, str] = environment, told: list[str] = told) -> int:
+        def moment(step: Step, told: list[str] = told) -> float:
             after = draw.uniform(0.3, max(0.6, calm[1][step.name]))
             told.append(f"{step.name} after {after:.2f} s")
-            return int(_killed(step, environment, after))
+            return after
 
         try:
-            made += _story(home, undisturbed.inbox, environment, disturb)
+            made += _story(undisturbed.inbox, settings, environment, moment, {})
             found = _left(settings)
             served = found.pop("served")
             compare(found, {k: v for k, v in expected.items() if k != "served"}, "killed")

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 
-import pytest
-
 from tests.postgres_kit import Server
-from tests.properties.test_increments import Lake, befall
-from tests.properties.test_increments import compare as equals_anew
 from tests.tiny import FEW, Undisturbed, compare, prepare, state, tnmt
 from tnmt.settings import Settings
 
@@ -23,13 +18,3 @@ def test_same_marts_on_both_catalogs(postgres: Server, undisturbed: Undisturbed,
         done = tnmt(s.home, "run", *arguments, TNMT_CATALOG=s.catalog)
         assert done.returncode in (0, 3), done.stdout + done.stderr
     compare(state(s, operations=True), state(Settings(home=undisturbed.home), operations=True), "PostgreSQL")
-
-
-def test_any_order_of_subsets_and_increments_equals_a_build_anew(postgres: Server, tmp_path: Path) -> None:
-    postgres.execute("CREATE DATABASE subsets")
-    rng = random.Random(7)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TNMT_HOME", "")
-        patch.setenv("TNMT_CATALOG", "")
-        lake = Lake(tmp_path / "home", rng, TNMT_CATALOG=f"postgres:{postgres.dsn('subsets')}")
-        equals_anew(lake, befall(lake, rng, 3))

@@ -1,7 +1,8 @@
 """Quality control on two years of real water and weather, against the flags that their own laboratory gave: what is found, what is flagged wrongly.
 
-Thresholds are proposed from the values of one year that the laboratory passed, and judge the other; nothing is fitted to the year that is judged.
-The laboratory's flags stay outside: every value comes as one that the device sent while measuring.
+Thresholds are proposed from the values of one year that the laboratory passed, and judge the other. How they are proposed (quantiles, margins, which
+rules there are) was chosen with both years in view, so this is no blind test. The laboratory's flags stay outside: every value comes as one that the
+device sent while measuring.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def test_rejected_values_are_found_and_good_ones_left(con: duckdb.DuckDBPyConnec
     assert found >= 0.60 and wrong <= 0.03
     # the common thresholds alone reach neither
     assert shares(common)[0] < found and shares(common)[1] > wrong
-    # the other way round: a failing oxygen sensor that drifts within its range is not found, and good values stay
+    # the other way round the goal is missed: a failing oxygen sensor that drifts within its range is not found (36 %); good values stay
     learn(con, 2013)
     back = measure(con, sql, 2012)
     show("2012 by thresholds proposed from 2013", back)

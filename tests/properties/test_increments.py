@@ -1,7 +1,7 @@
 """Incremental marts equal marts made anew, to the bit, whatever came and whatever was built of it meanwhile.
 
 What comes: late files, weeks of backlog, corrections, decisions, rejected files, other limits, changed registers. What is built: everything,
-any selection, the live models alone, live beside a build.
+any selection, the live models alone, live beside a build, upkeep beside a build, two publishers beside a live increment; on both catalogs.
 
 On the real path (files, gate, ledger), with the environment marts of the dbt project run in this process.
 """
@@ -9,10 +9,13 @@ On the real path (files, gate, ledger), with the environment marts of the dbt pr
 from __future__ import annotations
 
 import random
+import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -20,12 +23,15 @@ from hypothesis import strategies as st
 from ingestion.decide import decide
 from ingestion.ingest import contracts_of, ingest
 from lake.lake import open_reader
+from lake.serving import current, publish_serving
 from orchestration.marts import plan, record
 from simulator.files import write_xlsx
 from simulator.registers import write_channel_register, write_period_register, write_station_register
 from tests.conftest import new_platform
 from tests.examples import examples
 from tests.marts_kit import dbt
+from tests.postgres_kit import Server
+from tests.tiny import TNMT
 
 W, A = "BP_AAAA_NUOTHA", "BP_BBBB_KHOXUN"
 PARAMETERS = {W: {"COD": "mg/L", "Flow": "m3/h"}, A: {"PM2.5": "µg/m3"}}
@@ -197,6 +203,33 @@ class Lake:
             affected_to=newest - self.rng.randint(0, 2),
         )
 
+    def upkeep(self) -> None:
+        """The nightly upkeep, in a process of its own, beside a whole build."""
+        maintain = subprocess.Popen([TNMT, "maintain"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.build()
+        said, _ = maintain.communicate()
+        assert maintain.returncode == 0, said
+
+    def publish(self) -> None:
+        """Two publishers of the serving file beside a live increment; then one more, whose file has what the lake has."""
+        with open_reader(self.settings) as con:
+            there = con.execute(
+                "SELECT table_name FROM duckdb_tables() WHERE database_name = 'lake' AND schema_name = 'marts_environment'"
+            ).fetchall()
+        tables = sorted(f"marts_environment.{name}" for (name,) in there)
+        with ThreadPoolExecutor() as pool:
+            both = [pool.submit(publish_serving, self.settings, tables, self.now) for _ in range(2)]
+            self.live()
+        assert all(len(tables) == one.result().tables for one in both)
+        publish_serving(self.settings, tables, self.now)
+        path = current(self.settings)
+        assert path is not None
+        marts = self.marts()
+        with duckdb.connect(str(path), read_only=True) as con:
+            con.execute("LOAD spatial")
+            for table in tables:
+                assert [repr(r) for r in con.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()] == marts[table.partition(".")[2]], table
+
     def marts(self) -> dict[str, list[str]]:
         """Every row of every environment mart; repr of a float is exact, and tells -0.0 from 0.0."""
         with open_reader(self.settings) as con:
@@ -213,15 +246,14 @@ MOVES = 5
 def befall(lake: Lake, rng: random.Random, moves: int) -> list[str]:
     """Things happen, and parts are built, in any order; ends with a whole build of what is left. Returns what it was."""
     comes = [lake.adjust, lake.approve, lake.late_and_corrected, lake.rejected, lake.limits, lake.facilities, lake.stations, lake.channels]
-    builds = [lake.subset, lake.subset, lake.live, lake.beside, lake.build]
+    builds = [lake.subset, lake.subset, lake.live, lake.beside, lake.build, lake.upkeep, lake.publish]
     done: list[str] = []
     # a changed register makes all days anew, and would hide what the builds after it forget: at most one
     changed = [rng.choice([c for c in comes if c.__name__ in REGISTERS]), *rng.sample([c for c in comes if c.__name__ not in REGISTERS], 4)]
-    for come in rng.sample(changed, len(changed))[:moves]:
+    for come, build in zip(rng.sample(changed, len(changed))[:moves], rng.sample(builds, len(builds)), strict=False):
         lake.more()
         come()
         lake.take_in()
-        build = rng.choice(builds)
         build()
         done += [come.__name__, build.__name__]
     lake.build()
@@ -242,15 +274,25 @@ def compare(lake: Lake, told: object) -> dict[str, list[str]]:
     return anew
 
 
-@settings(parent=examples(2), phases=(Phase.explicit, Phase.generate))
-@given(seed=st.integers(0, 2**32))
-def test_any_order_of_subsets_and_increments_equals_a_build_anew(seed: int, tmp_path_factory: pytest.TempPathFactory) -> None:
+SEEDS = [("sqlite", 0), ("postgres", 1), *(pytest.param(c, s, marks=pytest.mark.long) for s in range(2, 8) for c in ("sqlite", "postgres"))]
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(("catalog", "seed"), SEEDS)
+def test_any_order_of_subsets_and_increments_equals_a_build_anew(catalog: str, seed: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     rng = random.Random(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TNMT_HOME", "")
-        lake = Lake(tmp_path_factory.mktemp("subsets") / "home", rng)
+        extra = {}
+        if catalog == "postgres":
+            server: Server = request.getfixturevalue("postgres")
+            server.execute(f"CREATE DATABASE increments_{seed}")
+            extra["TNMT_CATALOG"] = f"postgres:{server.dsn(f'increments_{seed}')}"
+            patch.setenv("TNMT_CATALOG", "")
+        lake = Lake(tmp_path / "home", rng, **extra)
         told = befall(lake, rng, MOVES)
         compare(lake, told)
+        print(f"seed {seed} on {catalog}: {told}")
 
 
 @settings(parent=examples(1), phases=(Phase.explicit, Phase.generate))  # a smaller example costs minutes

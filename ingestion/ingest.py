@@ -20,7 +20,7 @@ import pyarrow as pa
 import structlog
 
 from ingestion.contract import Contract, load_contracts
-from ingestion.landing import Landed, record, unclaimed
+from ingestion.landing import Landed, record, unclaimed, why_unclaimed
 from ingestion.load import Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
 from ingestion.registers import PLACED_BY, requeue_moved
@@ -181,14 +181,14 @@ def _freeze() -> None:
 
 
 def _note_unclaimed(con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], now: datetime) -> list[str]:
-    """Keeps `ops.unclaimed` equal to what no contract of a shared inbox claims; returns the files."""
+    """Keeps `ops.unclaimed` equal to what is never taken; returns a line of each, with the reason."""
     files = unclaimed(settings, contracts.values())
     if files != con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY ALL").fetchall():
         with transaction(con):
             con.execute("DELETE FROM lake.ops.unclaimed")
             for file in files:
                 con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
-    return [f"{folder}/{name}" for folder, name, _ in files]
+    return [f"{folder}/{name} {why_unclaimed(name, size)}" for folder, name, size in files]
 
 
 def ingest(

@@ -200,6 +200,8 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             found = Found(name, path, is_dir, _identities(path, is_dir))
         except FileNotFoundError:
             continue  # replaced or taken back in this moment
+        if is_dir and found.bytes > FOLDER_BYTES:
+            continue  # `unclaimed` tells it
         if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
             time.sleep(wait)
             wait = 0.0  # whether it changed meanwhile is seen when it is read
@@ -208,18 +210,30 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
 
 
 def unclaimed(settings: Settings, contracts: Iterable[Contract]) -> list[tuple[str, str, int]]:
-    """(folder, name, bytes) of the files in shared inboxes that no contract claims: a silence that somebody has to hear of."""
+    """(folder, name, bytes) of what is never taken, a silence that somebody has to hear of: files in shared inboxes that no contract claims, and
+    geodatabase folders that are too large."""
     by_folder: dict[str, list[Contract]] = {}
     for contract in contracts:
         by_folder.setdefault(contract.folder, []).append(contract)
     found = []
     for folder, readers in by_folder.items():
-        if len(readers) > 1:
-            for name, path, is_dir in _walk(settings.inbox / folder):
-                if not any(groups(c, name) is not None for c in readers):
-                    with contextlib.suppress(FileNotFoundError):
-                        found.append((folder, name, sum(i[2] for i in _identities(path, is_dir))))
+        if len(readers) == 1 and readers[0].format.reader != "vector":
+            continue
+        for name, path, is_dir in _walk(settings.inbox / folder):
+            nobodys = len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
+            if nobodys or is_dir:
+                with contextlib.suppress(FileNotFoundError):
+                    size = sum(i[2] for i in _identities(path, is_dir))
+                    if nobodys or size > FOLDER_BYTES:
+                        found.append((folder, name, size))
     return sorted(found)
+
+
+def why_unclaimed(name: str, size: int) -> str:
+    """Why a file of `unclaimed` is not taken and what to do, after its name."""
+    if name.lower().endswith(".gdb") and size > FOLDER_BYTES:
+        return f"is larger than the {FOLDER_BYTES >> 30} GiB that a geodatabase folder may have: divide it by commune and send the parts"
+    return "fits no contract of this inbox: rename or remove it"
 
 
 def zip_folder(folder: Path, into: Path) -> None:
@@ -348,7 +362,7 @@ def record(
     folder = inbox_of(settings, contract)
     if not contract.files.in_place:
         _put_back(folder)
-    found = [f for f in finished(settings, contract, shared=shared, patient=True) if f.bytes <= FOLDER_BYTES or not f.is_dir]
+    found = list(finished(settings, contract, shared=shared, patient=True))
     if most is not None and len(found) > most:
         found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
     landed, taken = Landed(0, 0, 0), list[Found]()

@@ -237,8 +237,8 @@ def run(
                     markup=False,
                     highlight=False,
                 )
-        for name in result.ingested.unclaimed:
-            err.print(f"unclaimed: inbox/{name} fits no contract of this inbox: rename or remove it", style="yellow", markup=False, highlight=False)
+        for text in result.ingested.unclaimed:
+            err.print(f"unclaimed: inbox/{text}", style="yellow", markup=False, highlight=False)
         for name, text in result.ingested.errors.items():
             err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
         if result.built:
@@ -253,6 +253,7 @@ def run(
 @app.command()
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
+    from ingestion.landing import why_unclaimed
     from lake.lake import LakeError, has_table, lock_holder, open_reader
     from lake.serving import current
     from orchestration.marts import held_back, told_held
@@ -320,7 +321,7 @@ def status(as_json: Json = False) -> None:
     for source, delivery, name, reason in aside:
         print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
     for folder, name, size in unclaimed:
-        text = f"unclaimed: inbox/{folder}/{name} ({size:,} bytes) fits no contract of this inbox: rename or remove it"
+        text = f"unclaimed: inbox/{folder}/{name} ({size:,} bytes) {why_unclaimed(name, size)}"
         err.print(text, style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)

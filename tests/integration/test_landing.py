@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -18,7 +19,7 @@ import pytest
 from ingestion import landing
 from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, ingest
-from ingestion.landing import TAKEN, finished, land, record, zip_folder
+from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
 from lake.lake import create, open_reader, open_writer
 from lake.lock import writer_lock
@@ -225,10 +226,22 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
         (folder / litter).write_text("x")
     assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
     done = ingest(made, now=NOW, run_id="r", only=[])
-    assert done.unclaimed == ["adjustment/THANG3.XLSX"]
+    assert done.unclaimed == ["adjustment/THANG3.XLSX fits no contract of this inbox: rename or remove it"]
     with open_reader(made) as con:
         assert con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX", 1)]
     (folder / "THANG3.XLSX").unlink()
+    assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
+
+
+def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings) -> None:
+    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260324.gdb"
+    folder.mkdir(parents=True)
+    with (folder / "a00000001.gdbtable").open("wb") as file:
+        file.truncate(FOLDER_BYTES + 1)  # a sparse file: no such disk is needed
+    assert waiting_files(made)[1] == []
+    done = ingest(made, now=NOW, run_id="r", only=["parcel_fgdb"])
+    assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("parcel_fgdb/thua_dat_688_20260324.gdb", True)]
+    shutil.rmtree(folder)
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
 

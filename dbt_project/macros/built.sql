@@ -84,7 +84,7 @@
     for which it spoke; `claim`, what its rows will have seen. Asked before the model reads anything, so that it never claims too much.
 -#}
 {% macro built_state() %}
-    {%- set built = model.config.get('meta', {}).get('built') if model.config else none -%}
+    {%- set built = model.config.get('meta', {}).get('built') if execute and model.config else none -%}
     {%- if not execute or not built -%}
         {{ return({'anew': true, 'since': -1, 'to': -1, 'as_of': none, 'claim': none}) }}
     {%- endif -%}

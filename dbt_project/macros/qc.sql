@@ -71,6 +71,20 @@
     }) }}
 {% endmacro %}
 
+{#-
+    A bound of int_qc_bound: the station's own, else its kind's. A row of the station stands for both suspect bounds of the test, one that it
+    leaves empty is none; and with no bound at all nothing stands still for too long there.
+-#}
+{% macro qc_bound_in_force(name, test, bound) -%}
+    {%- if bound.startswith('suspect') -%}
+        case when own_span.has_{{ test }} = 1 then own_span.{{ name }} else kind.{{ name }} end
+    {%- elif test == 'flat_line' -%}
+        case when own_span.has_flat_line = 1 and own_span.flat_suspect is null then null else kind.{{ name }} end
+    {%- else -%}
+        kind.{{ name }}
+    {%- endif -%}
+{%- endmacro %}
+
 {#- SQL condition: the bounds of the channel that hold at the moment of the reading (see int_qc_bound). -#}
 {% macro within_span(reading, bounds) -%}
     {{ reading }}.station_id = {{ bounds }}.station_id

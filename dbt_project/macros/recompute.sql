@@ -11,23 +11,24 @@
         {{ return({'all': false, 'open_from': var('known_first_day'), 'first_day': var('known_first_day')}) }}
     {% elif not execute or not is_incremental() %}
         {{ return({'all': true, 'first_day': none, 'open_from': none}) }}
-    {% endif %}
-    {% set state = built_state() %}
-    {% if 'window' in state %}
+    {% else %}
+        {% set state = built_state() %}
+        {% if 'window' in state %}
+            {{ return(state.window) }}
+        {% endif %}
+        {% set moment = modules.datetime.datetime.fromisoformat(var('as_of')) %}
+        {% set open_from = ([moment, state.as_of or moment] | min - modules.datetime.timedelta(microseconds=1)).date() | string %}
+        {% set touched = new_targets() %}
+        {% set first_day = open_from %}
+        {% if touched | reject('in', dated_targets()) | list %}
+            {% set first_day = none %}
+        {% elif touched or model.config.meta.built.open %}
+            {% set query = "select cast(least(date '" ~ open_from ~ "', (select min(day) from " ~ affected_day() ~ ")) as varchar)" %}
+            {% set first_day = run_query(query).rows[0][0] | string %}
+        {% endif %}
+        {% do state.update({'window': {'all': first_day is none, 'open_from': open_from, 'first_day': first_day}}) %}
         {{ return(state.window) }}
     {% endif %}
-    {% set moment = modules.datetime.datetime.fromisoformat(var('as_of')) %}
-    {% set open_from = ([moment, state.as_of or moment] | min - modules.datetime.timedelta(microseconds=1)).date() | string %}
-    {% set touched = new_targets() %}
-    {% set first_day = open_from %}
-    {% if touched | reject('in', dated_targets()) | list %}
-        {% set first_day = none %}
-    {% elif touched or model.config.meta.built.open %}
-        {% set query = "select cast(least(date '" ~ open_from ~ "', (select min(day) from " ~ affected_day() ~ ")) as varchar)" %}
-        {% set first_day = run_query(query).rows[0][0] | string %}
-    {% endif %}
-    {% do state.update({'window': {'all': first_day is none, 'open_from': open_from, 'first_day': first_day}}) %}
-    {{ return(state.window) }}
 {% endmacro %}
 
 {#- SQL condition: a row of ops.affected is of a publish that the model has not seen. -#}
@@ -67,7 +68,7 @@
 {% macro affected_day() -%}
     (
         select day from {{ affected_reading() }} as affected
-        {%- if model.config.get('meta', {}).get('built', {}).get('open') %}
+        {%- if execute and model.config.get('meta', {}).get('built', {}).get('open') %}
         union
         select cast(landed.as_of - part.n * interval 6 minute as date)
         from lake.ops.outcome as outcome

@@ -226,7 +226,6 @@ class Lake:
         assert path is not None
         marts = self.marts()
         with duckdb.connect(str(path), read_only=True) as con:
-            con.execute("LOAD spatial")
             for table in tables:
                 assert [repr(r) for r in con.execute(f"SELECT * FROM {table} ORDER BY ALL").fetchall()] == marts[table.partition(".")[2]], table
 

@@ -31,10 +31,15 @@ own as (
     from {{ ref('stg_station_qc_threshold') }}
 ),
 
+known as (
+    select distinct matrix, parameter
+    from {{ ref('qc_threshold') }}
+),
+
 one as (
     select station.station_id, known.parameter
     from {{ ref('stg_station') }} as station
-    inner join (select distinct matrix, parameter from {{ ref('qc_threshold') }}) as known on station.matrix = known.matrix
+    inner join known on station.matrix = known.matrix
     union
     select station_id, parameter from channel
 ),
@@ -62,26 +67,26 @@ span as (
 
 kind as (
     select
-        matrix,
-        parameter,
         {%- for name, from in bounds.items() %}
-        max(case when test = '{{ from[0] }}' then {{ from[1] }} end) as {{ name }}{{ "," if not loop.last }}
+            max(case when test = '{{ from[0] }}' then {{ from[1] }} end) as {{ name }},
         {%- endfor %}
+        matrix,
+        parameter
     from {{ ref('qc_threshold') }}
     group by matrix, parameter
 ),
 
 own_span as (
     select
-        span.station_id,
-        span.parameter,
-        span.span_from,
         {%- for name, from in bounds.items() if from[1].startswith('suspect') %}
-        max(case when own.test = '{{ from[0] }}' then own.{{ from[1] }} end) as {{ name }},
+            max(case when own.test = '{{ from[0] }}' then own.{{ from[1] }} end) as {{ name }},
         {%- endfor %}
         {%- for test in tests %}
-        max(case when own.test = '{{ test }}' then 1 end) as has_{{ test }}{{ "," if not loop.last }}
+            max(case when own.test = '{{ test }}' then 1 end) as has_{{ test }},
         {%- endfor %}
+        span.station_id,
+        span.parameter,
+        span.span_from
     from span
     inner join own
         on
@@ -97,21 +102,11 @@ select
     span.parameter,
     span.span_from,
     span.span_to,
-    channel.range_min as register_min,
-    channel.range_max as register_max,
-    -- a row of the station stands for both suspect bounds of the test: one that it leaves empty is none
     {%- for name, from in bounds.items() %}
-    {%- if from[1].startswith('suspect') %}
-    case when own_span.has_{{ from[0] }} = 1 then own_span.{{ name }} else kind.{{ name }} end as {{ name }}{{ "," if not loop.last }}
-    {%- else %}
-    {%- if from[0] == 'flat_line' %}
-    -- … and with no bound at all nothing stands still for too long there
-    case when own_span.has_flat_line = 1 and own_span.flat_suspect is null then null else kind.{{ name }} end as {{ name }}{{ "," if not loop.last }}
-    {%- else %}
-    kind.{{ name }}{{ "," if not loop.last }}
-    {%- endif %}
-    {%- endif %}
+        {{ qc_bound_in_force(name, from[0], from[1]) }} as {{ name }},
     {%- endfor %}
+    channel.range_min as register_min,
+    channel.range_max as register_max
 from span
 left join {{ ref('stg_station') }} as station on span.station_id = station.station_id
 left join kind on station.matrix = kind.matrix and span.parameter = kind.parameter

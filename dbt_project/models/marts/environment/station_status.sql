@@ -18,25 +18,25 @@ expected as (
 -- two days tell who is well; who has been silent for longer is found in the hourly values
 recent as (
     select
-        station_id,
-        parameter,
-        max(measured_at) as last_measured_at,
-        max(_received_at) as last_received_at,
-        arg_max(status, measured_at) as device_status
+        reading.station_id,
+        reading.parameter,
+        max(reading.measured_at) as last_measured_at,
+        max(reading._received_at) as last_received_at,
+        arg_max(reading.status, reading.measured_at) as device_status
     from {{ ref('stg_reading') }} as reading
-    where {{ is_received('reading') }} and measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
-    group by station_id, parameter
+    where {{ is_received('reading') }} and reading.measured_at > {{ as_of() }} - interval 2 day and reading.measured_at <= {{ as_of() }}
+    group by reading.station_id, reading.parameter
 ),
 
 message as (
     select
-        station_id,
-        measured_at,
-        bool_or(status = '02') as has_error,
-        bool_or(status = '01') as is_calibrating
+        reading.station_id,
+        reading.measured_at,
+        bool_or(reading.status = '02') as has_error,
+        bool_or(reading.status = '01') as is_calibrating
     from {{ ref('stg_reading') }} as reading
-    where {{ is_received('reading') }} and measured_at > {{ as_of() }} - interval 2 day and measured_at <= {{ as_of() }}
-    group by station_id, measured_at
+    where {{ is_received('reading') }} and reading.measured_at > {{ as_of() }} - interval 2 day and reading.measured_at <= {{ as_of() }}
+    group by reading.station_id, reading.measured_at
 ),
 
 -- the last message that said otherwise; empty where all of two days said the same

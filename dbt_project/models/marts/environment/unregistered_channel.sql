@@ -1,5 +1,11 @@
 -- days on which values came that no period of the channel register asked for
-with unregistered_day as (
+with day as (
+    select *
+    from {{ ref('reading_daily') }}
+    where {{ is_unregistered() }}
+),
+
+unregistered_day as (
     select
         day.station_id,
         day.parameter,
@@ -13,7 +19,7 @@ with unregistered_day as (
             partition by day.station_id, day.parameter
             order by compliance.limit_share desc nulls last, day.day asc
         ) = 1 as is_worst
-    from (select * from {{ ref('reading_daily') }} where {{ is_unregistered() }}) as day
+    from day
     inner join {{ ref('compliance_daily') }} as compliance
         on day.station_id = compliance.station_id and day.parameter = compliance.parameter and day.day = compliance.day
 ),

@@ -116,12 +116,11 @@ sample as (
         sampled.station_id,
         sampled.day,
         count(distinct sampled.sample_id) as samples,
-        string_agg(distinct sampled.parameter || coalesce(' [' || sampled.unit || ']', ''), ', ' order by sampled.parameter || coalesce(' [' || sampled.unit || ']', ''))
-            filter (
-                sampled.value is null
-                or (sampled.parameter, sampled.unit) not in (select known.parameter, known.unit from {{ ref('int_wqi_segment') }} as known)
-                or sampled.unit is null
-            ) as unused
+        array_to_string(list_sort(array_agg(distinct sampled.parameter || coalesce(' [' || sampled.unit || ']', '')) filter (
+            sampled.value is null
+            or (sampled.parameter, sampled.unit) not in (select known.parameter, known.unit from {{ ref('int_wqi_segment') }} as known)
+            or sampled.unit is null
+        )), ', ') as unused
     from sampled
     group by sampled.station_id, sampled.day
 ),

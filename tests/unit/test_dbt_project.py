@@ -242,9 +242,9 @@ class Lake:
                 "['unknown_unit', 'measured_at_unreadable'], '', TIMESTAMP '2026-03-12 09:00:00')"
             )
 
-    def dbt(self, *arguments: str, as_of: str = AS_OF, affected: tuple[int, int] = (-1, 0)) -> None:
+    def dbt(self, *arguments: str, as_of: str = AS_OF, affected: tuple[int | None, int] = (-1, 0)) -> Any:
         """Runs dbt; the project is loaded once, as a resident worker would do it."""
-        dbt(self.settings, self.home, *arguments, manifest=self.manifest, as_of=as_of, affected_from=affected[0], affected_to=affected[1])
+        return dbt(self.settings, self.home, *arguments, manifest=self.manifest, as_of=as_of, affected_from=affected[0], affected_to=affected[1])
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         with open_reader(self.settings) as con:
@@ -517,6 +517,26 @@ def test_a_model_says_no_more_than_the_views_that_it_reads(lake: Lake) -> None:
         con.execute(f"UPDATE lake.ops.built SET hash = 'of an older text' WHERE model = '{view}'")
     lake.dbt("run", "--select", "availability_daily", as_of="2026-03-15 09:00:00", affected=(None, 10))
     assert built(child) == ("2026-03-15 09:00:00", False)
+
+
+def test_a_view_is_made_again_where_its_text_changed_or_it_is_gone(lake: Lake) -> None:
+    def made(name: str, as_of: str = LATER, **how: tuple[int | None, int]) -> bool:
+        done = lake.dbt("run", "--select", name, as_of=as_of, affected=how.get("affected", (None, 30)))
+        (result,) = (r for r in done.result.results if r.node.name == name)
+        return str(result.message) != "UNCHANGED"
+
+    name = "staging.stg_reading"
+    assert made("stg_reading", affected=(-1, 30)), "a build anew trusts nothing that is there"
+    before = lake.rows("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')")
+    assert not made("stg_reading")
+    assert lake.rows("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')") == before
+    with open_writer(lake.settings, "older text") as con:
+        con.execute(f"UPDATE lake.ops.built SET hash = 'of an older text' WHERE model = '{name}'")
+    assert made("stg_reading") and not made("stg_reading")
+    with open_writer(lake.settings, "gone") as con:
+        con.execute(f"DROP VIEW lake.{name}")
+    assert made("stg_reading") and lake.rows(f"SELECT count(*) > 0 FROM lake.{name}") == [(True,)]
+    assert made("int_station_hour") and made("int_station_hour"), "a view of a moment is made by every build"
 
 
 def test_no_model_reads_the_clock() -> None:

@@ -312,7 +312,7 @@ def test_increments_equal_a_build_anew(seed: int, tmp_path_factory: pytest.TempP
             lake.build()
         anew = compare(lake, what)
         # two stations without facility, surface water or sample; what exceeds or is interrupted is drawn
-        without = {"wqi_daily", "emission_load_monthly", "station_obligation", "exceedance_episode", "interruption"}
+        without = {"unregistered_channel", "wqi_daily", "emission_load_monthly", "station_obligation", "exceedance_episode", "interruption"}
         assert {n for n, rows in anew.items() if not rows} <= without
         with open_reader(lake.settings) as con:
             days = con.execute("SELECT count(DISTINCT day) FROM lake.marts_environment.reading_daily WHERE valid > 0").fetchall()[0][0]

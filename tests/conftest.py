@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,17 @@ def new_platform(home: Path, **extra: str) -> Settings:
     s = settings()
     create(s)
     return s
+
+
+@contextmanager
+def own_platform(home: Path, **extra: str) -> Iterator[Settings]:
+    """An empty lake at `home` that is the platform of this process, and of its children, meanwhile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"TNMT_HOME": str(home), **extra}.items():
+            patch.setenv(name, value)
+        s = settings()
+        create(s)
+        yield s
 
 
 @pytest.fixture(scope="session")

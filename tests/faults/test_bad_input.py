@@ -14,8 +14,9 @@ import pytest
 import shapely
 
 from ingestion.ingest import ingest
-from lake.lake import create, open_reader, open_writer
+from lake.lake import open_reader, open_writer
 from simulator.files import write_csv, write_vector, write_xlsx
+from tests.conftest import own_platform
 from tnmt.settings import Settings, settings
 
 NOW = datetime(2026, 3, 25, 12)
@@ -25,13 +26,10 @@ ROW = ["G1", "25195", "x", "ONT", 1, 900, None, None]
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("bad")))
-        s = settings()
-        create(s)
-    write_xlsx(s.inbox / "land_price" / "bang_gia_dat_20260101.xlsx", "Bảng giá", HEADER, [ROW])
-    assert ingest(s, now=NOW, run_id="good").loaded["land_price"].rows_accepted == 1
-    return s
+    with own_platform(tmp_path_factory.mktemp("bad")) as s:
+        write_xlsx(s.inbox / "land_price" / "bang_gia_dat_20260101.xlsx", "Bảng giá", HEADER, [ROW])
+        assert ingest(s, now=NOW, run_id="good").loaded["land_price"].rows_accepted == 1
+        return s
 
 
 def _blocked(lake: Settings, source: str, minutes: int) -> str:

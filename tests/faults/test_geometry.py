@@ -16,9 +16,10 @@ import shapely
 
 from ingestion.ingest import contracts_of, ingest
 from lake.extensions import link_extensions
-from lake.lake import create, open_reader
+from lake.lake import open_reader
+from tests.conftest import own_platform
 from tests.marts_kit import compiled, database, records
-from tnmt.settings import Settings, settings
+from tnmt.settings import Settings
 
 NOW = datetime(2026, 3, 25, 12)
 X, Y = 560_000.0, 1_270_000.0
@@ -53,10 +54,7 @@ ZOO: dict[str, tuple[Any, str]] = {
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("geometry")))
-        s = settings()
-        create(s)
+    with own_platform(tmp_path_factory.mktemp("geometry")) as s:
         # as it is shipped one bad row stops the plan; here each row is looked at
         text = (s.contract_dirs[0] / "land_plan.yaml").read_text(encoding="utf-8")
         (s.home / "contracts" / "land_plan.yaml").write_text(text + "tolerated_bad_share: 1.0\n", encoding="utf-8")

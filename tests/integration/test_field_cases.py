@@ -26,10 +26,11 @@ from ingestion.cast import cast
 from ingestion.contract import CONTRACTS, load_contract
 from ingestion.ingest import ingest
 from ingestion.readers import tabular
-from lake.lake import create, open_reader, open_writer
+from lake.lake import open_reader, open_writer
+from tests.conftest import own_platform
 from tests.marts_kit import seed_rows
 from tests.readers_kit import delivery
-from tnmt.settings import Settings, settings
+from tnmt.settings import Settings
 
 NOW = datetime(2026, 11, 28, 12)
 DOSSIER = "Mã hồ sơ,Mã thủ tục,Tên thủ tục,Mã xã (cũ),Mã xã,Ngày tiếp nhận,Ngày hẹn trả,Ngày trả,Trạng thái,Hình thức,Mã thửa"
@@ -155,10 +156,7 @@ def _deliver(inbox: Path) -> None:
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("field")))
-        s = settings()
-        create(s)
+    with own_platform(tmp_path_factory.mktemp("field")) as s:
         with open_writer(s, "test") as con:
             con.execute(
                 f"CREATE TABLE lake.clean.station AS SELECT '{STATION}' AS station_id, 'ambient_air' AS matrix, NULL::VARCHAR AS former_codes"

@@ -21,21 +21,18 @@ from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, ingest
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
-from lake.lake import create, open_reader, open_writer
+from lake.lake import open_reader, open_writer
 from lake.lock import writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, waiting, waiting_files
+from tests.conftest import own_platform
 from tnmt.settings import Settings
-from tnmt.settings import settings as platform_settings
 
 NOW = datetime(2026, 3, 25, 12)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("landing")))
-        s = platform_settings()
-        create(s)
+    with own_platform(tmp_path_factory.mktemp("landing")) as s:
         yield s
 
 

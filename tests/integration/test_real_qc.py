@@ -15,9 +15,9 @@ import pytest
 
 from sharing.propose import propose
 from simulator.replay import _WATER, _WEATHER
-from tests.marts_kit import compiled, database
+from tests.marts_kit import compiled
 from tests.support import real_data
-from tests.unit.test_reading_qc import CHANNEL, OWN, READING, STATION
+from tests.unit.test_reading_qc import qc_lake
 
 SITES = [("FL_APCP_NUOMAT", "surface_water", "apacpwq", _WATER), ("FL_APEB_KHIKXQ", "ambient_air", "apaebmet", _WEATHER)]
 TESTS = ("range", "spike", "rate_of_change", "flat_line", "repeated_record", "level", "dependence")
@@ -34,19 +34,7 @@ def con(models: dict[str, str]) -> duckdb.DuckDBPyConnection:
     """Every value that was published, and table `truth`: what its laboratory said of it."""
     real: Path = real_data()
     stations = [(code, matrix, 106.9, 11.5, None, None) for code, matrix, _, _ in SITES]
-    con = database(
-        {
-            "staging.stg_reading": (READING, []),
-            "marts_core.dim_station": (STATION, stations),
-            "staging.stg_station": (STATION, stations),
-            "staging.stg_station_channel": (CHANNEL, []),
-            "staging.stg_station_qc_threshold": (OWN, []),
-        },
-        ["qc_threshold", "qc_dependence"],
-    )
-    for bound in ("suspect_min", "suspect_max", "fail_min", "fail_max"):
-        con.execute(f"ALTER TABLE lake.reference.qc_threshold ALTER {bound} TYPE DECIMAL(18,6)")
-    con.execute(f"CREATE SCHEMA lake.intermediate; CREATE VIEW lake.intermediate.int_qc_bound AS {models['int_qc_bound']}")
+    con = qc_lake(models, stations)
     con.execute("CREATE TABLE truth (station_id VARCHAR, parameter VARCHAR, measured_at TIMESTAMP, value DECIMAL(18,6), flag INTEGER)")
     for code, _, file, series in SITES:
         for one in series:

@@ -16,12 +16,12 @@ from ingestion.ingest import REFERENCE_REASONS, contracts_of, register_sources
 from ingestion.landing import land
 from ingestion.load import load, pending, requeue
 from ingestion.registers import requeue_moved
-from lake.lake import create, open_writer
+from lake.lake import open_writer
 from simulator.registers import write_channel_register, write_station_register
+from tests.conftest import own_platform
 from tests.examples import examples
 from tests.tiny import table_rows
 from tnmt.settings import Settings
-from tnmt.settings import settings as platform_settings
 
 T0 = datetime(2026, 3, 25)
 CODES = ("BP_AAAA_NUOTHA", "BP_BBBB_NUOTHA", "BP_CCCC_NUOTHA")
@@ -51,10 +51,7 @@ files = st.lists(
 
 @pytest.fixture(scope="module")
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TNMT_HOME", str(tmp_path_factory.mktemp("registers")))
-        s = platform_settings()
-        create(s)
+    with own_platform(tmp_path_factory.mktemp("registers")) as s:
         with open_writer(s, "test") as con:
             register_sources(con, contracts_of(s), T0)
         yield s

@@ -44,13 +44,13 @@ def sql(models: dict[str, str]) -> str:
     return models["reading_qc"]
 
 
-@pytest.fixture(scope="module")
-def con(models: dict[str, str]) -> duckdb.DuckDBPyConnection:
+def qc_lake(models: dict[str, str], stations: list[tuple[Any, ...]]) -> duckdb.DuckDBPyConnection:
+    """An in-memory lake with what quality control reads: these stations, no readings, the common thresholds; `int_qc_bound` is a view of its own SQL."""
     con = database(
         {
             "staging.stg_reading": (READING, []),
-            "marts_core.dim_station": (STATION, STATIONS),
-            "staging.stg_station": (STATION, STATIONS),
+            "marts_core.dim_station": (STATION, stations),
+            "staging.stg_station": (STATION, stations),
             "staging.stg_station_channel": (CHANNEL, []),
             "staging.stg_station_qc_threshold": (OWN, []),
         },
@@ -60,6 +60,11 @@ def con(models: dict[str, str]) -> duckdb.DuckDBPyConnection:
         con.execute(f"ALTER TABLE lake.reference.qc_threshold ALTER {bound} TYPE DECIMAL(18,6)")
     con.execute(f"CREATE SCHEMA lake.intermediate; CREATE VIEW lake.intermediate.int_qc_bound AS {models['int_qc_bound']}")
     return con
+
+
+@pytest.fixture(scope="module")
+def con(models: dict[str, str]) -> duckdb.DuckDBPyConnection:
+    return qc_lake(models, STATIONS)
 
 
 def reading(at: datetime, value: str | None, parameter: str = "pH", station: str = "W", **other: Any) -> tuple[Any, ...]:

@@ -144,7 +144,7 @@ def load(
             ([d for d in todo if d.delivery_id in waiting], True),
         ):
             for start in range(0, len(part), size):
-                _load_apart(con, settings, contract, run_id, now, part[start : start + size], report, only_waiting)
+                _load_apart(_Gating(con, settings, contract, run_id, now, report, only_waiting), part[start : start + size])
         done |= {d.delivery_id for d in todo}
         # a snapshot that was refused gives its scopes back to older deliveries, which are gated again
         todo = [] if deliveries is not None else [d for d in pending(con, settings, contract) if d.delivery_id not in done]
@@ -159,50 +159,48 @@ MOST_SET_ASIDE = 20
 """Deliveries of a source that one run sets aside for an error; where more fail, the error is likely ours, and the source stops instead."""
 
 
-def _load_apart(
-    con: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    contract: Contract,
-    run_id: str,
-    now: datetime,
-    deliveries: list[Delivery],
-    report: Loaded,
-    only_waiting: bool = False,
-) -> None:
+@dataclass(frozen=True)
+class _Gating:
+    """One source in one run: what its batches share. `only_waiting`: of the deliveries only the rows that wait for a register."""
+
+    con: duckdb.DuckDBPyConnection
+    settings: Settings
+    contract: Contract
+    run_id: str
+    now: datetime
+    report: Loaded
+    only_waiting: bool
+
+
+def _load_apart(gating: _Gating, deliveries: list[Delivery]) -> None:
     """Gates a batch; where an error that nobody foresaw ends that, its halves by themselves, until the one delivery is found on which it hangs.
 
     That one is set aside. A batch of halves ends as the whole would: the result does not depend on how deliveries are batched.
     """
     try:
-        _load_batch(con, settings, contract, run_id, now, deliveries, report, only_waiting)
+        _load_batch(gating, deliveries)
         return
     except SYSTEM_FAULTS:
         raise
     except Exception as error:
-        if report.set_aside >= MOST_SET_ASIDE:
+        if gating.report.set_aside >= MOST_SET_ASIDE:
             raise
         if len(deliveries) == 1:
+            source = gating.contract.source
             frame = traceback.extract_tb(error.__traceback__)[-1]
             found = f"{type(error).__name__} ({Path(frame.filename).name}:{frame.lineno})"
-            log.error("delivery failed", source=contract.source, delivery_id=deliveries[0].delivery_id, name=deliveries[0].name, error=found)
+            log.error("delivery failed", source=source, delivery_id=deliveries[0].delivery_id, name=deliveries[0].name, error=found)
             log.debug("delivery failed", at="".join(traceback.format_tb(error.__traceback__)))
-            _set_aside(con, contract, run_id, now, {deliveries[0].delivery_id: reader_failed(contract.source, found)}, deliveries, report)
+            _set_aside(gating, {deliveries[0].delivery_id: reader_failed(source, found)}, deliveries)
             return
     middle = len(deliveries) // 2
     for half in (deliveries[:middle], deliveries[middle:]):
-        _load_apart(con, settings, contract, run_id, now, half, report, only_waiting)
+        _load_apart(gating, half)
 
 
-def _set_aside(
-    con: duckdb.DuckDBPyConnection,
-    contract: Contract,
-    run_id: str,
-    now: datetime,
-    problems: dict[str, Problem],
-    deliveries: Sequence[Delivery],
-    report: Loaded,
-) -> None:
+def _set_aside(gating: _Gating, problems: dict[str, Problem], deliveries: Sequence[Delivery]) -> None:
     """Records deliveries that nobody could read yet; what they published before, if anything, stays. Their rows are not counted anywhere."""
+    con, report, source = gating.con, gating.report, gating.contract.source
     aside = [d for d in deliveries if d.delivery_id in problems]
     con.register(
         "set_aside",
@@ -220,13 +218,13 @@ def _set_aside(
             """
             INSERT INTO lake.ops.outcome
             SELECT delivery_id, ?, day, 'set_aside', reason, NULL, NULL, NULL, NULL, ?, ?, ? FROM set_aside ORDER BY day""",
-            [contract.source, now, run_id, seq],
+            [source, gating.now, gating.run_id, seq],
         )
         for table in ("pending", "waiting"):
             con.execute(f"DELETE FROM lake.ops.{table} WHERE delivery_id IN (SELECT delivery_id FROM set_aside)")
         con.execute(
             "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, 0, FALSE, NULL, ?, 0.0, ?",
-            [run_id, contract.source, seq, len(aside), sorted({problems[d.delivery_id].code for d in aside}), now],
+            [gating.run_id, source, seq, len(aside), sorted({problems[d.delivery_id].code for d in aside}), gating.now],
         )
     con.unregister("set_aside")
     report.deliveries += len(aside)
@@ -234,16 +232,9 @@ def _set_aside(
     report.aside += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
 
 
-def _load_batch(
-    con: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    contract: Contract,
-    run_id: str,
-    now: datetime,
-    deliveries: list[Delivery],
-    report: Loaded,
-    only_waiting: bool = False,
-) -> None:
+def _load_batch(gating: _Gating, deliveries: list[Delivery]) -> None:
+    con, settings, contract, run_id = gating.con, gating.settings, gating.contract, gating.run_id
+    report, only_waiting = gating.report, gating.only_waiting
     log.debug("gate", source=contract.source, deliveries=len(deliveries), run_id=run_id)
     if contract.files.small and not contract.files.in_place:
         _fetch_content(con, contract, deliveries)
@@ -255,7 +246,7 @@ def _load_batch(
     readable = [d for d in deliveries if d.delivery_id not in problems]
     problems |= apart.read(con, settings, contract, readable, "cut")
     if aside := {i: p for i, p in problems.items() if p.sets_aside}:
-        _set_aside(con, contract, run_id, now, aside, deliveries, report)
+        _set_aside(gating, aside, deliveries)
         deliveries = [d for d in deliveries if d.delivery_id not in aside]
         problems = {i: p for i, p in problems.items() if i not in aside}
         if not deliveries:
@@ -306,7 +297,7 @@ def _load_batch(
     if not contract.files.small and problems:
         block = next(iter(problems.values()))
     reach("gate.judged")
-    _publish(con, settings, contract, run_id, now, deliveries, problems, block, verdict, report, only_waiting)
+    _publish(gating, deliveries, problems, block, verdict)
 
 
 def _keep_waiting(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
@@ -475,20 +466,10 @@ def ensure_target_tables(con: duckdb.DuckDBPyConnection, contract: Contract) -> 
     return f"typed_closed.{contract.target}", full
 
 
-def _publish(
-    con: duckdb.DuckDBPyConnection,
-    settings: Settings,
-    contract: Contract,
-    run_id: str,
-    now: datetime,
-    deliveries: list[Delivery],
-    problems: dict[str, Problem],
-    block: Problem | None,
-    verdict: Verdict | None,
-    report: Loaded,
-    only_waiting: bool,
-) -> None:
+def _publish(gating: _Gating, deliveries: list[Delivery], problems: dict[str, Problem], block: Problem | None, verdict: Verdict | None) -> None:
     """Rows, quarantine and ledger in one lake transaction."""
+    con, settings, contract, run_id, now = gating.con, gating.settings, gating.contract, gating.run_id, gating.now
+    report, only_waiting = gating.report, gating.only_waiting
     personal = contract.personal
     columns = clean_columns(contract)
     table, full = ensure_target_tables(con, contract)

@@ -74,7 +74,7 @@ def duck(settings: Settings) -> duckdb.DuckDBPyConnection:
             "preserve_insertion_order": "false",
         }
     )
-    con.execute(f"SET TimeZone = '{ZONE}'")
+    con.execute(f"SET GLOBAL TimeZone = '{ZONE}'")  # a cursor of it too
     return con
 
 

@@ -44,6 +44,7 @@ class _File:
     def __init__(self, path: str) -> None:
         self.con = duckdb.connect(":memory:", config=SETTINGS)
         self.con.execute(f"ATTACH '{path.replace(chr(39), chr(39) * 2)}' AS {sql_guard.ALIAS} (READ_ONLY)")
+        self.con.execute("SET GLOBAL TimeZone = 'Etc/GMT-7'")  # "today" is the province's, on a machine of any zone
         for name, value in sql_guard.LOCKED.items():
             self.con.execute(f"SET {name} = {value}")
         self.columns = sql_guard.columns_of(self.con, sql_guard.ALIAS)

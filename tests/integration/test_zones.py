@@ -33,6 +33,7 @@ def test_a_session_reads_moments_as_gmt7(zone: str, home: Settings) -> None:
     with duck(home) as con:
         assert con.execute("SELECT TIMESTAMPTZ '2026-01-01 00:00:00+00'::TIMESTAMP").fetchall() == [(datetime(2026, 1, 1, 7),)]
         assert con.execute("SELECT '2026-01-01 09:30:00Z'::TIMESTAMPTZ::TIMESTAMP::VARCHAR").fetchall() == [("2026-01-01 16:30:00",)]
+        assert con.cursor().execute("SELECT current_setting('TimeZone')").fetchall() == [(ZONE,)]
     with open_reader(home) as con:
         assert con.execute("SELECT current_setting('TimeZone')").fetchall() == [(ZONE,)]
 

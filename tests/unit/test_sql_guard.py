@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -169,6 +170,10 @@ def test_rows_and_time_are_limited(serving: SimpleNamespace) -> None:
     with pytest.raises(duckdb.InterruptException):
         _run(serving, "SELECT sum(a.range + b.range) FROM range(10000000) a, range(10000000) b", seconds=1)
     assert time.monotonic() - started < 20
+
+
+def test_a_day_is_the_provinces_on_a_machine_of_any_zone(serving: SimpleNamespace) -> None:
+    assert _run(serving, "SELECT CAST(TIMESTAMPTZ '2026-01-01 20:00:00+00' AS DATE)") == [(date(2026, 1, 2),)]
 
 
 def test_a_cursor_has_no_way_past_the_judge(serving: SimpleNamespace) -> None:

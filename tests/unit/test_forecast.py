@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -110,6 +111,15 @@ def test_a_combination_lies_within_its_methods(series: list[float | None]) -> No
     there = ~np.isnan(found["combination"])
     assert (found["combination"][there] >= parts.min(axis=0)[there] - 2e-6).all()
     assert (found["combination"][there] <= parts.max(axis=0)[there] + 2e-6).all()
+
+
+@pytest.mark.parametrize("missing", [lambda i: i % 7 == 0, lambda i: i % 7 == 0 and i < 40, lambda i: i > 55, lambda i: i % 3 == 0])
+def test_a_combination_says_nothing_where_one_of_its_methods_does(missing: Callable[[int], bool]) -> None:
+    """A phase without any value, as a station that is off on Sundays has it, among them. The test `int_forecast_rows` asks the same of every row."""
+    found = paths(rows([None if missing(i) else v for i, v in enumerate(walk(70))]), **DAYS)
+    silent = np.isnan(np.stack([found[m] for m in ("persistence", "seasonal_naive", "recent_mean")])).any(axis=0)
+    there = ~np.isnan(found["mean"])
+    assert np.array_equal(np.isnan(found["combination"])[there], silent[there])
 
 
 def test_a_combination_beats_its_methods_where_each_knows_a_part() -> None:

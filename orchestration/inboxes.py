@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 from ingestion.ingest import contracts_of, shared_folders
 from ingestion.landing import finished
@@ -10,9 +11,6 @@ from tnmt.settings import Settings
 
 RETRY_SECONDS, LONGEST_SECONDS = 60, 6 * 3600
 """After a run that left a file in its inbox the next one for it waits a minute, then two, four, … up to six hours."""
-REMEMBERED = 2_000
-"""Files of which the cursor says how often they were tried; after a run few are left."""
-
 Tried = dict[str, tuple[int, float]]
 """File -> (runs that were started for it, when the next one may be)."""
 
@@ -34,10 +32,27 @@ def due(files: list[str], tried: Tried, clock: float) -> Tried | None:
     if all(f in tried and tried[f][1] > clock for f in files):
         return None
     after: Tried = {}
-    for file in files[:REMEMBERED]:
+    for file in files:
         runs = tried.get(file, (0, 0.0))[0]
         after[file] = (runs + 1, clock + min(RETRY_SECONDS * 2**runs, LONGEST_SECONDS))
     return after
+
+
+def remembered(tried: Tried) -> str:
+    """The cursor: every file by the turn that it waits for, so that a hundred thousand of them are a megabyte."""
+    turns: dict[str, list[str]] = {}
+    for file, (runs, at) in tried.items():
+        turns.setdefault(f"{runs} {at}", []).append(file)
+    return json.dumps({turn: " ".join(files) for turn, files in turns.items()})
+
+
+def recalled(cursor: str | None) -> Tried:
+    """What a cursor remembers; nothing of one that an earlier version wrote."""
+    try:
+        turns = [(turn.split(), files.split()) for turn, files in json.loads(cursor or "{}").items()]
+        return {file: (int(runs), float(at)) for (runs, at), files in turns for file in files}
+    except (ValueError, TypeError, AttributeError):
+        return {}
 
 
 def waiting_files(settings: Settings) -> tuple[float, list[str]]:

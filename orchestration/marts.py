@@ -385,12 +385,13 @@ def serve_marts(settings: Settings, as_of: datetime) -> Served:
     with open_reader(settings) as con:
         held = [h for h in held_back(con) if h.table in models]
         good = {h.table for h in held if not h.is_built and has_table(con, h.table)}
+    titles, sources = (_titles_vi(settings), _sources_vi(settings)) if held else ({}, {})
     told = [
         HeldBack(
             h.table,
             str(models[h.table]["description"]).partition(".")[0],
             h.since,
-            _reason_vi(h, models),
+            _reason_vi(h, titles, sources),
             {} if h.table in good else {c["name"]: c["data_type"] for c in models[h.table]["columns"].values()},
         )
         for h in held
@@ -399,13 +400,30 @@ def serve_marts(settings: Settings, as_of: datetime) -> Served:
     return publish_serving(settings, list(models), as_of, days, told)
 
 
-def _reason_vi(held: Held, models: Mapping[str, Mapping[str, Any]]) -> str:
-    """Why a table is not of the last build, for those who read the dashboards."""
+def _titles_vi(settings: Settings) -> dict[str, str]:
+    """What each model and seed holds, in words: the first sentence of its description."""
+    nodes = json.loads(manifest(settings).read_text(encoding="utf-8"))["nodes"].values()
+    return {n["name"]: str(n["description"]).partition(".")[0] for n in nodes if n["resource_type"] in ("model", "seed")}
+
+
+def _sources_vi(settings: Settings) -> dict[str, list[str]]:
+    """Titles of the sources that fill each target."""
+    found: dict[str, list[str]] = {}
+    for contract in contracts_of(settings).values():
+        found.setdefault(contract.target, []).append(contract.title)
+    return {target: sorted(titles) for target, titles in found.items()}
+
+
+def _reason_vi(held: Held, titles: Mapping[str, str], sources: Mapping[str, list[str]]) -> str:
+    """Why a table is not of the last build, for those who read the dashboards: by the words for sources and tables, not by their names."""
     if held.reason.startswith(BLOCKED):
-        return f"Có lần nộp bị chặn ở nguồn {held.cause}; số liệu giữ như lần tính đạt gần nhất"
+        names = [f"«{title}»" for title in sources.get(held.cause, [])]
+        where = f"nguồn {names[0]}" if len(names) == 1 else f"một trong các nguồn {', '.join(names)}" if names else "một nguồn"
+        return f"Có lần nộp bị chặn ở {where}; số liệu giữ như lần tính đạt gần nhất"
     own = held.table.partition(".")[2]
     if held.cause != own:
-        return f"Chờ bảng {held.cause} được sửa; số liệu giữ như lần tính đạt gần nhất"
+        title = titles.get(held.cause)
+        return f"Chờ bảng {f'«{title}»' if title else 'mà nó đọc'} được sửa; số liệu giữ như lần tính đạt gần nhất"
     what = "Số liệu mới không qua bước kiểm tra" if held.is_built else "Lần tính mới bị lỗi"
     return f"{what}; số liệu giữ như lần tính đạt gần nhất, bộ phận kỹ thuật đã được báo"
 

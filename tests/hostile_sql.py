@@ -1,4 +1,4 @@
-"""A grammar of statements that mix what an analyst writes with what would show more than was granted.
+"""A grammar of statements that mix what an analyst writes with what would show more than was granted, or take all that there is.
 
 Every statement is a function of its number. `WORD` stands in every place that must not be seen: values of tables that are not
 granted, the name of a table that nobody names, the folder of the file, a file beside it, the environment.
@@ -45,8 +45,42 @@ class Grammar:
 
     def statement(self) -> str:
         """Mostly a query, sometimes another command, written in one of many ways."""
-        text = self.query(3) if self.r.random() < 0.85 else self.command()
+        kind = self.r.random()
+        text = self.query(3) if kind < 0.8 else self.swollen() if kind < 0.87 else self.command()
         return self.spelt(text)
+
+    def swollen(self) -> str:
+        """Short to write; what it makes, or what the planner makes of it, has no end."""
+        r, n = self.r, self.r.randint(12, 30)
+        chain = range(1, n)
+        long = f"repeat('{r.choice('ab')}', 1000)"
+        stored = f"name FROM {r.choice(['marts_core.commune', 'serving.marts_core.commune'])}"
+        tower = r.choice(["hex", "to_json", "url_encode", "bin", "regexp_escape"])
+        doubled = r.choice(
+            ["c || c", "concat(c, c)", "[c, c]", "{'a': c, 'b': c}", "replace(c, 'a', 'aaaa')", "json_array(c, c)", "list_value(c, c)::VARCHAR"]
+        )
+        return r.choice(
+            [
+                *(f"SELECT length(replace(replace({long}, 'a', {long}), 'a', {long}))", f"SELECT length(repeat(repeat({long}, 1000), 1000))"),
+                f"SELECT strftime(DATE '2026-11-01', replace(replace({long}, 'a', {long}), 'a', {long}))",
+                f"SELECT max(length(regexp_replace(regexp_replace({long} || name, '', {long}, 'g'), '', {long}, 'g'))) FROM marts_core.commune",
+                "SELECT max(length(" + f"{tower}(" * 27 + stored.replace(" FROM", ")" * 27 + ")) FROM"),
+                "SELECT 1 AS c0"
+                + "".join(f", {r.choice(['c{0} * c{0}', '-c{0} - c{0}', 'greatest(c{0}, c{0})']).format(i - 1)} AS c{i}" for i in chain),
+                f"SELECT code AS c0{''.join(f', c{i - 1} * c{i - 1} AS c{i}' for i in chain)} FROM marts_core.commune",
+                "WITH t0 AS (SELECT 1 AS c)"
+                + "".join(f", t{i} AS (SELECT {r.choice(['*', 'x.*, y.*'])} FROM t{i - 1} x, t{i - 1} y)" for i in chain)
+                + f" SELECT count(*) FROM t{n - 1}",
+                f"WITH t0 AS (SELECT {stored.replace('name', 'name AS c')})"
+                + "".join(f", t{i} AS (SELECT {doubled} AS c FROM t{i - 1})" for i in chain)
+                + f" SELECT max(length(c::VARCHAR)) FROM t{n - 1}",
+                f"SELECT list_reduce([name, name, {', '.join(['name'] * n)}], lambda a, b: a || a) FROM marts_core.commune",
+                f"SELECT len(equi_width_bins(0, 1000000000, {10**n if n < 18 else 1000000}, false)) FROM range(1000)",
+                "SELECT 1 FROM marts_core.commune GROUP BY CUBE (" + ", ".join(f"code + {i}" for i in range(n - 9)) + ")",
+                f"SELECT s FROM (SELECT string_agg({long}, '') AS s FROM range(1000)), range(40000)",
+                f"SELECT {', '.join(['*'] * 3000)} FROM marts_core.commune",
+            ]
+        )
 
     def query(self, depth: int) -> str:
         """A SELECT with every clause in turn."""

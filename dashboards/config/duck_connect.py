@@ -13,18 +13,22 @@ itself asks for are answered by `ServingDialect` on a way of their own.
 
 import functools
 import os
+import re
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import duckdb
 import sql_guard
+import sql_size
 from duckdb_engine import ConnectionWrapper, CursorWrapper, Dialect
 from sqlalchemy.dialects import registry
 
 CHART_SECONDS = int(os.environ.get("TNMT_CHART_SECONDS", "90"))
 SQLLAB_SECONDS = int(os.environ.get("TNMT_SQLLAB_SECONDS", "60"))
 MAX_ROWS = 50_000
+MAX_TEXT = 100_000_000  # characters of a whole result
 SERVING = Path(os.environ["TNMT_SUPERSET_HOME"]).parent / "serving" / "serving.duckdb"
 SQLLAB = SERVING.with_name("serving-sqllab.duckdb")
 
@@ -33,6 +37,20 @@ SETTINGS = {
     "memory_limit": os.environ.get("TNMT_SUPERSET_DUCKDB_MEMORY", "1GB"),
     "max_temp_directory_size": "0B",
 }
+
+PROCESS_MEMORY = int(float(os.environ.get("TNMT_SUPERSET_PROCESS_GB", "4")) * 2**30)
+
+
+def bound_process() -> None:
+    """This process may not hold more than PROCESS_MEMORY bytes.
+
+    DuckDB's own limit leaves out the texts and lists of the rows in work, and how long stored ones are no tree of a statement says. Past this
+    bound it answers with an error of memory, and the machine goes on.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    bound = PROCESS_MEMORY if most == resource.RLIM_INFINITY else min(PROCESS_MEMORY, most)
+    resource.setrlimit(resource.RLIMIT_DATA, (bound, most))
+
 
 granted: Callable[[bool], sql_guard.Tables | None] = lambda _in_lab: frozenset()  # noqa: E731
 """Tables of the account that asks now (in SQL Lab, or in a chart), None for all; nothing until superset_config names who knows."""
@@ -77,18 +95,31 @@ def _version(link: Path) -> str:
     return f"{os.path.realpath(link)}:{found.st_ino}:{found.st_mtime_ns}"
 
 
+def _is_short(kind: str) -> bool:
+    """Whether every value of this type of a column is."""
+    return re.sub(r"\(\d+,\d+\)$", "", kind) in sql_size.FIXED_TYPES
+
+
+def _characters(cell) -> int:
+    if isinstance(cell, (str, bytes)):
+        return len(cell)
+    if isinstance(cell, dict):
+        return sum(_characters(k) + _characters(v) for k, v in cell.items())
+    return sum(map(_characters, cell)) if isinstance(cell, (list, tuple)) else 8
+
+
 class GuardedCursor(CursorWrapper):
     """Runs what the judge lets pass, and hands out no more rows than the platform allows."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection, connection: "TimedConnection") -> None:
         super().__init__(con, connection)
-        self._connection, self._rows = connection, 0
+        self._connection, self._rows, self._text = connection, 0, 0
 
     def execute(self, statement, parameters=None, context=None) -> None:
         """Raises sql_guard.Refused before DuckDB sees the statement."""
         if statement.strip().lower() != "commit":
             self._connection.check(statement)
-        self._rows = 0
+        self._rows = self._text = 0
         try:
             super().execute(statement, parameters or None, context)
         except duckdb.InterruptException as error:
@@ -100,7 +131,15 @@ class GuardedCursor(CursorWrapper):
 
     def fetchmany(self, size=None) -> list:
         """Raises sql_guard.Refused past the limit of rows: a result that was cut in silence would look whole."""
-        rows = super().fetchmany(1 if size is None else size)
+        wanted, rows, step = 1 if size is None else size, [], 1
+        long = [i for i, column in enumerate(self.description or ()) if not _is_short(str(column[1]))]
+        while len(rows) < wanted and (part := super().fetchmany(min(step, wanted - len(rows)))):
+            text = sum(_characters(row[i]) for row in part for i in long)
+            self._text += text
+            if self._text > MAX_TEXT:  # DuckDB holds a long text once, Python once a row
+                raise sql_guard.Refused(f"Kết quả có hơn {MAX_TEXT} ký tự: hãy lọc, tổng hợp hoặc bớt cột trước")
+            rows += part
+            step = max(1, min(4 * step, 1024, 4_000_000 * len(part) // max(text, 1)))
         self._rows += len(rows)
         if self._rows > MAX_ROWS + 1:  # Superset asks for one more than it shows
             raise sql_guard.Refused(f"Kết quả có hơn {MAX_ROWS} dòng: hãy lọc hoặc tổng hợp trước")

@@ -6,7 +6,8 @@ that table from it, PIVOT and SUMMARIZE hide theirs), and reads it without any l
 1. `bounded`: length, tokens and nesting, so that every later reading takes bounded time.
 2. `tables_of`: DuckDB parses the text; the tree may hold only the kinds of nodes, table references and functions named here.
    A table is named with its schema, or is a CTE that is in scope at that place.
-3. `Judge`: a database without a row, without a file and with the granted tables only. A statement that does not bind there
+3. `sized`: what it makes of one row, the columns and the expressions that it unfolds into are bounded (sql_size.py).
+4. `Judge`: a database without a row, without a file and with the granted tables only. A statement that does not bind there
    reads something else, whatever the tree looked like: to a scope of names that is wrong in our eyes the engine's answer counts.
 
 Nothing here needs Superset. duck_connect.py puts it before every statement that a connection runs.
@@ -22,11 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import sql_size
 
 MAX_CHARACTERS = 20_000
 MAX_TOKENS = 4_000  # a hundred characters a chart's filter value; Superset reads this many in about half a second
 MAX_DEPTH = 30  # brackets, CASE and sub-queries within each other; sqlglot gives up at about 50
-MAX_LENGTH = 1_000  # of a text that lpad, rpad or repeat makes
+MAX_LENGTH = 1_000  # of a text that lpad or rpad makes, times that repeat repeats, bins of equi_width_bins
+MAX_MADE = 200_000  # characters that its functions make of one row: DuckDB has 2,048 rows at a time and thread
+MAX_COLUMNS = 10_000  # of all its SELECTs
+MAX_PARTS = 10_000  # expressions, aliases written out: DuckDB writes them out before it plans
 JUDGE_SECONDS = 5
 
 ALLOWED_FUNCTIONS = frozenset(
@@ -35,7 +40,7 @@ ALLOWED_FUNCTIONS = frozenset(
     if not line.startswith("#")
     for word in line.split()
 )
-PADDING = {"lpad": 1, "rpad": 1, "repeat": 1}  # function -> argument that is the length
+PADDING = {"lpad": 1, "rpad": 1, "repeat": 1, "equi_width_bins": 2}  # function -> argument that is the length
 TABLE_FUNCTIONS = {"unnest", "generate_series", "range"}
 NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE"}
 REFERENCES = {"BASE_TABLE", "SUBQUERY", "JOIN", "EXPRESSION_LIST", "TABLE_FUNCTION", "EMPTY"}
@@ -105,11 +110,16 @@ def parse(sql: str) -> dict[str, Any]:
     return answer["statements"][0]["node"]
 
 
-def tables_of(sql: str) -> Tables:
-    """The tables that `sql` names. Raises Refused unless it is one SELECT of harmless parts."""
+def tables_of(sql: str, columns: Mapping[tuple[str, str], int] | None = None) -> Tables:
+    """The tables that `sql` names. Raises Refused unless it is one SELECT of harmless parts and of bounded size.
+
+    `columns` says how many each table has; one that is not named there counts as a wide one.
+    """
     found: set[tuple[str, str]] = set()
     try:
-        _look(parse(sql), frozenset(), found)
+        tree = parse(sql)
+        _look(tree, frozenset(), found)
+        sized(tree, columns or {})
     except RecursionError as error:
         raise Refused(f"Câu lệnh lồng nhau quá {MAX_DEPTH} tầng") from error
     tables = frozenset(t for t in found if t[0])
@@ -117,6 +127,17 @@ def tables_of(sql: str) -> Tables:
         if name in {table for _, table in tables}:  # Superset would look for neither rights nor row rules of that table
             raise Refused(f"Tên «{name}» là của một bảng đang đọc: hãy đặt tên khác cho bảng tạm")
     return tables
+
+
+def sized(tree: dict[str, Any], columns: Mapping[tuple[str, str], int]) -> None:
+    """Raises Refused for a statement that unfolds into more than DuckDB may be asked to hold: its own limits do not cover that."""
+    size = sql_size.size_of(tree, columns)
+    if size.characters > MAX_MADE:
+        raise Refused(f"Câu lệnh tạo giá trị quá dài (tối đa {MAX_MADE} ký tự mỗi dòng): hãy bớt hàm nối, thay, lặp chữ lồng nhau")
+    if size.columns > MAX_COLUMNS:
+        raise Refused(f"Câu lệnh sinh ra quá nhiều cột (tối đa {MAX_COLUMNS}): hãy ghi tên cột thay cho *")
+    if size.parts > MAX_PARTS:
+        raise Refused(f"Câu lệnh có quá nhiều biểu thức (tối đa {MAX_PARTS}): tên đặt lại được viết thành biểu thức của nó, hãy dùng bảng tạm (WITH)")
 
 
 def _look(part: Any, ctes: frozenset[str], found: set[tuple[str, str]]) -> None:
@@ -237,7 +258,7 @@ class Judge:
         for schema, table, column, kind in columns:
             if granted is None or (schema.lower(), table.lower()) in granted:
                 tables.setdefault((schema, table), []).append(f"{_quoted(column)} {kind}")
-        self.tables = frozenset((schema.lower(), table.lower()) for schema, table in tables)
+        self.tables = {(schema.lower(), table.lower()): len(declared) for (schema, table), declared in tables.items()}
         self._con = duckdb.connect(":memory:", config={"threads": "1", "memory_limit": "256MB"})
         self._con.execute(f"ATTACH ':memory:' AS {ALIAS}")
         self._con.execute(f"USE {ALIAS}")
@@ -257,7 +278,7 @@ class Judge:
 
     def _try(self, sql: str) -> str | None:
         try:
-            foreign = sorted(tables_of(sql) - self.tables)
+            foreign = sorted(tables_of(sql, self.tables) - self.tables.keys())
             if foreign:
                 return f"Không có bảng {', '.join('.'.join(t) for t in foreign)} trong phần được xem"
             self._bind(sql)

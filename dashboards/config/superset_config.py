@@ -21,6 +21,8 @@ import superset_hooks  # noqa: E402
 from sqlalchemy import event  # noqa: E402
 from sqlalchemy.engine import Engine  # noqa: E402
 
+duck_connect.bound_process()
+
 # ---- core
 SECRET_KEY = (HOME / "secret_key").read_text().strip()
 GUEST_TOKEN_JWT_SECRET = (HOME / "guest_secret").read_text().strip()

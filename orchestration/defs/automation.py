@@ -1,6 +1,5 @@
 """Jobs, the sensor that sees new files, and the nightly upkeep."""
 
-import json
 import time
 
 import dagster as dg
@@ -11,7 +10,7 @@ from lake.verify import damage, data_files, sample
 from orchestration.defs.assets import DAYS
 from orchestration.defs.dbt import ENGINE_TAG
 from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.inboxes import due, waiting
+from orchestration.inboxes import due, recalled, remembered, waiting
 from orchestration.live import heartbeat
 
 pipeline = dg.define_asset_job(
@@ -42,17 +41,12 @@ def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.Sen
         return dg.SensorResult(skip_reason="no finished file in the inboxes", cursor="{}")
     if context.instance.get_runs_count(dg.RunsFilter(job_name=pipeline.name, statuses=UNDER_WAY)):
         return dg.SkipReason("a run that takes what lies there is under way")
-    try:
-        tried = {f: (int(n), float(at)) for f, (n, at) in json.loads(context.cursor or "{}").items()}
-    except (ValueError, TypeError, AttributeError):
-        tried = {}  # the cursor of an earlier version: a time
-    clock = time.time()
-    after = due(files, tried, clock)
+    after = due(files, recalled(context.cursor), time.time())
     if after is None:
         return dg.SkipReason(
             f"{len(files)} files stayed in the inboxes after a run; the next one for them starts later. `tnmt status` says what is wrong"
         )
-    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=json.dumps(after))
+    return dg.SensorResult(run_requests=[dg.RunRequest()], cursor=remembered(after))
 
 
 NIGHTLY_FILES = 2_000

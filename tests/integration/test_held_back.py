@@ -49,7 +49,7 @@ def test_a_failed_model_holds_back_what_hangs_on_it(tmp_path: Path, monkeypatch:
 
     held, told, rows = serve(START)
     assert {"marts_procedures.dossier_overdue", "staging.stg_dossier"} <= held and not any("environment" in h or "land" in h for h in held)
-    assert told["marts_procedures.dossier_overdue"] == (START, "Chờ bảng stg_dossier được sửa; số liệu giữ như lần tính đạt gần nhất")
+    assert told["marts_procedures.dossier_overdue"] == (START, "Chờ bảng «Hồ sơ thủ tục hành chính» được sửa; số liệu giữ như lần tính đạt gần nhất")
     assert rows == 0
 
     # it is not forgotten by the next run, nor by those who ask

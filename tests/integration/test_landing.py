@@ -23,7 +23,7 @@ from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_f
 from ingestion.load import load
 from lake.lake import open_reader, open_writer
 from lake.lock import writer_lock
-from orchestration.inboxes import LONGEST_SECONDS, due, waiting, waiting_files
+from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
 from tests.conftest import own_platform
 from tnmt.settings import Settings
 
@@ -267,6 +267,17 @@ def test_a_file_that_stays_is_tried_ever_more_seldom() -> None:
         if (after := due(["a"], tried, minute * 60.0)) is not None:
             tried, runs = after, runs + 1
     assert LONGEST_SECONDS / 60 < 7 * 24 * 60 and 20 < runs < 50
+
+
+def test_however_many_files_stay_each_waits_for_its_turn() -> None:
+    """100,000 stuck files start no run a minute, and a new one among them does; the cursor that remembers them stays small."""
+    files = [f"{n:012x}" for n in range(100_000)]
+    cursor = remembered(due(files, {}, 1000.5) or {})
+    assert due(files, recalled(cursor), 1059.0) is None and len(cursor) < 2_000_000
+    again = due([*files, "new"], recalled(cursor), 1059.0)
+    assert again is not None and recalled(remembered(again)) == again
+    for old in (None, "", "1700000000.5", '{"a": [1, 1000.0]}'):
+        assert recalled(old) == {}
 
 
 def test_the_lock_is_given_in_turn(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.marts_kit import compiled, database, records
+from tests.marts_kit import PROJECT, compiled, database, records
 
 AS_OF = datetime(2026, 1, 6, 8)
 DAYS = "station_id VARCHAR, station_name VARCHAR, matrix VARCHAR, matrix_vi VARCHAR, commune_code VARCHAR, commune_name VARCHAR, parameter VARCHAR, "
@@ -105,7 +106,14 @@ def test_the_worked_example_of_the_standard(con: duckdb.DuckDBPyConnection, sql:
     first, second = days(con, sql, ("W", "COD", D, 74.25), ("W", "COD", D + timedelta(1), 74.250001))
     assert (first["effective_max"], first["limit_max"], first["factor"]) == (Decimal("74.25"), Decimal(75), Decimal("0.99"))
     assert (first["status"], first["status_vi"], second["status"], second["status_vi"]) == ("compliant", "Đạt", "exceeded", "Vượt giới hạn")
-    assert first["limit_confidence"]
+    words = duckdb.connect().execute(
+        f"SELECT confidence, {re.findall(r'case judged.limit_confidence.*? end', sql['compliance_daily'], re.S | re.I)[0]} FROM "
+        "(SELECT DISTINCT confidence, confidence AS limit_confidence FROM read_csv(?)) AS judged",
+        [str(PROJECT / "seeds/reference/qcvn_limit.csv")],
+    )
+    said = dict(words.fetchall())
+    assert len(said) > 2 and all(said.values())  # no word of the list of limits is without one for the reader
+    assert first["limit_confidence_vi"] == said[first["limit_confidence"]]
 
 
 def test_factors_of_emission_and_limits_without_factor(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:

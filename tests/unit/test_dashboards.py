@@ -193,3 +193,17 @@ def test_days_outside_a_limit_are_drawn_whichever_limit_it_is() -> None:
     assert params["x_axis_sort"] == "sum" and params["metrics"] == ["exceeded_share"]
     placed = {c["chart"][0] for s in DASHBOARDS["moi_truong"]["sections"] for row in s["rows"] for c in row if "chart" in c}
     assert {"outside_by_parameter_water", "unregistered_channels"} <= placed
+
+
+def test_how_far_a_limit_is_to_be_trusted_is_said_in_words() -> None:
+    """One macro of the marts says it: no dataset shows the code or translates it itself."""
+    for name, dataset in DATASETS.items():
+        assert "limit_confidence" not in {c["column_name"] for c in dataset["columns"]}, name
+        assert "limit_confidence" not in str(dataset["sql"]), name
+
+
+def test_horizons_are_in_the_order_of_time() -> None:
+    """As texts 13–24 giờ stands before 1–6 giờ."""
+    for name, chart in CHARTS.items():
+        order = [json.loads(o)[0] for o in chart["params"].get("order_by_cols", [])]
+        assert "horizon_vi" not in order or "horizon_end_h" in order[: order.index("horizon_vi")], name

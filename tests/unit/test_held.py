@@ -7,8 +7,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from orchestration.marts import Held, read_held, target_dir, told_held
-from tnmt.settings import Settings
+import pytest
+import yaml
+
+from ingestion.ingest import contracts_of
+from orchestration import marts
+from orchestration.marts import BLOCKED, Held, read_held, target_dir, told_held
+from tnmt.settings import ROOT, Settings
 
 NOW, BEFORE = datetime(2026, 3, 11), datetime(2026, 3, 9)
 
@@ -44,3 +49,32 @@ def test_a_failed_test_holds_back_the_model_that_it_judged(tmp_path: Path) -> No
     found = held(tmp_path, nodes, {"m.a": ("success", "OK"), "t.a": ("fail", "Got 3 results"), "m.b": ("skipped", None)})
     assert found == (Held("marts.a", "a", "a_rows: Got 3 results", NOW, True), Held("marts.b", "a", "a_rows: Got 3 results", NOW, False))
     assert told_held(found) == "held back: marts.a, marts.b (since 2026-03-11 00:00:00); a failed: a_rows: Got 3 results"
+
+
+def test_a_reader_is_told_in_words_why(tmp_path: Path) -> None:
+    """Neither the target of a blocked delivery nor the model that failed is named as the code names it."""
+    settings = Settings(home=tmp_path)
+    sources = marts._sources_vi(settings)
+    assert set(sources) == {c.target for c in contracts_of(settings).values()}
+    titles = {"stg_dossier": "Hồ sơ thủ tục hành chính"}
+
+    def reason(cause: str, why: str = "") -> str:
+        return marts._reason_vi(Held("marts.x", cause, why, NOW, False), titles, sources)
+
+    assert reason("stg_dossier").startswith("Chờ bảng «Hồ sơ thủ tục hành chính» được sửa;")
+    for target, named in sources.items():
+        told = reason(target, f"{BLOCKED}{target}")
+        assert all(f"«{title}»" in told for title in named) and f"nguồn {target};" not in told
+    assert reason("stg_gone").startswith("Chờ bảng mà nó đọc được sửa;") and "stg_" not in reason("stg_gone")
+
+
+@pytest.mark.parametrize("kind", ["models", "seeds"])
+def test_every_table_has_words(kind: str) -> None:
+    """What may be named as a cause has a description, and not in English."""
+    folder = ROOT / "dbt_project" / kind
+    described = {}
+    for file in folder.rglob("*.yml"):
+        found = yaml.safe_load(file.read_text("utf-8")).get(kind)
+        described |= {m["name"]: str(m.get("description", "")) for m in found or [] if isinstance(m, dict)}
+    tables = {p.stem for p in folder.rglob("*.sql" if kind == "models" else "*.csv")}
+    assert not [t for t in sorted(tables) if described.get(t, "").partition(".")[0].isascii()]

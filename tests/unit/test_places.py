@@ -37,6 +37,7 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
         ("BOTH", INTO[JOINED][1], JOINED),
         ("ELSEWHERE", None, ELSEWHERE),
         ("NONE", None, None),
+        ("MISPLACED", ELSEWHERE, None),
     ]
     given += [("UNKNOWN", None, "00000")] + ([("ALONE", None, ALONE)] if ALONE else [])
     rows = [(s, s, None, "wastewater", o, n, *[None] * 15) for s, o, n in given]
@@ -61,6 +62,8 @@ def test_a_station_has_its_commune_by_either_code(con: duckdb.DuckDBPyConnection
     assert named["NEW"] == (None, JOINED, NAME[JOINED])
     assert named["BOTH"] == (INTO[JOINED][1], JOINED, NAME[JOINED])
     assert named["ELSEWHERE"] == (None, ELSEWHERE, NAME[ELSEWHERE])
+    # a code of after that stands where one of before is asked for is no old code
+    assert named["MISPLACED"] == (None, ELSEWHERE, NAME[ELSEWHERE]) and found["MISPLACED"]["old_commune_name"] is None
     assert named["NONE"] == (None, None, "Chưa xác định") and named["UNKNOWN"] == (None, "00000", "Chưa xác định")
     if ALONE:
         assert (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "dashboards/config"
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The modules of dashboards/config over a file of canaries, as an account that was granted two tables."""
     file = make_file(tmp_path_factory.mktemp("serving"))
-    before = dict(os.environ)
+    before, kept = dict(os.environ), resource.getrlimit(resource.RLIMIT_DATA)
     os.environ.update(TNMT_SUPERSET_HOME=str(file.parents[1] / "superset"), TNMT_CANARY=WORD)
     sys.path.insert(0, str(CONFIG))
     try:
@@ -33,10 +35,13 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
         import sql_guard
 
         duck_connect.granted = lambda _in_lab: GRANTED
+        duck_connect.PROCESS_MEMORY = 2 * 2**30
+        duck_connect.bound_process()
         yield SimpleNamespace(file=file, connect=duck_connect, guard=sql_guard, version=duck_connect._File(str(file)))
     finally:
+        resource.setrlimit(resource.RLIMIT_DATA, kept)
         sys.path.remove(str(CONFIG))
-        for name in ("duck_connect", "sql_guard"):
+        for name in ("duck_connect", "sql_guard", "sql_size"):
             sys.modules.pop(name, None)
         os.environ.clear()
         os.environ.update(before)
@@ -54,8 +59,9 @@ def _run(serving: SimpleNamespace, sql: str, seconds: float = 2) -> list[tuple[A
 
 @pytest.mark.parametrize("count", [COUNT, pytest.param(20_000, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_hostile_statements_show_what_was_granted_and_nothing_else(serving: SimpleNamespace, count: int) -> None:
-    """Each is refused, fails, or answers without a word of what was not granted; nothing runs past its limits."""
+    """Each is refused, fails, or answers without a word of what was not granted; nothing runs past its limits of time and memory."""
     answered = refused = 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for number, sql in enumerate(statements(serving.file, count, first=FUZZ * 1_000_000)):
         started = time.process_time()
         try:
@@ -63,11 +69,12 @@ def test_hostile_statements_show_what_was_granted_and_nothing_else(serving: Simp
             answered += 1
             assert len(rows) <= serving.connect.MAX_ROWS + 1, (number, sql)
             shown = str(rows)
-        except (serving.guard.Refused, duckdb.Error) as error:
+        except (serving.guard.Refused, duckdb.Error, MemoryError) as error:
             refused += isinstance(error, serving.guard.Refused)
             shown = str(error)
         assert WORD not in shown, (number, sql, shown[:500])
         assert time.process_time() - started < 10, (number, sql[:200])
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 2_000_000, "kilobytes"
     assert answered > count * 0.1 and refused > count * 0.5, (answered, refused)
 
 
@@ -83,8 +90,9 @@ def test_the_statements_are_hostile(serving: SimpleNamespace) -> None:
     con.execute("USE serving")
     for sql in statements(serving.file, 300):
         try:
-            if len(sql) > 5000 or "100000000" in sql or "RECURSIVE" in sql.upper() or not serving.guard.parse(sql):
+            if len(sql) > 5000 or "100000000" in sql or "RECURSIVE" in sql.upper():
                 continue
+            serving.guard.sized(serving.guard.parse(sql), {})
             found += WORD in str(con.execute(sql).fetchmany(1000))
         except (serving.guard.Refused, duckdb.Error):
             pass
@@ -153,6 +161,97 @@ def test_a_statement_too_large_to_read_is_refused_at_once(serving: SimpleNamespa
     with pytest.raises(serving.guard.Refused, match=r"tối đa|lồng nhau"):
         serving.guard.bounded(sql)
     assert time.process_time() - started < 2
+
+
+def _doubling(first: str, step: str, last: str, links: int = 14) -> str:
+    return f"WITH t0 AS ({first})" + "".join(f", t{i} AS ({step.format(i - 1)})" for i in range(1, links)) + last.format(links - 1)
+
+
+A_THOUSAND = "repeat('a', 1000)"
+SWOLLEN = {
+    "replace": f"SELECT length(replace(replace({A_THOUSAND}, 'a', {A_THOUSAND}), 'a', {A_THOUSAND}))",
+    "a format is computed while it is bound": f"SELECT strftime(DATE '2026-11-01', replace(replace({A_THOUSAND}, 'a', {A_THOUSAND}), 'a', {A_THOUSAND}))",
+    "repeat": f"SELECT length(repeat(repeat({A_THOUSAND}, 1000), 1000))",
+    "regexp_replace": f"SELECT regexp_replace(name, '', {A_THOUSAND} || {A_THOUSAND}, 'g') FROM marts_core.commune",
+    "towers": "SELECT length(" + "hex(" * 20 + "name" + ")" * 21 + " FROM marts_core.commune",
+    "list_reduce": "SELECT list_reduce([name, name], lambda a, b: a || a) FROM marts_core.commune",
+    "list_select": f"SELECT list_select([{A_THOUSAND}], [{'1, ' * 1000}1])",
+    "bins": "SELECT equi_width_bins(0, 1000000000, 1000000, false)",
+    "stars": _doubling("SELECT 1 AS c", "SELECT * FROM t{0} x, t{0} y", " SELECT count(*) FROM t{0}", 18),
+    "stars in a row": f"SELECT {'*, ' * 1500}* FROM marts_core.commune",
+    "texts": _doubling("SELECT name AS c FROM marts_core.commune", "SELECT c || c AS c FROM t{0}", " SELECT length(c) FROM t{0}"),
+    "rows as structs": _doubling("SELECT 1 AS c", "SELECT {{'a': t{0}, 'b': t{0}}} AS c FROM t{0}", " SELECT c FROM t{0}"),
+    "aliases": "SELECT code AS c0" + "".join(f", c{i - 1} * c{i - 1} AS c{i}" for i in range(1, 16)) + " FROM marts_core.commune",
+    "aliases of constants": "SELECT 1 AS c0" + "".join(f", c{i - 1} + c{i - 1} AS c{i}" for i in range(1, 16)),
+    "sub-queries": "SELECT c || c || c || c AS c FROM (" * 8 + "SELECT name AS c FROM marts_core.commune" + ")" * 8,
+    "each column": "SELECT COLUMNS(*)" + " * 2" * 500 + " FROM (SELECT *, * , *, * FROM marts_environment.reading)",
+    "groups": "SELECT 1 FROM marts_core.commune GROUP BY CUBE (" + ", ".join(f"code + {i}" for i in range(13)) + ")",
+}
+
+
+@pytest.mark.parametrize("sql", SWOLLEN.values(), ids=SWOLLEN)
+def test_what_swells_is_refused_before_duckdb_plans_it(serving: SimpleNamespace, sql: str) -> None:
+    """A few hundred characters took gigabytes and minutes of a plan that hears no interrupt; the tree says it without running anything."""
+    started = time.process_time()
+    with pytest.raises(serving.guard.Refused, match=r"tối đa|độ dài"):
+        serving.guard.tables_of(sql)
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT name || ' (' || code || ')', replace(name, 'Xã ', ''), upper(trim(name)) FROM marts_core.commune",
+        "SELECT string_agg(name, ', ' ORDER BY name), array_to_string(list_sort(list(DISTINCT name)), '; ') FROM marts_core.commune GROUP BY code",
+        "SELECT regexp_replace(name, '[0-9]+', '#', 'g'), strftime(now(), '%d/%m/%Y'), json_extract_string('{}', '$.a') FROM marts_core.commune",
+        "SELECT list_transform(parts, lambda x: x * 2 + 1), list_reduce(parts, lambda a, b: greatest(a, b)) FROM marts_core.commune",
+        _doubling("SELECT *, 1 AS d FROM marts_environment.reading", "SELECT *, value * {0} AS v{0} FROM t{0}", " SELECT * FROM t{0}", 20),
+        "SELECT code AS a, a + 1 AS b, a + b AS c, (c - a) / nullif(b, 0) AS d FROM marts_core.commune",
+        f"SELECT {' + '.join(['code'] * 50)} FROM marts_core.commune",
+        "SELECT code, sum(code) OVER (PARTITION BY name ORDER BY code) FROM marts_core.commune GROUP BY CUBE (code, name)",
+    ],
+)
+def test_an_analysts_texts_and_steps_are_not_too_large(serving: SimpleNamespace, sql: str) -> None:
+    _run(serving, sql)
+
+
+def test_a_result_is_bounded_in_characters(serving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DuckDB holds a text once that stands in 40,000 rows; what Superset was handed held it 40,000 times."""
+    monkeypatch.setattr(serving.connect, "MAX_TEXT", 5_000_000)
+    long = "SELECT s FROM (SELECT string_agg(repeat('a', 1000), '') AS s FROM range(1000)), range({})"
+    assert len(_run(serving, long.format(4))) == 4
+    with pytest.raises(serving.guard.Refused, match="ký tự"):
+        _run(serving, long.format(40_000))
+
+
+def test_what_no_tree_says_ends_at_the_bound_of_the_process(tmp_path: Path) -> None:
+    """Stored texts may be as long as they are: DuckDB answers with an error of memory, and the process goes on."""
+    path = tmp_path / "serving-1.duckdb"
+    with duckdb.connect(str(path)) as con:
+        con.execute("CREATE SCHEMA m; CREATE TABLE m.t AS SELECT repeat('a', 1000000) AS x FROM range(20)")
+    code = f"""
+import duck_connect, duckdb
+duck_connect.granted = lambda _in_lab: None
+duck_connect.bound_process()
+con = duck_connect.TimedConnection(duck_connect._File({str(path)!r}), 30, True)
+try:
+    con.cursor().execute("SELECT max(length(replace(x, 'a', '{"b" * 200}'))) FROM m.t")
+except (duckdb.Error, MemoryError) as error:
+    print(type(error).__name__)
+cursor = con.cursor()
+cursor.execute("SELECT count(*) FROM m.t")
+print(cursor.fetchall())
+con.close()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(CONFIG), "TNMT_SUPERSET_HOME": str(tmp_path / "superset"), "TNMT_SUPERSET_PROCESS_GB": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.stdout.split("\n")[:2] == ["OutOfMemoryException", "[(20,)]"], ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("call", ["lpad('x', 2000000000, 'y')", "rpad('x', code, 'y')", "repeat('x', 1001)", "repeat('x', (SELECT 5))"])

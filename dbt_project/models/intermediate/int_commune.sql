@@ -9,7 +9,7 @@ union all
 -- registers and maps made after the merger name communes by their new codes: those that no old commune bore mean one thing only
 select
     new_commune.commune_code as old_commune_code,
-    old.old_commune_name,
+    cast(null as varchar) as old_commune_name,
     new_commune.commune_code,
     new_commune.commune_name
 from {{ ref('int_new_commune') }} as new_commune

@@ -127,6 +127,7 @@ select
     judged.standard_class,
     judged.limit_key,
     judged.limit_confidence,
+    {{ limit_confidence_vi('judged.limit_confidence') }} as limit_confidence_vi,
     judged.limit_max,
     judged.factor,
     judged.effective_min,
@@ -149,6 +150,7 @@ select
     standard_row.replaced_by as next_standard,
     cast(next_limit.strictest[1] as decimal(18, 6)) as next_limit_max,
     next_limit.strictest[2] as next_limit_confidence,
+    {{ limit_confidence_vi('next_limit.strictest[2]') }} as next_limit_confidence_vi,
     case
         when standard_row.replaced_by is null then null
         when judged.not_judged in ('running', 'no_channel', 'incomplete') or next_limit.strictest is null then 'not_judged'

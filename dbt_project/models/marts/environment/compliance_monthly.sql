@@ -43,7 +43,8 @@ select
     case worst.limit_side when 'min' then worst.effective_min else worst.effective_max end as worst_limit,
     worst.limit_share as worst_limit_share,
     worst.limit_side as worst_limit_side,
-    worst.limit_confidence
+    worst.limit_confidence,
+    worst.limit_confidence_vi
 from judged as worst
 inner join counted on worst.station_id = counted.station_id and worst.parameter = counted.parameter and worst.month = counted.month
 where worst.is_worst

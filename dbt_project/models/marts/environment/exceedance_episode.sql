@@ -122,6 +122,7 @@ select
     episode.limit_at_peak,
     episode.peak_factor,
     episode.limit_confidence,
+    {{ limit_confidence_vi('episode.limit_confidence') }} as limit_confidence_vi,
     episode.is_open,
     episode.grade,
     {{ grade_vi('episode.grade') }} as grade_vi

@@ -144,6 +144,7 @@ select
     warned.effective_min,
     warned.effective_max,
     warned.limit_confidence,
+    {{ limit_confidence_vi('warned.limit_confidence') }} as limit_confidence_vi,
     warned.warning,
     case warned.warning when 'will_exceed' then 'Dự báo vượt giới hạn' when 'may_exceed' then 'Có thể vượt giới hạn' end as warning_vi,
     {{ as_of() }} as issued_at

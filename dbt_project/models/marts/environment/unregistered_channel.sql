@@ -69,6 +69,7 @@ select
     channel.worst_mean,
     channel.worst_limit_share,
     channel.limit_confidence,
+    {{ limit_confidence_vi('channel.limit_confidence') }} as limit_confidence_vi,
     case
         when
             (channel.station_id, channel.parameter) in (

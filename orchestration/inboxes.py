@@ -6,6 +6,7 @@ import hashlib
 
 from ingestion.ingest import contracts_of, shared_folders
 from ingestion.landing import finished
+from lake.lake import open_reader
 from tnmt.settings import Settings
 
 RETRY_SECONDS, LONGEST_SECONDS = 60, 6 * 3600
@@ -38,6 +39,13 @@ def due(files: list[str], tried: Tried, clock: float) -> Tried | None:
         runs = tried.get(file, (0, 0.0))[0]
         after[file] = (runs + 1, clock + min(RETRY_SECONDS * 2**runs, LONGEST_SECONDS))
     return after
+
+
+def landed_sources(settings: Settings) -> list[str]:
+    """Sources of small files of which something was landed and not gated: what a worker that was killed between, or failed at the gate, left."""
+    small = {c.source for c in contracts_of(settings).values() if c.files.small and not c.files.in_place}
+    with open_reader(settings) as con:
+        return sorted(small & {s for (s,) in con.execute("SELECT DISTINCT source FROM lake.ops.pending").fetchall()})
 
 
 def waiting_files(settings: Settings) -> tuple[float, list[str]]:

@@ -30,7 +30,7 @@ from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
-from orchestration.inboxes import waiting_files
+from orchestration.inboxes import landed_sources, waiting_files
 from orchestration.marts import (
     BuildFailed,
     build,
@@ -137,6 +137,7 @@ class Live:
         oldest, sources = waiting_files(self.settings)
         if self._unserved is not None:
             oldest = min(oldest, self._unserved)
+            sources = sorted({*sources, *landed_sources(self.settings)})
         elif not sources:
             return None
         run_id = f"live-{uuid.uuid4().hex[:8]}"

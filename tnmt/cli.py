@@ -183,8 +183,9 @@ def run(
     except UnknownSource as error:
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
-    if loaded or (result.built and result.built.done):
-        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}))
+    built = bool(result.built and result.built.done)
+    if loaded or built:
+        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}), built=built)
     if as_json:
         print(
             json.dumps(
@@ -192,7 +193,7 @@ def run(
                     "run_id": result.ingested.run_id,
                     "sources": [asdict(r) for r in loaded],
                     "errors": result.ingested.errors,
-                    "built": bool(result.built and result.built.done),
+                    "built": built,
                     "held_back": [asdict(h) for h in result.built.held] if result.built else [],
                     "serving": str(result.served.path) if result.served else None,
                 },

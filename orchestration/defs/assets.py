@@ -61,19 +61,21 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
             for contract in contracts:
                 arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival()
                 reports.append(take_in(con, s, contract, now=arrival, run_id=context.run_id[:12], shared=contract.folder in shared)[1])
-            blocked = [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, [c.source for c in contracts])]
+            stopped = {
+                status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, [c.source for c in contracts], status)]
+                for status in ("blocked", "set_aside")
+            }
         failed = sorted({f for r in reports for f in r.failed})
-        aside = [a for r in reports for a in r.aside]
         return dg.MaterializeResult(
             metadata=_metadata(reports),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="gate",
-                    passed=not blocked and not failed and not aside,
+                    passed=not any(stopped.values()) and not failed,
                     # bad rows above what is tolerated, and deliveries that nobody could read yet, raise an alert; a delivery that is blocked is an
                     # error until it is not any more
-                    severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
-                    metadata={"blocked": blocked, "set_aside": aside, "rules_above_tolerance": failed},
+                    severity=dg.AssetCheckSeverity.ERROR if stopped["blocked"] else dg.AssetCheckSeverity.WARN,
+                    metadata={**stopped, "rules_above_tolerance": failed},
                 )
             ],
         )

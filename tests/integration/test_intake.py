@@ -370,6 +370,15 @@ def test_wrong_passwords_are_slowed_and_then_not_looked_at(house: House) -> None
     assert "wrong" not in (house.settings.home / "secrets" / accounts.FILE).read_text()
 
 
+def test_a_connection_that_logs_in_again_is_one_session(house: House) -> None:
+    station = STATIONS[12]
+    client = house.ftp(station)
+    for _ in range(house.settings.intake_sessions + 1):
+        client.login(station, house.passwords[station])
+    house.ftp(station).storbinary(f"STOR {name_of(station, AT)}", BytesIO(content(station, AT)))
+    client.storbinary(f"STOR {name_of(station, AT + timedelta(minutes=5))}", BytesIO(content(station, AT)))
+
+
 def test_without_tls_a_password_is_not_taken_unless_the_setting_says_so(tmp_path: Path) -> None:
     strict = House(tmp_path, intake_plain_ftp=False)
     try:

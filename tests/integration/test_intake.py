@@ -376,6 +376,8 @@ def test_a_connection_that_logs_in_again_is_one_session(house: House) -> None:
     for _ in range(house.settings.intake_sessions + 1):
         client.login(station, house.passwords[station])
     house.ftp(station).storbinary(f"STOR {name_of(station, AT)}", BytesIO(content(station, AT)))
+    assert isinstance(client, ftplib.FTP_TLS)
+    client.prot_p()  # a new log-in begins anew
     client.storbinary(f"STOR {name_of(station, AT + timedelta(minutes=5))}", BytesIO(content(station, AT)))
 
 

@@ -237,10 +237,8 @@ def run(
                     markup=False,
                     highlight=False,
                 )
-        for text in result.ingested.unclaimed:
-            err.print(f"unclaimed: inbox/{text}", style="yellow", markup=False, highlight=False)
-        for name, text in result.ingested.errors.items():
-            err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
+        for text in result.ingested.troubles:
+            err.print(text, style="red" if text.startswith("failed") else "yellow", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
     held = result.built.held if result.built else ()
@@ -321,7 +319,7 @@ def status(as_json: Json = False) -> None:
     for source, delivery, name, reason in aside:
         print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
     for folder, name, size in unclaimed:
-        text = f"unclaimed: inbox/{folder}/{name} ({size:,} bytes) {why_unclaimed(name, size)}"
+        text = f"unclaimed: inbox/{folder}/{name}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(name, size)}"
         err.print(text, style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
@@ -703,7 +701,10 @@ def live(
     try:
         worker = Live(s)
         if once:
-            if increment := worker.increment(now()):
+            increment = worker.increment(now())
+            for text in worker.troubles:
+                say(text)
+            if increment:
                 worker.report(increment)
                 say(increment)
             return

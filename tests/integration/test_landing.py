@@ -18,12 +18,13 @@ import pytest
 
 from ingestion import landing
 from ingestion.contract import Contract
-from ingestion.ingest import contracts_of, ingest
+from ingestion.ingest import Ingested, contracts_of, ingest
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
 from lake.lake import open_reader, open_writer
 from lake.lock import writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, waiting, waiting_files
+from orchestration.live import Live
 from tests.conftest import own_platform
 from tnmt.settings import Settings
 
@@ -240,6 +241,63 @@ def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings
     assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("parcel_fgdb/thua_dat_688_20260324.gdb", True)]
     shutil.rmtree(folder)
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
+
+
+def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user, a folder that cannot be listed and one out of which nothing can be taken: the files beside them are landed."""
+    inbox = made.inbox / "station_txt"
+    for name in ("BP_KKKK_NUOTHA_20260325000000.txt", "BP_LLLL_NUOTHA_20260325000000.txt", "shut/BP_MMMM_NUOTHA_20260325000000.txt",
+                 "bound/BP_NNNN_NUOTHA_20260325000000.txt"):  # fmt: skip
+        (inbox / name).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / name).write_text("COD\t1\tmg/L\t20260325000000\t00\n")
+    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260325.gdb"
+    (folder / "shut").mkdir(parents=True)
+    (made.inbox / "dossier").mkdir(exist_ok=True)
+    (made.inbox / "dossier" / "ho_so_20260312.csv").write_text("x")
+    shut = [str(inbox / "shut"), str(folder / "shut")]
+    closed = {str(inbox / "BP_KKKK_NUOTHA_20260325000000.txt"): os.R_OK, str(inbox / "bound"): os.W_OK} | dict.fromkeys(shut, os.R_OK)
+    closed[str(made.inbox / "dossier" / "ho_so_20260312.csv")] = os.R_OK
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:  # tests run as root, to whom everything is readable
+        if str(path) in shut:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landing, "_may", lambda path, mode: not mode & closed.get(path, 0))
+        patch.setattr(os, "scandir", scandir)
+        assert waiting_files(made)[1] == ["station_txt"] and len(waiting(made, live=False)) == 1
+        done = ingest(made, now=NOW, run_id="closed", only=["station_txt", "parcel_fgdb", "dossier"])
+        assert not done.errors and done.landed["station_txt"].new == 1
+        names = ["station_txt/BP_KKKK_NUOTHA_20260325000000.txt", "station_txt/bound/BP_NNNN_NUOTHA_20260325000000.txt", "station_txt/shut/"]
+        assert [text.split(" ")[0] for text in done.unclaimed] == [
+            "dossier/ho_so_20260312.csv", "parcel_fgdb/thua_dat_688_20260325.gdb", *names]  # fmt: skip
+        assert all("chown" in text for text in done.unclaimed)
+        closed[str(inbox)] = os.W_OK
+        assert "chown" in ingest(made, now=NOW, run_id="root", only=["station_txt"]).errors["station_txt"]
+    shutil.rmtree(folder)
+    (made.inbox / "dossier" / "ho_so_20260312.csv").unlink()
+    done = ingest(made, now=NOW, run_id="open", only=["station_txt"])
+    assert (done.landed["station_txt"].new, done.unclaimed) == (3, [])
+
+
+def test_the_live_worker_rests_where_nothing_can_be_taken_in(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that fails keeps its files: it is told once, the lake is left to others between two looks, and nothing is built."""
+    looks: list[str] = []
+
+    def failing(*_: Any, run_id: str, **__: Any) -> Ingested:
+        looks.append(run_id)
+        return Ingested(run_id, errors={"station_txt": "OSError: down"})
+
+    worker = object.__new__(Live)  # without the dbt project: nothing is built here
+    worker.settings, worker._unserved, worker.troubles = made, None, []
+    monkeypatch.setattr("orchestration.live.waiting_files", lambda s: (time.time(), ["station_txt"]))
+    monkeypatch.setattr("orchestration.live.ingest", failing)
+    said: list[Any] = []
+    until = time.monotonic() + 1.2
+    worker.stay(lambda: NOW, 0.5, said.append, lambda: time.monotonic() > until)
+    assert 1 <= len(looks) <= 4 and said == ["failed: station_txt: OSError: down"]
 
 
 @pytest.mark.parametrize("stamp", [1_000_000_000, 2_051_222_400], ids=["2001", "2035"])

@@ -21,14 +21,12 @@ import structlog
 
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, unclaimed, why_unclaimed
-from ingestion.load import Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
+from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
 from ingestion.registers import PLACED_BY, requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
-from ingestion.units import UnitError
 from lake.faults import reach
 from lake.lake import open_writer, transaction
-from quality.rules import SuiteError
 from tnmt.settings import Settings
 
 log = structlog.get_logger()
@@ -129,10 +127,10 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         con.unregister("declared")
 
 
-FAILURES = (TargetMismatch, SuiteError, UnitError, ConnectionError, OSError, duckdb.Error)
+FAILURES = (*SYSTEM_FAULTS, duckdb.OutOfMemoryException)
 """What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full.
 
-Any other exception of a source does so too, as a fault of this software: it is named with the place where it was raised.
+Of DuckDB's errors those whose text tells of files and the catalog; the others may quote a value, and a value may be a person's. Any other exception of a source does so too, as a fault of this software: it is named with the place where it was raised.
 """
 
 

@@ -26,6 +26,7 @@ from dbt.cli.main import dbtRunner
 
 from ingestion.contract import ContractError
 from ingestion.ingest import ingest
+from ingestion.ingest import told as in_short
 from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
@@ -222,7 +223,7 @@ class Live:
                     if increment.deliveries:
                         continue
             except FAILURES as error:
-                say(f"{type(error).__name__}: {error}")
+                say(in_short(error) if isinstance(error, duckdb.Error) else f"{type(error).__name__}: {error}")
             until = time.monotonic() + seconds
             while not stop() and (left := until - time.monotonic()) > 0:
                 time.sleep(min(left, 0.2))

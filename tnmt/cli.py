@@ -827,6 +827,10 @@ def _told(error: Exception) -> str | None:
         return f"DuckDB needs more memory than TNMT_MEMORY_LIMIT={settings().memory_limit} allows: {first}. Raise it, or set TNMT_THREADS=1"
     if isinstance(error, OSError):
         return f"{first}. Check that the disk is not full, and that TNMT_HOME ({os.environ.get('TNMT_HOME', 'the default')}) belongs to the user who runs this"
+    if isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException):
+        return (
+            f"the lake refused a value ({type(error).__name__}; which one is not said, as it may be a person's): TNMT_LOG=DEBUG shows it, and where"
+        )
     if isinstance(error, duckdb.Error):
         return f"the lake refused a step: {first}. `tnmt doctor --deep` looks for damage; TNMT_LOG=DEBUG shows where it happened"
     return None

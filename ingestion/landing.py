@@ -31,7 +31,7 @@ from ingestion.model import delivery_id
 from ingestion.names import groups, moment, portable
 from lake.faults import reach
 from lake.lake import quoted, transaction
-from tnmt.settings import Settings
+from tnmt.settings import Settings, give_name
 
 UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".uploading")
 LOCAL_ZONE = "+07:00"
@@ -539,13 +539,9 @@ def _give_back(moved: str, path: str) -> None:
     parent, _, name = path.rpartition("/")
     for number in range(1, 1000):
         try:
-            if os.path.isdir(moved):
-                if os.path.lexists(path):
-                    raise FileExistsError(path)
-                Path(moved).rename(path)
-            else:
-                os.link(moved, path, follow_symlinks=False)  # unlike a rename, never over another file
-                os.unlink(moved)
+            # of a folder there is no second name: it is renamed, as a file is where the file system has none either
+            give_name(Path(moved), Path(path))
+            Path(moved).unlink(missing_ok=True)
             return
         except FileExistsError:
             Path(f"{parent}/again-{number}").mkdir(exist_ok=True)

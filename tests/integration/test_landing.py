@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -59,6 +60,10 @@ def landed(con: duckdb.DuckDBPyConnection, source: str) -> dict[str, set[str]]:
     for name, sha in con.execute("SELECT name, sha256 FROM lake.ops.landed WHERE source = ?", [source]).fetchall():
         found.setdefault(name, set()).add(sha)
     return found
+
+
+def no_links(*_: Any, **__: Any) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 @pytest.mark.parametrize("source", ["station_txt", "dossier"])
@@ -147,12 +152,18 @@ def test_the_contract_says_how_long_a_file_lies_quiet(lake: tuple[Settings, duck
     assert land(con, s, contract, NOW).new == 1
 
 
-def test_what_a_killed_process_took_aside_comes_back(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_what_a_killed_process_took_aside_comes_back(
+    lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """On a file system without hard links too (a share of Windows, a memory card)."""
     s, con = lake
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     contract, folder = of(s, "station_txt")
     (folder / "day" / f"{TAKEN}1").mkdir(parents=True)
-    (folder / "day" / f"{TAKEN}1" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text("aside")
-    (folder / "day" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text("came since")
+    (folder / "day" / f"{TAKEN}1" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text(f"aside {links}")
+    (folder / "day" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text(f"came since {links}")
     assert land(con, s, contract, NOW).new == 2
     assert not list(folder.rglob("*"))
 

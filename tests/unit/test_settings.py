@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
@@ -21,6 +23,18 @@ def test_a_key_is_made_whole_and_never_over_another(tmp_path: Path) -> None:
     Settings(home=tmp_path).make_token_key()
     assert Settings(home=tmp_path).token_key == key
     assert [p.name for p in s.token_key_file.parent.iterdir()] == ["token.key"]
+
+
+def test_a_key_is_made_where_the_file_system_has_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fails)
+    s = Settings(home=tmp_path)
+    s.make_token_key()
+    key = s.token_key
+    s.make_token_key()
+    assert s.token_key == key and [p.name for p in s.token_key_file.parent.iterdir()] == ["token.key"]
 
 
 @pytest.mark.parametrize("left", ["", "\n", "a" * 31, "khóa"])

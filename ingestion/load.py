@@ -117,10 +117,16 @@ def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
             if stored == "raw.file"
             else settings.inbox / contract.folder / on_disk(name)
             if stored == "in_place"
-            else stored_path(settings, contract, sha, name if not name.lower().endswith(".gdb") else name + ".zip"),
+            else _landed_path(settings, contract, sha, name),
         )
         for i, name, sha, size, received, as_of, day, stored in rows
     ]
+
+
+def _landed_path(settings: Settings, contract: Contract, sha256: str, name: str) -> Path:
+    """Where the landed bytes lie: of a geodatabase folder as one archive; a file may be called like such a folder and be none."""
+    packed = stored_path(settings, contract, sha256, name + ".zip")
+    return packed if name.lower().endswith(".gdb") and packed.exists() else stored_path(settings, contract, sha256, name)
 
 
 def load(

@@ -214,6 +214,30 @@ def test_a_file_whose_name_says_no_day_is_known_on_another_day(lake: tuple[Setti
     assert arrivals == [(1 if contract.files.in_place else 3,)]
 
 
+def test_no_time_in_a_name_stops_its_source(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    """The last hour of the year 9999 in a zone west of ours is no moment that a computer knows: the file is refused by its name."""
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    contract = contract.model_copy(update={"time": contract.time.model_copy(update={"zone": "+00:00"})})
+    for stamp in ("99991231230000", "00010101000000", "20260326000000"):
+        (folder / f"BP_FFFF_NUOTHA_{stamp}.txt").write_text("COD\t1\tmg/L\t20260326000000\t00\n")
+    assert land(con, s, contract, NOW).new == 3
+    load(con, s, contract, "r", NOW)
+    found = con.execute("SELECT name, status, as_of, reason FROM lake.ops.delivery WHERE name LIKE 'BP_FFFF%' ORDER BY name").fetchall()
+    assert [f[1] for f in found] == ["quarantined", "published", "quarantined"]
+    assert found[0][2] == found[2][2] == NOW and "Thời gian trong tên tệp" in found[2][3]
+
+
+def test_a_file_that_is_called_like_a_geodatabase_folder_is_refused_by_its_content(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    s, con = lake
+    contract, folder = of(s, "parcel_fgdb", quiet_seconds=0)
+    (folder / "thua_dat_688_20260326.gdb").write_text("not a folder")
+    assert land(con, s, contract, NOW).new == 1
+    load(con, s, contract, "r", NOW)
+    found = con.execute("SELECT status, reason FROM lake.ops.delivery WHERE name = 'thua_dat_688_20260326.gdb'").fetchall()
+    assert found[0][0] == "blocked" and "không còn" not in found[0][1]
+
+
 def test_a_geodatabase_folder_is_packed_without_links(tmp_path: Path) -> None:
     folder = tmp_path / "a.gdb"
     folder.mkdir()

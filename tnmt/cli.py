@@ -100,7 +100,7 @@ def init(
     with open_writer(s, "init") as con:
         register_sources(con, contracts, now())
     for contract in contracts.values():
-        (s.inbox / contract.folder).mkdir(exist_ok=True)
+        (s.inbox / contract.folder).mkdir(parents=True, exist_ok=True)
     print(f"lake ready under {s.home}: {len(contracts)} sources, inboxes in {s.inbox}")
 
 

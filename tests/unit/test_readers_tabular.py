@@ -88,6 +88,16 @@ def test_columns_that_may_be_absent_are_null(con: duckdb.DuckDBPyConnection) -> 
     assert rows(con) == [(2, None, "a", None)]
 
 
+@pytest.mark.parametrize(
+    "reader, more", [("vector", {"crs": "EPSG:9212"}), ("station_txt", {}), ("postgis", {"table": "t", "crs": "EPSG:9212"}), ("scan", {})]
+)
+def test_a_wide_export_is_a_table(reader: str, more: dict[str, str]) -> None:
+    wide = {"columns": {"COD": {"parameter": "COD"}}}
+    assert contract(COLUMNS, "csv", top={"unpivot": wide}).unpivot is not None
+    with pytest.raises(ValueError, match="unpivot"):
+        contract(COLUMNS, reader, top={"unpivot": wide}, **more)
+
+
 def test_a_short_file_is_not_an_empty_one(con: duckdb.DuckDBPyConnection) -> None:
     assert read_csv(con, "ab\n", columns={"ab": "ab"}) == {}
     assert rows(con) == []

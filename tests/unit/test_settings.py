@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ingestion.contract import ContractError, Files, load_contract
+from ingestion.contract import CONTRACTS, ContractError, Files, load_contract, load_contracts
 from sharing.agreement import AGREEMENTS, AgreementError, load_agreement
 from tests.support import command
 from tnmt.settings import Settings, SettingsError, settings
@@ -113,6 +113,30 @@ def test_the_inbox_folder_of_a_contract_stays_below_the_inbox(folder: str) -> No
 @pytest.mark.parametrize("folder", ["station_txt", "quan trắc/nước", "a-b.c"])
 def test_folders_below_the_inbox_are_taken(folder: str) -> None:
     assert Files(folder=folder).folder == folder
+
+
+def _contracts(at: Path, **folders: str) -> None:
+    """A contract of each name, whose inbox folder is this one."""
+    shipped = (CONTRACTS / "dossier.yaml").read_text(encoding="utf-8")
+    at.mkdir(exist_ok=True)
+    for name, folder in folders.items():
+        (at / f"{name}.yaml").write_text(shipped.replace("files: {", f"files: {{folder: '{folder}', "), encoding="utf-8")
+
+
+@pytest.mark.parametrize("folders", [{"a": "quan_trac", "b": "quan_trac/nuoc"}, {"a": "x/y/z", "b": "x"}])
+def test_no_inbox_folder_lies_in_another(tmp_path: Path, folders: dict[str, str]) -> None:
+    """The outer source would take each file of the inner one, and refuse it for its name."""
+    _contracts(tmp_path, **folders)
+    with pytest.raises(ContractError, match=r"lies in the inbox folder .* of") as caught:
+        load_contracts([tmp_path])
+    assert all(f in str(caught.value) for f in folders.values())
+
+
+def test_inbox_folders_side_by_side_or_shared_are_taken_and_made(home: Settings) -> None:
+    _contracts(home.home / "contracts", a="quan_trac/nuoc", b="quan_trac/nuoc", c="quan_trac/nuoc thai")
+    assert {"a", "b", "c"} <= set(load_contracts([home.home / "contracts"]))
+    assert command("init")[0] == 0
+    assert (home.inbox / "quan_trac" / "nuoc thai").is_dir()
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{n}: &{n} [{','.join(['*' + m] * 9)}]\n" for m, n in zip("abcdefgh", "bcdefghi", strict=True))

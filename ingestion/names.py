@@ -8,6 +8,7 @@ import os
 import unicodedata
 from datetime import datetime
 
+from ingestion.cast import NOT_AFTER, NOT_BEFORE, figures_touch
 from ingestion.contract import Contract
 from ingestion.expressions import searcher
 
@@ -64,8 +65,10 @@ def station_of(contract: Contract, name: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def moment(text: str, form: str) -> datetime | None:
-    """A time stamp in a file name, or None where it is none."""
+    """A time stamp in a file name, or None where it is none: read as a column of that format would be (figures whole, years 1900 to 2099)."""
     try:
-        return datetime.strptime(text, form)
+        found = datetime.strptime(text, form)
     except ValueError:
         return None
+    whole = not figures_touch(form) or found.strftime(form) == text
+    return found if whole and NOT_BEFORE <= found.date() <= NOT_AFTER else None

@@ -7,6 +7,7 @@ waits go into a folder beside it. What is refused is refused while the sender ca
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import filecmp
 import json
@@ -28,7 +29,7 @@ from ingestion.contract import Contract
 from ingestion.landing import UNFINISHED, inbox_of
 from ingestion.names import station_of
 from intake.accounts import Account
-from tnmt.settings import Settings
+from tnmt.settings import Settings, give_name
 
 HEARTBEAT = "intake.json"
 LAYOUTS = "ftp_folder_layout.csv"
@@ -146,8 +147,10 @@ class Drop:
         self.settings, self.contract = settings, contract
         self.inbox = inbox_of(settings, contract)
         self.aside = settings.home / "intake" / "uploading"
+        self.arriving = self.inbox / ".uploading"
         self._alone = _alone(settings)
-        shutil.rmtree(self.aside, ignore_errors=True)
+        for left in (self.aside, self.arriving):
+            shutil.rmtree(left, ignore_errors=True)
         self.aside.mkdir(parents=True)
         self.inbox.mkdir(parents=True, exist_ok=True)
         self.open_uploads: set[Upload] = set()
@@ -198,7 +201,7 @@ class Drop:
                 source.replace(self.jail(account) / new)
             else:
                 self._deliver(account, source, new)
-                source.unlink()
+                source.unlink(missing_ok=True)
         except Refused as refused:
             raise self.refuse(account, new, refused) from None
 
@@ -298,8 +301,25 @@ class Drop:
             if len(self._sizes) > REMEMBERED:
                 del self._sizes[next(iter(self._sizes))]
 
-    @staticmethod
-    def _link(path: Path, target: Path) -> bool:
+    def _name(self, path: Path, target: Path) -> None:
+        """As `give_name`; into an inbox on another disk the file is copied first, to where landing does not look."""
+        try:
+            give_name(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.arriving.mkdir(exist_ok=True)
+            copy = self.arriving / f"{uuid.uuid4().hex}.part"
+            try:
+                with path.open("rb") as source, copy.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+                    out.flush()
+                    os.fsync(out.fileno())
+                give_name(copy, target)
+            finally:
+                copy.unlink(missing_ok=True)
+
+    def _link(self, path: Path, target: Path) -> bool:
         """Makes `target` another name of the file, durably, or finds the same bytes waiting there; False where other bytes do.
 
         Landing takes files and empty folders out of the inbox at any moment: what is gone is made again.
@@ -307,7 +327,7 @@ class Drop:
         while True:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(path, target)
+                self._name(path, target)
                 folder = os.open(target.parent, os.O_RDONLY)
             except FileExistsError:
                 try:

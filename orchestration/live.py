@@ -26,6 +26,7 @@ from dbt.cli.main import dbtRunner
 
 from ingestion.contract import ContractError
 from ingestion.ingest import ingest
+from ingestion.ingest import told as in_short
 from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
@@ -99,6 +100,8 @@ class Live:
         """Parses the dbt project; raises LakeError where there is no lake, and BuildFailed where the project cannot be parsed."""
         self.settings = settings
         self._unserved: float | None = None
+        self.troubles: list[str] = []
+        """What the last increment could not take in, a line each."""
         if not exists(settings):
             raise no_lake(settings)
         os.environ.update(dbt_environment(settings))
@@ -130,7 +133,9 @@ class Live:
         return found
 
     def increment(self, now: datetime) -> Increment | None:
-        """Takes in what waits and refreshes what it changed; None where nothing waits. `now` is the arrival and the as-of time.
+        """Takes in what waits and refreshes what it changed; None where nothing waits, or nothing of it could be taken in (`troubles` says why).
+
+        `now` is the arrival and the as-of time.
 
         Where no build was made yet, or the models or reference data are others than those of the last build, that build is made first.
         """
@@ -145,6 +150,9 @@ class Live:
         with lock(self.settings, "live increment waits"):
             waited = time.monotonic() - started
         done = ingest(self.settings, now=now, run_id=run_id, only=sources, most=ROUND)
+        self.troubles = done.troubles
+        if not done.changed and self._unserved is None:
+            return None
         self._unserved = oldest  # until the serving file has it, the next look goes on with it
         took_in = time.monotonic()
         planned = plan(self.settings, now)
@@ -196,16 +204,27 @@ class Live:
         report(home, increment.tables, metadata)
 
     def stay(self, clock: Callable[[], datetime], seconds: float, say: Callable[[Increment | str], None], stop: Callable[[], bool]) -> None:
-        """Looks every `seconds` until `stop`; an increment that fails is told and tried again at the next look, nothing of it is lost."""
+        """Looks every `seconds` until `stop`, and at once again after an increment that took something in.
+
+        An increment that fails is told and tried again at the next look, nothing of it is lost. A source that fails, or a file that is never
+        taken, is told when that is new.
+        """
+        told: list[str] = []
         while not stop():
             _write(self.settings.home / HEARTBEAT, {"pid": os.getpid(), "since_clock": clock().isoformat()})
             try:
-                if increment := self.increment(clock()):
+                increment = self.increment(clock())
+                for text in self.troubles:
+                    if text not in told:
+                        say(text)
+                told = self.troubles
+                if increment:
                     self.report(increment)
                     say(increment)
-                    continue
+                    if increment.deliveries:
+                        continue
             except FAILURES as error:
-                say(f"{type(error).__name__}: {error}")
+                say(in_short(error) if isinstance(error, duckdb.Error) else f"{type(error).__name__}: {error}")
             until = time.monotonic() + seconds
             while not stop() and (left := until - time.monotonic()) > 0:
                 time.sleep(min(left, 0.2))

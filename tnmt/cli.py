@@ -107,7 +107,7 @@ def init(
     with open_writer(s, "init") as con:
         register_sources(con, contracts, now())
     for contract in contracts.values():
-        (s.inbox / contract.folder).mkdir(exist_ok=True)
+        (s.inbox / contract.folder).mkdir(parents=True, exist_ok=True)
     print(f"lake ready under {s.home}: {len(contracts)} sources, inboxes in {s.inbox}")
 
 
@@ -249,10 +249,8 @@ def run(
                     markup=False,
                     highlight=False,
                 )
-        for text in result.ingested.unclaimed:
-            err.print(f"unclaimed: inbox/{text}", style="yellow", markup=False, highlight=False)
-        for name, text in result.ingested.errors.items():
-            err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
+        for text in result.ingested.troubles:
+            err.print(text, style="red" if text.startswith("failed") else "yellow", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
     held = result.built.held if result.built else ()
@@ -333,7 +331,7 @@ def status(as_json: Json = False) -> None:
     for source, delivery, name, reason in aside:
         print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
     for folder, name, size in unclaimed:
-        text = f"unclaimed: inbox/{folder}/{name} ({size:,} bytes) {why_unclaimed(name, size)}"
+        text = f"unclaimed: inbox/{folder}/{name}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(name, size)}"
         err.print(text, style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
@@ -718,7 +716,10 @@ def live(
     try:
         worker = Live(s)
         if once:
-            if increment := worker.increment(now()):
+            increment = worker.increment(now())
+            for text in worker.troubles:
+                say(text)
+            if increment:
                 worker.report(increment)
                 say(increment)
             return
@@ -841,6 +842,10 @@ def _told(error: Exception) -> str | None:
         return f"DuckDB needs more memory than TNMT_MEMORY_LIMIT={settings().memory_limit} allows: {first}. Raise it, or set TNMT_THREADS=1"
     if isinstance(error, OSError):
         return f"{first}. Check that the disk is not full, and that TNMT_HOME ({os.environ.get('TNMT_HOME', 'the default')}) belongs to the user who runs this"
+    if isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException):
+        return (
+            f"the lake refused a value ({type(error).__name__}; which one is not said, as it may be a person's): TNMT_LOG=DEBUG shows it, and where"
+        )
     if isinstance(error, duckdb.Error):
         return f"the lake refused a step: {first}. `tnmt doctor --deep` looks for damage; TNMT_LOG=DEBUG shows where it happened"
     return None

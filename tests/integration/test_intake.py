@@ -292,6 +292,41 @@ def test_nothing_in_the_inbox_is_overwritten(house: House) -> None:
     assert sorted(house.found()[name_of(station, AT)]) == sorted({*texts})
 
 
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM])
+def test_an_inbox_on_another_disk_or_without_hard_links_takes_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    s = Settings(home=tmp_path)
+    inbox = s.inbox / "station_txt"
+    rename = os.rename
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    def within(old: Any, new: Any) -> None:
+        if error == errno.EXDEV and Path(old).is_relative_to(inbox) != Path(new).is_relative_to(inbox):
+            fails()
+        rename(old, new)
+
+    (inbox / ".uploading").mkdir(parents=True)
+    (inbox / ".uploading" / "of a killed one").write_text("x")
+    here = drop.Drop(s, contracts_of(s)["station_txt"])
+    monkeypatch.setattr(os, "link", fails)
+    monkeypatch.setattr(os, "rename", within)
+    account = accounts.Account("t", (STATIONS[0],), "", "")
+    try:
+        for text in (b"one", b"two", b"one"):
+            upload = here.begin(account, name_of(STATIONS[0], AT))
+            upload.write(text)
+            upload.finish()
+        upload = here.begin(account, name_of(STATIONS[0], AT) + ".part")
+        upload.write(b"three")
+        upload.finish()
+        here.rename(account, name_of(STATIONS[0], AT) + ".part", name_of(STATIONS[0], AT))
+    finally:
+        here.leave()
+    assert sorted(p.read_bytes() for p in inbox.rglob("*") if p.is_file()) == [b"one", b"three", b"two"]
+    assert not list((tmp_path / "intake").rglob("*.part"))
+
+
 @pytest.mark.parametrize(
     ("command", "word"),
     [

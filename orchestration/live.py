@@ -102,6 +102,8 @@ class Live:
         self._unserved: float | None = None
         self.troubles: list[str] = []
         """What the last increment could not take in, a line each."""
+        self._failed: set[str] = set()
+        """Sources that failed in it: what they had landed by then is gated as soon as that goes."""
         if not exists(settings):
             raise no_lake(settings)
         os.environ.update(dbt_environment(settings))
@@ -143,14 +145,16 @@ class Live:
         if self._unserved is not None:
             oldest = min(oldest, self._unserved)
             sources = sorted({*sources, *landed_sources(self.settings)})
-        elif not sources:
+        elif self._failed:
+            sources = sorted({*sources, *(self._failed & {*landed_sources(self.settings)})})
+        if self._unserved is None and not sources:
             return None
         run_id = f"live-{uuid.uuid4().hex[:8]}"
         started = time.monotonic()
         with lock(self.settings, "live increment waits"):
             waited = time.monotonic() - started
         done = ingest(self.settings, now=now, run_id=run_id, only=sources, most=ROUND)
-        self.troubles = done.troubles
+        self.troubles, self._failed = done.troubles, set(done.errors)
         if not done.changed and self._unserved is None:
             return None
         self._unserved = oldest  # until the serving file has it, the next look goes on with it

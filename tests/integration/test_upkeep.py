@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 
 import lake.maintenance as upkeep
 from ingestion.ingest import contracts_of, register_sources
-from ingestion.landing import inbox_of
+from ingestion.landing import inbox_of, land
+from ingestion.readers import apart
+from lake import leftovers
 from lake.identity import MARKER, LakeError
 from lake.lake import _KNOWN, create, open_reader, open_writer
+from lake.leftovers import remove_leftovers
 from lake.maintenance import maintain, pin
 from lake.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
@@ -185,10 +189,12 @@ def test_an_inbox_that_leads_elsewhere_is_not_emptied(home: Settings, tmp_path: 
 def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(home: Settings) -> None:
     dead, alive = 2**22 - 3, os.getpid()
     names = [
-        "landing/ab/abc/x.gpkg.{}.half",
+        "landing/{}.half",
+        "landing/closed/{}.half",
         "serving/.serving-7-{}.duckdb",
         "extracts/ioc/.half-a-{}/x.csv",
-        "tmp/{}-0.gdb.zip",
+        "tmp/{}.gdb.zip",
+        f"tmp/read-{socket.gethostname()}-{{}}-_0a9bc/rows-1.parquet",
         "extracts/ioc/.202603250010.{}/y.csv",
     ]
     for pid in (dead, alive):
@@ -202,8 +208,58 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(home: Se
     assert spill.exists(), "a step may still write it"
     for name in names:
         assert not (home.home / name.format(dead)).exists() and (home.home / name.format(alive)).exists(), name
-    os.utime(spill, (1, 1))
+    for path in (spill, *(home.home / name.format(alive) for name in names)):
+        os.utime(path, (1, 1))
+        os.utime(path.parent, (1, 1))
     assert maintain(home, LATER).leftovers == 1 and not spill.exists()
+    assert all((home.home / name.format(alive)).exists() for name in names), "however long its owner has been idle"
+
+
+def test_a_delivery_keeps_its_bytes_whatever_its_name(home: Settings) -> None:
+    """Halves of landing lie beside the folders of deliveries, never in them."""
+    kept = home.landing / "ab" / ("ab" + "0" * 62) / "ban_do.half"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("x")
+    os.utime(kept, (1, 1))
+    assert remove_leftovers(home) == 0 and kept.exists()
+
+
+def test_the_names_of_halves_are_those_that_landing_gives(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a landing has in the making names its process, so that it goes as soon as that is gone, and never before."""
+    making: set[Path] = set()
+
+    def look(fd: int) -> None:
+        making.update(home.landing.rglob("*.half"), (home.home / "tmp").glob("*.gdb.zip"))
+
+    monkeypatch.setattr("ingestion.landing.os.fsync", look)
+    for source, name in (("dossier", "ho_so_20260301.csv"), ("land_owner", "chu_20260301.xlsx"), ("parcel_fgdb", "thua_dat_688_20260324.gdb/a")):
+        contract = contracts_of(home)[source]
+        path = home.inbox / contract.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        with open_writer(home, "test") as con:
+            assert land(con, home, contract, datetime(2026, 3, 25)).new == 1
+    making.add(apart._own_folder(home))
+    assert len(making) == 4, making
+    assert {p: next((int(m[1]) for known in leftovers._PID if (m := known.search(p.name))), None) for p in making} == dict.fromkeys(
+        making, os.getpid()
+    )
+
+
+def test_what_a_reader_removes_meanwhile_is_no_error(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = home.home / "tmp" / "read-another-7-abc"
+    folder.mkdir(parents=True)
+    (folder / "rows.parquet").write_text("x")
+    lstat = os.lstat
+
+    def gone(path: str | Path) -> os.stat_result:
+        if str(path).endswith("rows.parquet"):
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr("os.lstat", gone)
+    assert remove_leftovers(home) == 0 and folder.exists()
+    assert leftovers._changed(home.home / "tmp" / "nothing") is None
 
 
 def test_snapshots_of_the_last_day_stay(home: Settings) -> None:

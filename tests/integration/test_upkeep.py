@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lake import leftovers
 from lake.identity import MARKER, LakeError
 from lake.lake import _KNOWN, create, open_reader, open_writer
 from lake.leftovers import remove_leftovers
+from lake.lock import LakeLocked
 from lake.maintenance import maintain, pin
 from lake.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
@@ -260,6 +262,52 @@ def test_what_a_reader_removes_meanwhile_is_no_error(home: Settings, monkeypatch
     monkeypatch.setattr("os.lstat", gone)
     assert remove_leftovers(home) == 0 and folder.exists()
     assert leftovers._changed(home.home / "tmp" / "nothing") is None
+
+
+def test_a_lake_that_another_holds_leaves_out_one_step_of_upkeep(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build of hours meets one table, or one step, of the night's upkeep: it is told, and all else is done."""
+    _fill(home)
+    _fill(home, "other")
+    whole = upkeep.upkeep_lock
+
+    @contextmanager
+    def held(settings: Settings, purpose: str) -> Iterator[None]:
+        if purpose in ("maintenance: clean.figure", "maintenance: expiry"):
+            raise LakeLocked("the lake is being written by process 7")
+        with whole(settings, purpose):
+            yield
+
+    monkeypatch.setattr(upkeep, "upkeep_lock", held)
+    stray = _parquet(home)[0].with_name("ducklake-stray.parquet")
+    shutil.copy(_parquet(home)[0], stray)
+    _age(home)
+    done = maintain(home, LATER)
+    assert [p.partition(" was left out: the lake is being written by process 7")[::2] for p in done.problems] == [
+        (what, ". The next maintenance does it") for what in ("clean.figure", "expiry")
+    ]
+    assert (done.expired, done.orphans) == (0, 1) and not stray.exists()
+    assert _rows(home, "SELECT table_name, file_count FROM ducklake_table_info('lake') WHERE table_name IN ('figure', 'other') ORDER BY 1") == [
+        ("figure", 6),
+        ("other", 1),
+    ]
+
+
+def test_what_was_not_removed_is_not_counted(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill(home, times=1)
+    stray = _parquet(home)[0].with_name("ducklake-stray.parquet")
+    shutil.copy(_parquet(home)[0], stray)
+    _age(home)
+    whole = upkeep._guarded
+
+    def refused(what: str, do: Callable[[], object], problems: list[str]) -> bool:
+        if "nothing refers to" in what:
+            problems.append(what)
+            return False
+        return whole(what, do, problems)
+
+    monkeypatch.setattr(upkeep, "_guarded", refused)
+    done = maintain(home, LATER)
+    assert done.orphans == 0 and len(done.problems) == 1 and stray.exists()
 
 
 def test_snapshots_of_the_last_day_stay(home: Settings) -> None:

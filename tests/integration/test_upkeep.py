@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -339,6 +340,33 @@ def test_the_nightly_job_fails_where_a_file_is_damaged(home: Settings) -> None:
     victim.write_bytes(victim.read_bytes()[:-20])
     with pytest.raises(Exception, match=r"damaged file of clean\.figure"):
         maintenance.execute_in_process(resources={"platform": Platform()})
+
+
+def test_a_landing_folder_that_is_not_mounted_is_not_taken_for_an_empty_one(home: Settings) -> None:
+    """The ledger names bytes in it: no number is made in the folder below the mount, and nothing is landed there."""
+    numbered, aside = home.landing / "landing.json", home.home / "landing.json"
+    _KNOWN.clear()
+    with open_writer(home, "test"):
+        pass
+    numbered.unlink()
+    _KNOWN.clear()
+    with open_writer(home, "test") as con:  # an empty one may be exchanged
+        con.execute("INSERT INTO lake.ops.landed (delivery_id, stored) VALUES ('d1', 'landing')")
+    number = json.loads(numbered.read_text())["landing"]
+    numbered.rename(aside)
+    for found in ("no such file", "another"):
+        if found == "another":
+            numbered.write_text('{"landing": "another"}')
+        for moved in (False, True):
+            _KNOWN.clear()
+            with pytest.raises(LakeError, match=rf"expected number {number} in landing.json, found {found}.* Mount or link the folder"):
+                create(home, moved=moved)
+            with pytest.raises(LakeError, match="is not the landing folder"), open_writer(home, "test"):
+                pass
+        assert numbered.exists() == (found == "another")
+    aside.replace(numbered)
+    with open_writer(home, "test"):
+        pass
 
 
 def test_a_lake_of_an_older_version_gets_what_it_lacks_from_the_first_writer(home: Settings) -> None:

@@ -145,7 +145,7 @@ def told(error: Exception) -> str:
     )
 
 
-def take_in(
+def _take_in_one(
     con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool, most: int | None = None
 ) -> tuple[Landed, Loaded]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
@@ -205,6 +205,47 @@ def _note_unclaimed(
     return [f"{folder}/{name} {why_unclaimed(name, size)}" for folder, name, size in files]
 
 
+def take_in(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contracts: dict[str, Contract],
+    wanted: Iterable[str],
+    *,
+    now: datetime,
+    run_id: str,
+    step: Step | None = None,
+    most: int | None = None,
+) -> Ingested:
+    """`ingest` of the wanted sources, over a writing connection. Dagster's assets take in by it too, so that they leave what a run leaves.
+
+    `contracts` are all that are in force: what a refused snapshot gives back may be another source's.
+    """
+    wanted = set(wanted)
+    result = Ingested(run_id)
+    shared = shared_folders(contracts.values())
+    say = step or (lambda source, stage: None)
+    register_sources(con, contracts, now)
+    for name, contract in contracts.items():
+        if name not in wanted:
+            continue
+        try:
+            say(name, "landing and gate")
+            result.landed[name], result.loaded[name] = _take_in_one(
+                con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
+            )
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
+            result.errors[name] = told(error)
+            log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
+            log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
+    _gate_given_back(con, settings, contracts, result, now)
+    if result.errors:
+        failed = ", ".join("?" * len(result.errors))
+        gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"
+        result.before_errors = int(con.execute(gated, [run_id, *result.errors]).fetchall()[0][0])
+    result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, now)
+    return result
+
+
 def ingest(
     settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None, most: int | None = None
 ) -> Ingested:
@@ -218,30 +259,8 @@ def ingest(
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
         raise UnknownSource(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
-    result = Ingested(run_id)
-    shared = shared_folders(contracts.values())
-    say = step or (lambda source, stage: None)
     with open_writer(settings, f"ingest {run_id}", spatial=False) as con:
-        register_sources(con, contracts, now)
-        for name, contract in contracts.items():
-            if name not in wanted:
-                continue
-            try:
-                say(name, "landing and gate")
-                result.landed[name], result.loaded[name] = take_in(
-                    con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
-                )
-            except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
-                result.errors[name] = told(error)
-                log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
-                log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
-        _gate_given_back(con, settings, contracts, result, now)
-        if result.errors:
-            failed = ", ".join("?" * len(result.errors))
-            gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"
-            result.before_errors = int(con.execute(gated, [run_id, *result.errors]).fetchall()[0][0])
-        result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, now)
-    return result
+        return take_in(con, settings, contracts, wanted, now=now, run_id=run_id, step=step, most=most)
 
 
 def _gate_given_back(con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], result: Ingested, now: datetime) -> None:

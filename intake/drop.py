@@ -36,6 +36,8 @@ LAYOUTS = "ftp_folder_layout.csv"
 REMEMBERED = 20_000
 """Sizes of so many received files are kept, for senders that ask for it before they delete theirs."""
 LOCK = "intake/lock"
+PROBE_SECONDS = 1.0
+"""Who only asks whether an intake runs (`is_running`) holds its lock for an instant: a start tries so long before it says that another one does."""
 STALE_TEMPORARY = 86_400.0
 COUNT_AGAIN = 10.0
 SPARE_BYTES = 1 << 30
@@ -215,7 +217,10 @@ class Drop:
     def size(self, account: Account, relative: str) -> int | None:
         """Size of a file that this account sent, although it is in the inbox by now; None where it is not known."""
         waiting = self.jail(account) / relative
-        return waiting.stat().st_size if waiting.is_file() else self._sizes.get((account.name, relative))
+        with suppress(FileNotFoundError):  # renamed meanwhile, by way of another connection
+            if waiting.is_file():
+                return waiting.stat().st_size
+        return self._sizes.get((account.name, relative))
 
     def refuse(self, account: Account, relative: str, refused: Refused) -> Refused:
         """Counts and logs a refusal, and returns it to be raised."""
@@ -272,7 +277,8 @@ class Drop:
                 "quota", f"Đã có {waiting} tệp của tài khoản chờ xử lý, nhiều nhất là {self.settings.intake_waiting_files}; hãy gửi lại sau"
             )
         most = self.settings.intake_unfinished_files
-        begun = sum(u.account.name == account.name for u in self.open_uploads)
+        # the threads of the other protocols begin and end uploads meanwhile; a tuple is made of the set in one step
+        begun = sum(u.account.name == account.name for u in tuple(self.open_uploads))
         if begun >= most:
             raise Refused("quota", f"Tài khoản đang gửi {begun} tệp cùng lúc, nhiều nhất là {most}; hãy gửi lần lượt")
         if relative.lower().endswith(UNFINISHED):
@@ -350,13 +356,19 @@ def _alone(settings: Settings) -> IO[str]:
     path = settings.home / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read() or "?"
-        file.close()
-        raise AlreadyRunning(f"process {holder} takes in for {settings.home} already; stop it first") from None
+    until = time.monotonic() + PROBE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            file.seek(0)
+            holder = file.read() or "?"
+            file.close()
+            raise AlreadyRunning(f"process {holder} takes in for {settings.home} already; stop it first") from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

@@ -87,16 +87,15 @@ def _own_folder(settings: Settings) -> Path:
 
 
 def _parts(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-    """The deliveries in requests: a large one alone, small ones together."""
+    """The deliveries in requests: a large one alone, wherever its bytes lie, small ones together."""
     parts: list[list[Delivery]] = []
     size = 0
     for delivery in deliveries:
-        held = len(delivery.content) if delivery.content is not None else 0
-        if not parts or len(parts[-1]) >= _BATCH_FILES or size + held > _BATCH_BYTES:
+        if not parts or len(parts[-1]) >= _BATCH_FILES or size + delivery.bytes > _BATCH_BYTES:
             parts.append([])
             size = 0
         parts[-1].append(delivery)
-        size += held
+        size += delivery.bytes
     return parts
 
 
@@ -242,7 +241,9 @@ def _ask(settings: Settings, contract: Contract, deliveries: list[Delivery], fol
     """Asks an idle child, or a new one, and keeps it for the next request where it is sound. The rows are put into `folder`."""
     with _guard:
         child = next((c for c in _idle if c.limits == (settings.reader_memory, str(settings.home))), None)
-        # one platform at a time is read: the children of another, and those with other limits, are done
+        # one platform at a time is read: the children of another, and those with other limits, are done; so is one whose folder was cleared away
+        if child is not None and not child.scratch.is_dir():
+            child = None
         others = [] if child is not None else list(_idle)
         for taken in [*others, *([child] if child is not None else [])]:
             _idle.remove(taken)

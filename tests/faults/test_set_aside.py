@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from ingestion import ingest as ingesting
 from ingestion import load as loading
 from ingestion.ingest import contracts_of, ingest, told
 from ingestion.load import requeue
-from ingestion.model import reader_died
+from ingestion.model import Delivery, reader_died
 from ingestion.readers import apart, station_txt
 from lake.lake import create, open_reader, open_writer
 from simulator.files import write_csv, write_vector, write_xlsx
@@ -127,6 +128,24 @@ def test_a_workbook_that_aborts_its_reader(lake: Settings, monkeypatch: pytest.M
     ingest(lake, now=NOW, run_id="four")
     assert asked(lake, "SELECT facility_id FROM lake.clean.facility") == [("B",)]
     assert not asked(lake, "SELECT 1 FROM lake.ops.delivery WHERE status = 'set_aside' AND source = 'facility_register'")
+
+
+def test_a_reader_whose_folder_was_cleared_away_is_started_anew(lake: Settings) -> None:
+    """An idle reader has nothing to write for days; whatever removes its folder meanwhile costs no delivery."""
+    for day, code in (("21", "X"), ("22", "Y")):
+        workbook(lake, day, code)
+        ran = ingest(lake, now=NOW, run_id=f"cleared {day}", only=["facility_register"])
+        assert (ran.errors, ran.loaded["facility_register"].set_aside, ran.loaded["facility_register"].published) == ({}, 0, 1)
+        shutil.rmtree(apart._idle[0].scratch)
+
+
+def test_a_large_delivery_is_asked_for_alone_wherever_its_bytes_lie() -> None:
+    def one(number: int, size: int) -> Delivery:
+        return Delivery(str(number), "s", f"{number}.gpkg", "", size, NOW, NOW, NOW.date(), path=Path(f"{number}.gpkg"))
+
+    sizes = [1, 2, apart._BATCH_BYTES, 3, apart._BATCH_BYTES + 1, apart._BATCH_BYTES + 1]
+    parts = apart._parts([one(number, size) for number, size in enumerate(sizes)])
+    assert [[d.bytes for d in part] for part in parts] == [[1, 2], sizes[2:3], [3], sizes[4:5], sizes[5:6]]
 
 
 def test_a_scan_that_crashes_its_reader_among_many(lake: Settings) -> None:

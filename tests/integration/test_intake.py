@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import ftplib
 import os
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 import pytest
@@ -505,6 +507,38 @@ def test_a_second_intake_is_refused_and_uploads_in_progress_go_on(house: House) 
     data.close()
     assert client.voidresp().startswith("226")
     assert house.found() == {name_of(STATIONS[0], AT): [b"first,second"]}
+
+
+def test_who_only_asks_whether_an_intake_runs_keeps_none_from_starting(tmp_path: Path) -> None:
+    lock = tmp_path / "intake" / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("a+") as probe:
+        fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as `is_running` holds it
+        timer = threading.Timer(0.2, lambda: fcntl.flock(probe, fcntl.LOCK_UN))
+        timer.start()
+        with drop._alone(Settings(home=tmp_path)):
+            timer.join()
+            assert drop.is_running(Settings(home=tmp_path))
+
+
+def test_uploads_that_begin_while_others_are_counted(shared_house: House) -> None:
+    """The servers of the other protocols have threads of their own: one may begin an upload in the middle of a count."""
+    of_the_house = shared_house.intake.drop
+
+    class Upload:
+        name = "x"
+
+        @property
+        def account(self) -> Upload:
+            of_the_house.open_uploads.add(cast(Any, Upload()))
+            return self
+
+    upload = Upload()
+    of_the_house.open_uploads.add(cast(Any, upload))
+    try:
+        of_the_house._check_room(cast(Any, upload), name_of(STATIONS[0], AT))
+    finally:
+        of_the_house.open_uploads.clear()
 
 
 def test_strangers_that_idle_lock_nobody_out(tmp_path: Path) -> None:

@@ -8,6 +8,10 @@ from typing import Literal
 
 import duckdb
 
+Stopped = Literal["blocked", "set_aside"]
+STOPPED: tuple[Stopped, ...] = ("blocked", "set_aside")
+"""What the ledger says of a delivery of which nothing is taken in."""
+
 
 @dataclass(frozen=True)
 class Blocked:
@@ -19,9 +23,7 @@ class Blocked:
     reason: str
 
 
-def blocked_now(
-    con: duckdb.DuckDBPyConnection, sources: Iterable[str] | None = None, status: Literal["blocked", "set_aside"] = "blocked"
-) -> list[Blocked]:
+def blocked_now(con: duckdb.DuckDBPyConnection, sources: Iterable[str] | None = None, status: Stopped = "blocked") -> list[Blocked]:
     """Blocked deliveries (or those that are set aside) of these sources (of all, unless said), by source and name.
 
     Reads the few rows that say so, and of those deliveries what was said after, so that it is quick over years of small files.

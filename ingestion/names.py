@@ -27,7 +27,7 @@ codecs.register_error(_AS_HEX, _as_hex)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _groups(pattern: str, base: str) -> dict[str, str] | None:
+def _groups(pattern: str, base: str) -> dict[str, str | None] | None:
     # a Mac writes Đ and its like in names as two letters
     return searcher(pattern)(unicodedata.normalize("NFC", base))
 
@@ -53,7 +53,7 @@ def on_disk(name: str) -> str:
     return os.fsdecode(b"".join(bytes.fromhex(p[:2]) + p[2:].encode() if i else p.encode() for i, p in enumerate(name.split(_NO_LETTER))))
 
 
-def groups(contract: Contract, name: str) -> dict[str, str] | None:
+def groups(contract: Contract, name: str) -> dict[str, str | None] | None:
     """Named groups of the base name, or None where the name does not fit the contract."""
     return _groups(contract.files.pattern, name.rsplit("/", 1)[-1])
 

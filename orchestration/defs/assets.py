@@ -6,7 +6,7 @@ from typing import Any
 
 import dagster as dg
 
-from ingestion.blocked import blocked_now
+from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract
 from ingestion.ingest import Ingested, contracts_of, take_in
 from ingestion.load import Loaded, requeue
@@ -64,10 +64,8 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
         arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival()
         with open_writer(s, f"dagster clean/{target}") as con:
             done = take_in(con, s, contracts_of(s), [c.source for c in contracts], now=arrival, run_id=context.run_id[:12])
-            stopped = {
-                status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, [c.source for c in contracts], status)]
-                for status in ("blocked", "set_aside")
-            }
+            mine = [c.source for c in contracts]
+            stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, mine, status)] for status in STOPPED}
         _none_failed(done)
         reports = list(done.loaded.values())
         failed = sorted({f for r in reports for f in r.failed})
@@ -80,7 +78,7 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
                     # bad rows above what is tolerated, and deliveries that nobody could read yet, raise an alert; a delivery that is blocked is an
                     # error until it is not any more
                     severity=dg.AssetCheckSeverity.ERROR if stopped["blocked"] else dg.AssetCheckSeverity.WARN,
-                    metadata={**stopped, "rules_above_tolerance": failed},
+                    metadata={"blocked": stopped["blocked"], "set_aside": stopped["set_aside"], "rules_above_tolerance": failed},
                 )
             ],
         )

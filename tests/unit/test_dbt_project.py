@@ -561,7 +561,7 @@ def test_no_model_reads_the_clock() -> None:
     clock = re.compile(r"\b(now|current_timestamp|current_date|today|get_current_timestamp|localtimestamp|run_started_at)\b", re.IGNORECASE)
     found = [
         f"{p.relative_to(PROJECT)}: {line.strip()}"
-        for folder in ("models", "macros", "tests")
+        for folder in ("models", "macros", "materializations", "tests")
         for p in (PROJECT / folder).rglob("*.sql")
         for line in p.read_text(encoding="utf-8").splitlines()
         if clock.search(re.sub(r"--.*|\{#.*#\}", "", line)) and "{#-" not in line

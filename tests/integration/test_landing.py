@@ -326,7 +326,7 @@ def test_the_live_worker_rests_where_nothing_can_be_taken_in(made: Settings, mon
         return Ingested(run_id, errors={"station_txt": "OSError: down"})
 
     worker = object.__new__(Live)  # without the dbt project: nothing is built here
-    worker.settings, worker._unserved, worker.troubles = made, None, []
+    worker.settings, worker._unserved, worker._failed, worker.troubles = made, None, set(), []
     monkeypatch.setattr("orchestration.live.waiting_files", lambda s: (time.time(), ["station_txt"]))
     monkeypatch.setattr("orchestration.live.ingest", failing)
     said: list[Any] = []

@@ -163,7 +163,12 @@ class _Child:
         self.scratch = _own_folder(settings)
         self._errors = (self.scratch / "stderr").open("w+b")  # closed by `end`
         # it needs nothing that is secret here: neither log-ins of servers nor keys
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("TNMT_")} | {"TMPDIR": str(self.scratch), "PYTHONUNBUFFERED": "1"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TNMT_")} | {
+            "TMPDIR": str(self.scratch),
+            "PYTHONUNBUFFERED": "1",
+            # a Rust library that panics for want of memory waits for ever on itself where it wants memory to print its backtrace
+            "RUST_BACKTRACE": "0",
+        }
         memory = bytes_of(settings.reader_memory)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ingestion.readers.child", str(memory), str(8 * memory), str(self.scratch), str(settings.extensions)],

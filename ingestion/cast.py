@@ -158,7 +158,47 @@ def _at_end(contract: Contract, name: str, expr: str) -> str:
     return expr
 
 
-_FIXED = re.compile(r"(%[YmdHMS])+")
+_FIGURES = re.compile(r"(?:%[YymdHMS])+")
+
+
+def figures_touch(form: str) -> bool:
+    """Whether figures of a format stand without a sign between them: they are told apart by their places then, and one less is another moment."""
+    return any(len(run) > 2 for run in _FIGURES.findall(form))
+
+
+def _whole(text: str, form: str) -> str | None:
+    """SQL condition that figures which touch are all there; None where none do."""
+    if not figures_touch(form):
+        return None
+    if _FIGURES.fullmatch(form):
+        return f"strlen({text}) = {_places(form)}"
+    pieces = re.split(rf"({_FIGURES.pattern}|%.)", form)
+    # figures alone, and what else is read there, may be of any length
+    pattern = "".join(
+        (f"[0-9]{{{_places(piece)}}}" if len(piece) > 2 else ".*") if piece.startswith("%") else re.escape(piece) for piece in pieces if piece
+    )
+    return f"regexp_full_match({text}, {literal(pattern)})"
+
+
+def _places(run: str) -> int:
+    return 2 * run.count("%") + 2 * run.count("%Y")
+
+
+def _parsed(text: str, formats: list[str]) -> str:
+    """SQL for a text as a moment by the first of the formats that reads it."""
+    # one parse for each distinct stamp would need a join; a single format is DuckDB's fast path
+    found, open_ones = [], list[str]()
+    for form in [*formats, None]:
+        whole = _whole(text, form) if form is not None else None
+        if form is not None and whole is None:
+            open_ones.append(form)
+            continue
+        if open_ones:
+            found.append(f"try_strptime({text}, {_one_or_list(open_ones)})")
+            open_ones = []
+        if form is not None:
+            found.append(f"CASE WHEN {whole} THEN try_strptime({text}, {literal(form)}) END")
+    return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
 
 
 def _moment(contract: Contract, column: Column, text: str) -> str:
@@ -171,14 +211,9 @@ def _moment(contract: Contract, column: Column, text: str) -> str:
     found = []
     if zoned:
         offset = f"regexp_replace({text}, '[zZ]$', '+00:00')"
-        found.append(_here(f"try_strptime({offset}, {_one_or_list(zoned)})"))
+        found.append(_here(_parsed(offset, zoned)))
     if plain:
-        # one parse for each distinct stamp would need a join; a single format is DuckDB's fast path
-        expr = f"try_strptime({text}, {_one_or_list(plain)})"
-        if len(plain) == 1 and _FIXED.fullmatch(plain[0]):
-            # without signs between them the figures are told apart by their places: one less is another moment
-            expr = f"CASE WHEN strlen({text}) = {2 * plain[0].count('%') + 2 * plain[0].count('%Y')} THEN {expr} END"
-        found.append(_shifted(contract, column.type, expr))
+        found.append(_shifted(contract, column.type, _parsed(text, plain)))
     return found[0] if len(found) == 1 else f"coalesce({', '.join(found)})"
 
 

@@ -11,7 +11,7 @@ import os
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, timedelta, timezone
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -453,8 +453,8 @@ class Contract(_Strict):
             raise ValueError("as_of: {from: file_name} needs a named group `as_of` in files.pattern")
         if self.as_of.origin == "column" and self.as_of.column not in self.columns:
             raise ValueError("as_of: {from: column} needs `column`, one of the contract's columns")
-        if self.helpers and self.format.reader not in ("csv", "xlsx"):
-            raise ValueError(f"rows and join have no meaning for reader {self.format.reader}")
+        if (self.helpers or self.unpivot) and self.format.reader not in ("csv", "xlsx"):
+            raise ValueError(f"rows, join and unpivot have no meaning for reader {self.format.reader}")
         foreign = self.format.model_fields_set - _OPTIONS_OF[self.format.reader] - {"reader"}
         if foreign:
             raise ValueError(f"format: {sorted(foreign)} have no meaning for reader {self.format.reader}")
@@ -482,6 +482,20 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(f"{path} is no valid contract; correct these places:\n{lines}") from error
 
 
+def _check_folders(contracts: Iterable[Contract]) -> None:
+    """Refuses an inbox folder within that of another source, which takes all that lies below its own; raises ContractError."""
+    readers: dict[str, str] = {}
+    for contract in contracts:
+        readers.setdefault(contract.folder, contract.source)
+    for folder, source in readers.items():
+        for outer in (str(p) for p in PurePosixPath(folder).parents):
+            if outer in readers:
+                raise ContractError(
+                    f"contract {source}: its inbox folder {folder} lies in the inbox folder {outer} of contract {readers[outer]}, which would take "
+                    "every file of it: expected folders side by side, or one that both share, told apart by files.pattern; change files.folder of one"
+                )
+
+
 def load_contracts(folders: Iterable[Path] = (CONTRACTS,), *, only_enabled: bool = True) -> dict[str, Contract]:
     """All contracts by source, each after the sources that it depends on. A later folder wins over an earlier one."""
     found: dict[str, Contract] = {}
@@ -489,6 +503,7 @@ def load_contracts(folders: Iterable[Path] = (CONTRACTS,), *, only_enabled: bool
         for path in sorted(folder.glob("*.yaml")):
             contract = load_contract(path)
             found[contract.source] = contract
+    _check_folders(found.values())
     ordered: dict[str, Contract] = {}
 
     def add(name: str, chain: tuple[str, ...] = ()) -> None:

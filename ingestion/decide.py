@@ -21,8 +21,8 @@ class DecisionRefused(ValueError):
     """A decision that speaks of nothing the lake knows; the text says what is known."""
 
 
-def decide(settings: Settings, contract: Contract, values: Mapping[str, Any], now: datetime) -> Path:
-    """Writes the decision (column of the contract -> value) as a CSV file into the contract's inbox, and returns its path.
+def decide(settings: Settings, contract: Contract, values: Mapping[str, Any], now: datetime) -> tuple[Path, str]:
+    """Writes the decision (column of the contract -> value) as a CSV file into the contract's inbox, and returns its path and its number.
 
     An `…_id` that is not given is made from the time. Raises DecisionRefused for an unknown station, parameter or column.
     """
@@ -35,12 +35,13 @@ def decide(settings: Settings, contract: Contract, values: Mapping[str, Any], no
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([c.header[0] for c in contract.columns.values()])
     writer.writerow([_text(row.get(name), column) for name, column in contract.columns.items()])
-    path = settings.inbox / contract.folder / f"{row[key]}-{now:%Y%m%d%H%M%S%f}.csv"
+    # a number that somebody gave (QĐ-12/2026) is no file name
+    path = settings.inbox / contract.folder / f"{now:%Y%m%d%H%M%S%f}-{uuid.uuid4().hex[:6]}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
     half = path.with_suffix(".csv.part")
     half.write_text(out.getvalue(), encoding="utf-8")
     half.rename(path)
-    return path
+    return path, str(row[key])
 
 
 def _refuse_unknown(settings: Settings, station_id: str, parameter: Any) -> None:

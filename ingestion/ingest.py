@@ -21,14 +21,12 @@ import structlog
 
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, unclaimed, why_unclaimed
-from ingestion.load import Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
+from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
 from ingestion.registers import PLACED_BY, requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
-from ingestion.units import UnitError
 from lake.faults import reach
 from lake.lake import open_writer, transaction
-from quality.rules import SuiteError
 from tnmt.settings import Settings
 
 log = structlog.get_logger()
@@ -54,10 +52,18 @@ class Ingested:
     unclaimed: list[str] = field(default_factory=list)
     """Files in shared inboxes that no contract claims: they lie there until somebody renames or removes them."""
 
+    before_errors: int = 0
+    """Deliveries that sources published, or set aside, before their error."""
+
     @property
     def changed(self) -> bool:
         """Whether anything was published, quarantined or blocked."""
-        return any(r.deliveries for r in self.loaded.values())
+        return self.before_errors > 0 or any(r.deliveries for r in self.loaded.values())
+
+    @property
+    def troubles(self) -> list[str]:
+        """A line of each source that failed and of each file that is never taken."""
+        return [f"failed: {name}: {text}" for name, text in self.errors.items()] + [f"unclaimed: inbox/{text}" for text in self.unclaimed]
 
 
 def contracts_of(settings: Settings) -> dict[str, Contract]:
@@ -121,10 +127,10 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         con.unregister("declared")
 
 
-FAILURES = (TargetMismatch, SuiteError, UnitError, ConnectionError, OSError, duckdb.Error)
+FAILURES = (*SYSTEM_FAULTS, duckdb.OutOfMemoryException)
 """What stops one source and leaves the others alone: its server is down, its contract does not fit the lake, the disk is full.
 
-Any other exception of a source does so too, as a fault of this software: it is named with the place where it was raised.
+Of DuckDB's errors those whose text tells of files and the catalog; the others may quote a value, and a value may be a person's. Any other exception of a source does so too, as a fault of this software: it is named with the place where it was raised.
 """
 
 
@@ -139,7 +145,7 @@ def told(error: Exception) -> str:
     )
 
 
-def take_in(
+def _take_in_one(
     con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool, most: int | None = None
 ) -> tuple[Landed, Loaded]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
@@ -180,15 +186,64 @@ def _freeze() -> None:
     gc.freeze()
 
 
-def _note_unclaimed(con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], now: datetime) -> list[str]:
-    """Keeps `ops.unclaimed` equal to what is never taken; returns a line of each, with the reason."""
-    files = unclaimed(settings, contracts.values())
-    if files != con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY ALL").fetchall():
+def _note_unclaimed(
+    con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], wanted: Iterable[str], now: datetime
+) -> list[str]:
+    """Keeps `ops.unclaimed` equal to what is never taken; returns a line of each, with the reason.
+
+    Scans that are not `wanted` are not looked at: hundreds of thousands may lie there, on a network share. What was said of them last stays.
+    """
+    passed = {c.folder for c in contracts.values() if c.files.in_place} - {contracts[name].folder for name in wanted}
+    noted = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall()
+    files = unclaimed(settings, [c for c in contracts.values() if c.folder not in passed]) + [n for n in noted if n[0] in passed]
+    files.sort(key=lambda f: f[:2])
+    if files != noted:
         with transaction(con):
             con.execute("DELETE FROM lake.ops.unclaimed")
             for file in files:
                 con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
     return [f"{folder}/{name} {why_unclaimed(name, size)}" for folder, name, size in files]
+
+
+def take_in(
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contracts: dict[str, Contract],
+    wanted: Iterable[str],
+    *,
+    now: datetime,
+    run_id: str,
+    step: Step | None = None,
+    most: int | None = None,
+) -> Ingested:
+    """`ingest` of the wanted sources, over a writing connection. Dagster's assets take in by it too, so that they leave what a run leaves.
+
+    `contracts` are all that are in force: what a refused snapshot gives back may be another source's.
+    """
+    wanted = set(wanted)
+    result = Ingested(run_id)
+    shared = shared_folders(contracts.values())
+    say = step or (lambda source, stage: None)
+    register_sources(con, contracts, now)
+    for name, contract in contracts.items():
+        if name not in wanted:
+            continue
+        try:
+            say(name, "landing and gate")
+            result.landed[name], result.loaded[name] = _take_in_one(
+                con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
+            )
+        except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
+            result.errors[name] = told(error)
+            log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
+            log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
+    _gate_given_back(con, settings, contracts, result, now)
+    if result.errors:
+        failed = ", ".join("?" * len(result.errors))
+        gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"
+        result.before_errors = int(con.execute(gated, [run_id, *result.errors]).fetchall()[0][0])
+    result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, now)
+    return result
 
 
 def ingest(
@@ -204,26 +259,8 @@ def ingest(
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
         raise UnknownSource(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
-    result = Ingested(run_id)
-    shared = shared_folders(contracts.values())
-    say = step or (lambda source, stage: None)
     with open_writer(settings, f"ingest {run_id}", spatial=False) as con:
-        register_sources(con, contracts, now)
-        for name, contract in contracts.items():
-            if name not in wanted:
-                continue
-            try:
-                say(name, "landing and gate")
-                result.landed[name], result.loaded[name] = take_in(
-                    con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
-                )
-            except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
-                result.errors[name] = told(error)
-                log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
-                log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
-        _gate_given_back(con, settings, contracts, result, now)
-        result.unclaimed = _note_unclaimed(con, settings, contracts, now)
-    return result
+        return take_in(con, settings, contracts, wanted, now=now, run_id=run_id, step=step, most=most)
 
 
 def _gate_given_back(con: duckdb.DuckDBPyConnection, settings: Settings, contracts: dict[str, Contract], result: Ingested, now: datetime) -> None:

@@ -8,6 +8,7 @@ it is still the file that was hashed: what was replaced or has grown meanwhile s
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import hashlib
@@ -30,7 +31,7 @@ from ingestion.model import delivery_id
 from ingestion.names import groups, moment, portable
 from lake.faults import reach
 from lake.lake import quoted, transaction
-from tnmt.settings import Settings
+from tnmt.settings import Settings, give_name
 
 UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".uploading")
 LOCAL_ZONE = "+07:00"
@@ -125,11 +126,40 @@ def _members(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
 
 
+def _may(path: str, mode: int) -> bool:
+    """Whether the user of this process may do it (`os.R_OK` and its like)."""
+    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _may_take(path: str, is_dir: bool, in_place: bool) -> bool:
+    """Whether this user may read a file (of a folder: all that it holds) and, unless it stays where it is, take it away."""
+    if not in_place and not _may(path.rpartition("/")[0], os.W_OK | os.X_OK):
+        return False
+    if not is_dir:
+        return _may(path, os.R_OK)
+    whole = os.R_OK | os.X_OK | (0 if in_place else os.W_OK)
+    return all(_may(parent, whole) and all(_may(f"{parent}/{f}", os.R_OK) for f in files) for parent, _, files in _everything(path))
+
+
+def _everything(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, with the subfolders too that it would pass over in silence, as they cannot be listed."""
+    closed: list[str] = []
+    yield from os.walk(folder, onerror=lambda error: closed.append(error.filename) if isinstance(error, PermissionError) else None)
+    for parent in closed:
+        yield parent, [], []
+
+
 def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, bool]]:
-    """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order."""
+    """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order.
+
+    A folder that cannot be listed comes as one, its name ending in `/`.
+    """
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except FileNotFoundError:
+        return
+    except PermissionError:
+        yield prefix, str(folder), True
         return
     for entry in entries:
         low = entry.name.lower()
@@ -200,7 +230,7 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             found = Found(name, path, is_dir, _identities(path, is_dir))
         except FileNotFoundError:
             continue  # replaced or taken back in this moment
-        if is_dir and found.bytes > FOLDER_BYTES:
+        if (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, contract.files.in_place):
             continue  # `unclaimed` tells it
         if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
             time.sleep(wait)
@@ -209,28 +239,30 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             yield found
 
 
-def unclaimed(settings: Settings, contracts: Iterable[Contract]) -> list[tuple[str, str, int]]:
-    """(folder, name, bytes) of what is never taken, a silence that somebody has to hear of: files in shared inboxes that no contract claims, and
-    geodatabase folders that are too large."""
+def unclaimed(settings: Settings, contracts: Iterable[Contract]) -> list[tuple[str, str, int | None]]:
+    """(folder, name, bytes) of what is never taken, a silence that somebody has to hear of: files in shared inboxes that no contract claims,
+    geodatabase folders that are too large, and what this user may not read or take away (bytes None)."""
     by_folder: dict[str, list[Contract]] = {}
     for contract in contracts:
         by_folder.setdefault(contract.folder, []).append(contract)
-    found = []
+    found: list[tuple[str, str, int | None]] = []
     for folder, readers in by_folder.items():
-        if len(readers) == 1 and readers[0].format.reader != "vector":
-            continue
+        in_place = all(c.files.in_place for c in readers)
         for name, path, is_dir in _walk(settings.inbox / folder):
             nobodys = len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
-            if nobodys or is_dir:
+            closed = not _may_take(path, is_dir, in_place)
+            if nobodys or is_dir or closed:
                 with contextlib.suppress(FileNotFoundError):
                     size = sum(i[2] for i in _identities(path, is_dir))
-                    if nobodys or size > FOLDER_BYTES:
-                        found.append((folder, name, size))
-    return sorted(found)
+                    if nobodys or closed or size > FOLDER_BYTES:
+                        found.append((folder, name, None if closed else size))
+    return sorted(found, key=lambda f: f[:2])
 
 
-def why_unclaimed(name: str, size: int) -> str:
+def why_unclaimed(name: str, size: int | None) -> str:
     """Why a file of `unclaimed` is not taken and what to do, after its name."""
+    if size is None:
+        return "may not be read, or not be taken out of its folder, by the user of the pipeline: give it to that user (chown, chmod), with its folder"
     if name.lower().endswith(".gdb") and size > FOLDER_BYTES:
         return f"is larger than the {FOLDER_BYTES >> 30} GiB that a geodatabase folder may have: divide it by commune and send the parts"
     return "fits no contract of this inbox: rename or remove it"
@@ -326,8 +358,10 @@ def _read_small(found: Found) -> bytes | None:
     """The bytes of a small file; None where it changed meanwhile."""
     try:
         fd = os.open(found.path, os.O_RDONLY | os.O_NOFOLLOW)
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ELOOP, errno.EACCES):
+            return None  # gone, replaced or closed in this moment
+        raise
     try:
         parts = []
         while part := os.read(fd, _CHUNK):
@@ -360,6 +394,10 @@ def record(
     so that a logger that drains weeks at once delays no other station. A file that changes while it is read waits too.
     """
     folder = inbox_of(settings, contract)
+    if folder.is_dir() and not _may(str(folder), os.R_OK | os.X_OK | (0 if contract.files.in_place else os.W_OK)):
+        raise PermissionError(
+            errno.EACCES, "the user of the pipeline may not read this inbox and take files out of it: chown or chmod it", str(folder)
+        )
     if not contract.files.in_place:
         _put_back(folder)
     found = list(finished(settings, contract, shared=shared, patient=True))
@@ -501,13 +539,9 @@ def _give_back(moved: str, path: str) -> None:
     parent, _, name = path.rpartition("/")
     for number in range(1, 1000):
         try:
-            if os.path.isdir(moved):
-                if os.path.lexists(path):
-                    raise FileExistsError(path)
-                Path(moved).rename(path)
-            else:
-                os.link(moved, path, follow_symlinks=False)  # unlike a rename, never over another file
-                os.unlink(moved)
+            # of a folder there is no second name: it is renamed, as a file is where the file system has none either
+            give_name(Path(moved), Path(path))
+            Path(moved).unlink(missing_ok=True)
             return
         except FileExistsError:
             Path(f"{parent}/again-{number}").mkdir(exist_ok=True)

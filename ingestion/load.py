@@ -67,8 +67,8 @@ class Loaded:
 
     @property
     def refused_too_many(self) -> bool:
-        """Whether more of the rows read went to quarantine than the contract tolerates."""
-        return self.rows_quarantined > self.tolerated * self.rows_read
+        """Whether more of the rows read went to quarantine than the contract tolerates, or files did of which no line could be read and nothing else came."""
+        return self.rows_quarantined > self.tolerated * self.rows_read or (self.quarantined > 0 and not self.rows_read)
 
     def plus(self, other: Loaded) -> Loaded:
         """Both steps as one."""
@@ -117,10 +117,16 @@ def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
             if stored == "raw.file"
             else settings.inbox / contract.folder / on_disk(name)
             if stored == "in_place"
-            else stored_path(settings, contract, sha, name if not name.lower().endswith(".gdb") else name + ".zip"),
+            else _landed_path(settings, contract, sha, name),
         )
         for i, name, sha, size, received, as_of, day, stored in rows
     ]
+
+
+def _landed_path(settings: Settings, contract: Contract, sha256: str, name: str) -> Path:
+    """Where the landed bytes lie: of a geodatabase folder as one archive; a file may be called like such a folder and be none."""
+    packed = stored_path(settings, contract, sha256, name + ".zip")
+    return packed if name.lower().endswith(".gdb") and packed.exists() else stored_path(settings, contract, sha256, name)
 
 
 def load(
@@ -170,6 +176,8 @@ class _Gating:
     now: datetime
     report: Loaded
     only_waiting: bool
+    aside: set[str] = field(default_factory=set)
+    """Deliveries that were set aside: of a batch that fails afterwards they are no part any more."""
 
 
 def _load_apart(gating: _Gating, deliveries: list[Delivery]) -> None:
@@ -185,6 +193,7 @@ def _load_apart(gating: _Gating, deliveries: list[Delivery]) -> None:
     except Exception as error:
         if gating.report.set_aside >= MOST_SET_ASIDE:
             raise
+        deliveries = [d for d in deliveries if d.delivery_id not in gating.aside]
         if len(deliveries) == 1:
             source = gating.contract.source
             frame = traceback.extract_tb(error.__traceback__)[-1]
@@ -227,6 +236,7 @@ def _set_aside(gating: _Gating, problems: dict[str, Problem], deliveries: Sequen
             [gating.run_id, source, seq, len(aside), sorted({problems[d.delivery_id].code for d in aside}), gating.now],
         )
     con.unregister("set_aside")
+    gating.aside.update(d.delivery_id for d in aside)
     report.deliveries += len(aside)
     report.set_aside += len(aside)
     report.aside += [f"{d.name}: {problems[d.delivery_id]}" for d in aside]
@@ -234,7 +244,7 @@ def _set_aside(gating: _Gating, problems: dict[str, Problem], deliveries: Sequen
 
 def _load_batch(gating: _Gating, deliveries: list[Delivery]) -> None:
     con, settings, contract, run_id = gating.con, gating.settings, gating.contract, gating.run_id
-    report, only_waiting = gating.report, gating.only_waiting
+    only_waiting = gating.only_waiting
     log.debug("gate", source=contract.source, deliveries=len(deliveries), run_id=run_id)
     if contract.files.small and not contract.files.in_place:
         _fetch_content(con, contract, deliveries)
@@ -274,7 +284,6 @@ def _load_batch(gating: _Gating, deliveries: list[Delivery]) -> None:
     try:
         # rows that waited are no batch of their own: what they said of it was said when it was gated whole
         verdict = Verdict(0, 0, success=True) if only_waiting else judge_batch(con, "memory.main.batch", suite, contract.tolerated_bad_share)
-        report.failed += [r for r in verdict.failed if r not in report.failed]
     except GateError as error:
         block = Problem(
             "gate_error",
@@ -513,7 +522,7 @@ def _publish(gating: _Gating, deliveries: list[Delivery], problems: dict[str, Pr
                    coalesce(sum(rows_read), 0), coalesce(sum(rows_accepted), 0), coalesce(sum(rows_duplicate), 0), coalesce(sum(rows_quarantined), 0)
             FROM outcome""").fetchall()[0]
         con.execute("INSERT INTO lake.ops.outcome SELECT * FROM outcome ORDER BY day")
-        report.rows_conflict += _conflicts(con, contract, regated, only_waiting, block is None)
+        conflicts = _conflicts(con, contract, regated, only_waiting, block is None)
         con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
         con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
         con.execute(
@@ -533,6 +542,9 @@ def _publish(gating: _Gating, deliveries: list[Delivery], problems: dict[str, Pr
         )
         reach("publish.before_commit")
     reach("publish.committed")
+    # only now: of a batch that failed its halves are counted
+    report.rows_conflict += conflicts
+    report.failed += [r for r in (verdict.failed if verdict else ()) if r not in report.failed]
     for name, value in zip(
         ("deliveries", "published", "quarantined", "blocked", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined"), totals, strict=True
     ):

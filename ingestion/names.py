@@ -8,6 +8,7 @@ import os
 import unicodedata
 from datetime import datetime
 
+from ingestion.cast import NOT_AFTER, NOT_BEFORE, figures_touch
 from ingestion.contract import Contract
 from ingestion.expressions import searcher
 
@@ -26,7 +27,7 @@ codecs.register_error(_AS_HEX, _as_hex)
 
 
 @functools.lru_cache(maxsize=200_000)
-def _groups(pattern: str, base: str) -> dict[str, str] | None:
+def _groups(pattern: str, base: str) -> dict[str, str | None] | None:
     # a Mac writes Đ and its like in names as two letters
     return searcher(pattern)(unicodedata.normalize("NFC", base))
 
@@ -52,7 +53,7 @@ def on_disk(name: str) -> str:
     return os.fsdecode(b"".join(bytes.fromhex(p[:2]) + p[2:].encode() if i else p.encode() for i, p in enumerate(name.split(_NO_LETTER))))
 
 
-def groups(contract: Contract, name: str) -> dict[str, str] | None:
+def groups(contract: Contract, name: str) -> dict[str, str | None] | None:
     """Named groups of the base name, or None where the name does not fit the contract."""
     return _groups(contract.files.pattern, name.rsplit("/", 1)[-1])
 
@@ -64,8 +65,10 @@ def station_of(contract: Contract, name: str) -> str | None:
 
 @functools.lru_cache(maxsize=4096)
 def moment(text: str, form: str) -> datetime | None:
-    """A time stamp in a file name, or None where it is none."""
+    """A time stamp in a file name, or None where it is none: read as a column of that format would be (figures whole, years 1900 to 2099)."""
     try:
-        return datetime.strptime(text, form)
+        found = datetime.strptime(text, form)
     except ValueError:
         return None
+    whole = not figures_touch(form) or found.strftime(form) == text
+    return found if whole and NOT_BEFORE <= found.date() <= NOT_AFTER else None

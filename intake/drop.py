@@ -7,6 +7,7 @@ waits go into a folder beside it. What is refused is refused while the sender ca
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import filecmp
 import json
@@ -28,13 +29,15 @@ from ingestion.contract import Contract
 from ingestion.landing import UNFINISHED, inbox_of
 from ingestion.names import station_of
 from intake.accounts import Account
-from tnmt.settings import Settings
+from tnmt.settings import Settings, give_name
 
 HEARTBEAT = "intake.json"
 LAYOUTS = "ftp_folder_layout.csv"
 REMEMBERED = 20_000
 """Sizes of so many received files are kept, for senders that ask for it before they delete theirs."""
 LOCK = "intake/lock"
+PROBE_SECONDS = 1.0
+"""Who only asks whether an intake runs (`is_running`) holds its lock for an instant: a start tries so long before it says that another one does."""
 STALE_TEMPORARY = 86_400.0
 COUNT_AGAIN = 10.0
 SPARE_BYTES = 1 << 30
@@ -146,8 +149,10 @@ class Drop:
         self.settings, self.contract = settings, contract
         self.inbox = inbox_of(settings, contract)
         self.aside = settings.home / "intake" / "uploading"
+        self.arriving = self.inbox / ".uploading"
         self._alone = _alone(settings)
-        shutil.rmtree(self.aside, ignore_errors=True)
+        for left in (self.aside, self.arriving):
+            shutil.rmtree(left, ignore_errors=True)
         self.aside.mkdir(parents=True)
         self.inbox.mkdir(parents=True, exist_ok=True)
         self.open_uploads: set[Upload] = set()
@@ -198,7 +203,7 @@ class Drop:
                 source.replace(self.jail(account) / new)
             else:
                 self._deliver(account, source, new)
-                source.unlink()
+                source.unlink(missing_ok=True)
         except Refused as refused:
             raise self.refuse(account, new, refused) from None
 
@@ -212,7 +217,10 @@ class Drop:
     def size(self, account: Account, relative: str) -> int | None:
         """Size of a file that this account sent, although it is in the inbox by now; None where it is not known."""
         waiting = self.jail(account) / relative
-        return waiting.stat().st_size if waiting.is_file() else self._sizes.get((account.name, relative))
+        with suppress(FileNotFoundError):  # renamed meanwhile, by way of another connection
+            if waiting.is_file():
+                return waiting.stat().st_size
+        return self._sizes.get((account.name, relative))
 
     def refuse(self, account: Account, relative: str, refused: Refused) -> Refused:
         """Counts and logs a refusal, and returns it to be raised."""
@@ -269,7 +277,8 @@ class Drop:
                 "quota", f"Đã có {waiting} tệp của tài khoản chờ xử lý, nhiều nhất là {self.settings.intake_waiting_files}; hãy gửi lại sau"
             )
         most = self.settings.intake_unfinished_files
-        begun = sum(u.account.name == account.name for u in self.open_uploads)
+        # the threads of the other protocols begin and end uploads meanwhile; a tuple is made of the set in one step
+        begun = sum(u.account.name == account.name for u in tuple(self.open_uploads))
         if begun >= most:
             raise Refused("quota", f"Tài khoản đang gửi {begun} tệp cùng lúc, nhiều nhất là {most}; hãy gửi lần lượt")
         if relative.lower().endswith(UNFINISHED):
@@ -298,8 +307,25 @@ class Drop:
             if len(self._sizes) > REMEMBERED:
                 del self._sizes[next(iter(self._sizes))]
 
-    @staticmethod
-    def _link(path: Path, target: Path) -> bool:
+    def _name(self, path: Path, target: Path) -> None:
+        """As `give_name`; into an inbox on another disk the file is copied first, to where landing does not look."""
+        try:
+            give_name(path, target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self.arriving.mkdir(exist_ok=True)
+            copy = self.arriving / f"{uuid.uuid4().hex}.part"
+            try:
+                with path.open("rb") as source, copy.open("wb") as out:
+                    shutil.copyfileobj(source, out)
+                    out.flush()
+                    os.fsync(out.fileno())
+                give_name(copy, target)
+            finally:
+                copy.unlink(missing_ok=True)
+
+    def _link(self, path: Path, target: Path) -> bool:
         """Makes `target` another name of the file, durably, or finds the same bytes waiting there; False where other bytes do.
 
         Landing takes files and empty folders out of the inbox at any moment: what is gone is made again.
@@ -307,7 +333,7 @@ class Drop:
         while True:
             target.parent.mkdir(parents=True, exist_ok=True)
             try:
-                os.link(path, target)
+                self._name(path, target)
                 folder = os.open(target.parent, os.O_RDONLY)
             except FileExistsError:
                 try:
@@ -330,13 +356,19 @@ def _alone(settings: Settings) -> IO[str]:
     path = settings.home / LOCK
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read() or "?"
-        file.close()
-        raise AlreadyRunning(f"process {holder} takes in for {settings.home} already; stop it first") from None
+    until = time.monotonic() + PROBE_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.05)
+                continue
+            file.seek(0)
+            holder = file.read() or "?"
+            file.close()
+            raise AlreadyRunning(f"process {holder} takes in for {settings.home} already; stop it first") from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()

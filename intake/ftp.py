@@ -35,6 +35,7 @@ class _Authorizer(DummyAuthorizer):
         self._door, self._drop = door, drop
 
     def validate_authentication(self, username: str, password: str, handler: Any) -> None:
+        handler.leave()  # a connection that logs in again is one session, not two
         try:
             handler.account = self._door.enter(username, password, handler.remote_ip)
         except Denied as denied:
@@ -168,10 +169,14 @@ class _Control(TLS_FTPHandler):
         size = self.drop.size(self.account, os.path.relpath(path, self.fs.root)) if self.account else None
         self.respond("550 Không có tệp này." if size is None else f"213 {size}")
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        """Ends the session of the account, if one is logged in."""
         account, self.account = self.account, None
         if account is not None:
             self.door.leave(account)
+
+    def close(self) -> None:
+        self.leave()
         super().close()
 
 

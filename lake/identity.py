@@ -20,6 +20,9 @@ from tnmt.settings import Settings
 MARKER = "tnmt-lake.json"
 """Beside the data: {"lake": UUID, "catalog": path of an embedded one}. DuckLake's own clean-up looks at Parquet files only."""
 
+LANDING = "landing.json"
+"""In the landing folder: its number."""
+
 META = "__ducklake_metadata_lake"
 
 
@@ -149,7 +152,8 @@ def check_home(con: duckdb.DuckDBPyConnection, settings: Settings, *, join: bool
     rows = con.execute("SELECT home_id, host, path, data_path, key_fingerprint, landing FROM lake.ops.home").fetchall()
     if not rows and not settings.token_key_file.exists() and not con.execute("SELECT 1 FROM lake.ops.landed LIMIT 1").fetchall():
         settings.make_token_key()
-    mine = (home_id(settings), socket.gethostname(), str(settings.home), settings.data_path, settings.key_fingerprint, landing_id(settings))
+    landing = _landing_number(con, settings, rows)
+    mine = (home_id(settings), socket.gethostname(), str(settings.home), settings.data_path, settings.key_fingerprint, landing)
     if mine in rows:
         return
     if rows:
@@ -157,10 +161,7 @@ def check_home(con: duckdb.DuckDBPyConnection, settings: Settings, *, join: bool
     here = [r for r in rows if r[0] == mine[0]]
     others = [r for r in rows if r[0] != mine[0]]
     if here and not moved and not settings.is_sqlite:
-        raise LakeError(
-            f"this catalog knows home {mine[0][:8]} at {here[0][1]}:{here[0][2]}, found it at {mine[1]}:{mine[2]}: two homes must not feed one lake as if they were one. "
-            "If it was moved here for good, run `tnmt init --moved`; if it is a copy beside the first, remove its home.json and run `tnmt init --join`"
-        )
+        raise _another(here[0], mine)
     if others and not here and not join and not settings.is_sqlite:
         raise LakeError(
             f"this catalog belongs to the home at {others[0][1]}:{others[0][2]}; this one is {mine[1]}:{mine[2]}. Take a catalog of its own (TNMT_CATALOG), "
@@ -195,6 +196,38 @@ def _fits(settings: Settings, mine: tuple[str, ...], rows: list[tuple[str, ...]]
         )
 
 
+def _another(known: tuple[str, ...], mine: tuple[str, ...]) -> LakeError:
+    """The words where a home is not as the catalog knows it, by what differs: its place, or what belongs to it."""
+    if known[1:3] != mine[1:3]:
+        return LakeError(
+            f"this catalog knows home {mine[0][:8]} at {known[1]}:{known[2]}, found it at {mine[1]}:{mine[2]}: two homes must not feed one lake as if they were one. "
+            "If it was moved here for good, run `tnmt init --moved`; if it is a copy beside the first, remove its home.json and run `tnmt init --join`"
+        )
+    names = {3: "data path", 4: "token key", 5: "landing folder"}
+    differing = "; ".join(f"{name}: expected {known[at] or 'none'}, found {mine[at]}" for at, name in names.items() if known[at] != mine[at])
+    return LakeError(
+        f"this home is not as the catalog knows it ({differing}). Mount or link what belongs to it; if it was exchanged for good, run `tnmt init --moved`"
+    )
+
+
+def _landing_number(con: duckdb.DuckDBPyConnection, settings: Settings, homes: list[tuple[str, ...]]) -> str:
+    """The number of the landing folder, made where there is none; raises LakeError where the ledger keeps bytes in a folder that is not this one.
+
+    A mount that failed leaves an empty folder: what is landed into it, and gated again without it, would be lost.
+    """
+    known = {h[5]: h for h in homes if h[5]}
+    numbered = settings.landing / LANDING
+    found = landing_id(settings) if numbered.exists() else None
+    if known and found not in known and con.execute("SELECT 1 FROM lake.ops.landed WHERE stored = 'landing' LIMIT 1").fetchall():
+        number, home = next(iter(known.items()))
+        raise LakeError(
+            f"{settings.landing} is not the landing folder of this lake: expected number {number} in {LANDING}, found {found or 'no such file'}, but the ledger "
+            f"names deliveries whose bytes lie in it. Mount or link the folder of {home[1]}:{home[2]} there, or put it back from its backup. If its files are "
+            f'lost for good, write {{"landing": "{number}"}} into {numbered}: these deliveries can never be gated again then'
+        )
+    return landing_id(settings)
+
+
 def landing_id(settings: Settings) -> str:
     """The number of the landing folder; made once, so that two homes can tell whether they share it."""
-    return _number(settings.landing / "landing.json", "landing", "landing folder")
+    return _number(settings.landing / LANDING, "landing", "landing folder")

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from tnmt.settings import Settings
@@ -17,29 +19,34 @@ OLD_SECONDS = 2 * 86_400
 _PID = (
     re.compile(r"^\.serving(?:-sqllab)?-\d+-(\d+)\.duckdb(?:\.wal)?$"),
     re.compile(r"^\.serving(?:-sqllab)?\.(\d+)\.link$"),
-    re.compile(r"\.(\d+)\.half$"),
+    re.compile(r"^(\d+)\.half$"),
     re.compile(r"^\.half-.*-(\d+)$"),
     re.compile(r"^\.\d{12}\.(\d+)$"),
-    re.compile(r"^(\d+)-\d+\.gdb\.zip$"),
+    re.compile(r"^(\d+)\.gdb\.zip$"),
+    # a number of another machine says nothing here: what it left is judged by its age
+    re.compile(rf"^read-{re.escape(socket.gethostname())}-(\d+)-\w+$"),
     re.compile(r"^\.token\.key\.(\d+)$"),
 )
 
 
 def remove_leftovers(settings: Settings) -> int:
-    """Removes halves of files, of extracts and of serving files, and what was spilled to `tmp`; returns how many entries."""
+    """Removes halves of files, of extracts and of serving files, and what was spilled to `tmp`; returns how many entries are gone."""
     gone = 0
     for path in _suspects(settings):
         if _left_behind(path):
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
-            gone += 1
+                with suppress(OSError):
+                    path.unlink()
+            gone += not os.path.lexists(path)
     return gone
 
 
 def _suspects(settings: Settings) -> Iterator[Path]:
-    yield from settings.landing.glob("**/*.half")
+    # halves lie beside the folders of what was landed, never in them: a delivery may have any name
+    yield from settings.landing.glob("*.half")
+    yield from (settings.landing / "closed").glob("*.half")
     yield from (p for p in (settings.home / "extracts").glob("*/.*"))
     yield from settings.serving.glob(".serving*")
     yield from (settings.home / "secrets").glob(".token.key.*")
@@ -50,9 +57,10 @@ def _suspects(settings: Settings) -> Iterator[Path]:
 
 def _left_behind(path: Path) -> bool:
     owner = next((int(m[1]) for p in _PID if (m := p.search(path.name))), None)
-    if owner is not None and _alive(owner):
-        return False
-    return owner is not None or _changed(path) < time.time() - OLD_SECONDS
+    if owner is not None:
+        return not _alive(owner)
+    newest = _changed(path)
+    return newest is not None and newest < time.time() - OLD_SECONDS
 
 
 def _alive(pid: int) -> bool:
@@ -65,10 +73,14 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _changed(path: Path) -> float:
-    """The newest time of a file, or of anything below a folder."""
-    newest = path.lstat().st_mtime
-    if path.is_dir() and not path.is_symlink():
-        for below in path.rglob("*"):
-            newest = max(newest, below.lstat().st_mtime)
+def _changed(path: Path) -> float | None:
+    """The newest time of a file, or of anything below a folder; None where it is gone. Who works there may remove any of it meanwhile."""
+    try:
+        newest = path.lstat().st_mtime
+    except FileNotFoundError:
+        return None
+    for folder, folders, names in os.walk(path):
+        for name in (*folders, *names):
+            with suppress(OSError):
+                newest = max(newest, os.lstat(os.path.join(folder, name)).st_mtime)
     return newest

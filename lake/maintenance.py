@@ -12,6 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
 
 import duckdb
 
@@ -19,6 +22,7 @@ from lake.faults import reach
 from lake.identity import META, LakeError, files_known, lake_id, mark, marked, other_catalog, same_lake
 from lake.lake import attach_writer, exists, may_write, no_lake, open_writer, transaction, upkeep_lock
 from lake.leftovers import remove_leftovers
+from lake.lock import LakeLocked
 from lake.verify import damage, data_files
 from tnmt.settings import Settings
 
@@ -31,6 +35,7 @@ ORPHAN_SHARE = 0.05
 FEW_ORPHANS = 20
 """Files that nothing refers to are removed without a person where they are at most so many, or at most this share of what the catalog names."""
 TRIES = 3
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -84,21 +89,32 @@ def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS, *, o
             before = _count(con)
             gone_before = _erasing_at_the_oldest(con)
             started = con.execute("SELECT max(snapshot_time) FROM ducklake_snapshots('lake')").fetchall()[0][0]
-            erased = erase_raw(con, settings, now)
+            erased = erase_raw(con, settings, now, problems)
         for table in _worn(con):
-            _compact(con, settings, table, problems)
-        with upkeep_lock(settings, "maintenance: expiry"):
-            expired, pinned = _expire(con, now, keep_days, problems)
-        with upkeep_lock(settings, "maintenance: clean-up"):
+            _step(settings, table, partial(_compact, con, settings, table, problems), problems)
+        expired, pinned = _step(settings, "expiry", lambda: _expire(con, now, keep_days, problems), problems) or (0, 0)
+
+        def clean_up() -> tuple[int, int]:
             # what readers of the last day may still have open stays; `now` is GMT+7, DuckLake's stamps have a zone
             least = f"TIMESTAMPTZ '{now - timedelta(days=LEAST_KEEP_DAYS)}+07'"
             _guarded("clean-up of old files", lambda: con.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {least})"), problems)
-            _record_erased(con, gone_before, started)
-            removed = _remove_orphans(con, settings, orphans, problems)
-            leftovers = remove_leftovers(settings)
+            _record_erased(con, settings, gone_before, started)
+            return _remove_orphans(con, settings, orphans, problems), remove_leftovers(settings)
+
+        removed, leftovers = _step(settings, "clean-up", clean_up, problems) or (0, 0)
         return Maintained(before, _count(con), expired, pinned, erased, removed, leftovers, tuple(problems))
     finally:
         con.close()
+
+
+def _step(settings: Settings, what: str, do: Callable[[], T], problems: list[str]) -> T | None:
+    """What a step under the lock returns; None with a problem noted where somebody else held the lake too long, so that the other steps go on."""
+    try:
+        with upkeep_lock(settings, f"maintenance: {what}"):
+            return do()
+    except LakeLocked as error:
+        problems.append(f"{what} was left out: {error}. The next maintenance does it")
+        return None
 
 
 def _count(con: duckdb.DuckDBPyConnection) -> int:
@@ -154,21 +170,20 @@ def _worn(con: duckdb.DuckDBPyConnection) -> list[str]:
 
 
 def _compact(con: duckdb.DuckDBPyConnection, settings: Settings, table: str, problems: list[str]) -> None:
-    """Writes deletes out of the files of one table, since merging passes over files with deletes, and merges small ones."""
+    """Writes deletes out of the files of one table, since merging passes over files with deletes, and merges small ones. Under the lock."""
     schema, _, name = table.partition(".")
 
     def work() -> None:
         con.execute("CALL ducklake_rewrite_data_files('lake', ?, schema => ?, delete_threshold => 0)", [name, schema])
         con.execute("CALL ducklake_merge_adjacent_files('lake', ?, schema => ?)", [name, schema])
 
-    with upkeep_lock(settings, f"maintenance: {table}"):
-        reach("maintain.table")
-        found: list[str] = []
-        if _guarded(f"{table} was not compacted", work, found):
-            return
-        bad = list(damage(con, settings, [f for f in data_files(con, settings, table) if f.current]))
-        todo = "put the file back from the backup (docs/production.md), then run `tnmt doctor --deep`"
-        problems.extend([f"damaged file of {d}; {todo}" for d in bad] or found)
+    reach("maintain.table")
+    found: list[str] = []
+    if _guarded(f"{table} was not compacted", work, found):
+        return
+    bad = list(damage(con, settings, [f for f in data_files(con, settings, table) if f.current]))
+    todo = "put the file back from the backup (docs/production.md), then run `tnmt doctor --deep`"
+    problems.extend([f"damaged file of {d}; {todo}" for d in bad] or found)
 
 
 def _expire(con: duckdb.DuckDBPyConnection, now: datetime, keep_days: int, problems: list[str]) -> tuple[int, int]:
@@ -238,18 +253,19 @@ def _remove_orphans(con: duckdb.DuckDBPyConnection, settings: Settings, seen: in
             f"If they are of no use, `tnmt maintain --orphans {len(candidates)}` removes them"
         )
         return 0
-    _guarded(
+    done = _guarded(
         "removal of files that nothing refers to", lambda: con.execute("CALL ducklake_delete_orphaned_files('lake', cleanup_all => false)"), problems
     )
-    return len(candidates)
+    return len(candidates) if done else 0
 
 
-def erase_raw(con: duckdb.DuckDBPyConnection, settings: Settings, now: datetime) -> int:
+def erase_raw(con: duckdb.DuckDBPyConnection, settings: Settings, now: datetime, problems: list[str]) -> int:
     """Erases the bytes of deliveries received longer ago than their contract keeps them; returns how many deliveries.
 
     The ledger keeps their rows, with `stored` = 'erasing' until the last snapshot and file that held the bytes is gone, then
     'erased'; so does quarantine, without the closed text. What waits to be gated stays, and so do scans, which are not ours.
-    An erasure that was cut is taken up again: files under the landing folder go at each call until they are gone.
+    An erasure that was cut is taken up again: files under the landing folder go at each call until they are gone, and so do those of an
+    erased delivery that its sender sent once more. What cannot be removed is a problem.
     """
     con.execute(
         """
@@ -269,17 +285,46 @@ def erase_raw(con: duckdb.DuckDBPyConnection, settings: Settings, now: datetime)
             con.execute(f"UPDATE lake.quarantine_closed.row SET raw_text = NULL WHERE {mine} AND raw_text IS NOT NULL")
             con.execute(f"UPDATE lake.ops.landed SET stored = 'erasing' WHERE {mine}")
     reach("erase.recorded")
-    _erase_landing(con, settings)
+    _erase_landing(con, settings, problems)
     return int(con.execute("SELECT count(*) FROM aged").fetchall()[0][0])
 
 
-def _erase_landing(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
-    """Removes the folders of deliveries that are being erased; the same bytes may have come under another name that is still kept."""
-    for (sha256,) in con.execute("""
-        SELECT DISTINCT sha256 FROM lake.ops.landed WHERE stored = 'erasing' AND sha256 NOT IN (SELECT sha256 FROM lake.ops.landed WHERE stored = 'landing')
-    """).fetchall():
-        for root in (settings.landing, settings.landing / "closed"):
-            shutil.rmtree(root / sha256[:2] / sha256, ignore_errors=True)
+def _lying(settings: Settings) -> dict[str, list[Path]]:
+    """{sha256: folders} of what is kept under the landing folder, closed or not."""
+    found: dict[str, list[Path]] = {}
+    for root in (settings.landing, settings.landing / "closed"):
+        for folder in root.glob("??/*"):
+            found.setdefault(folder.name, []).append(folder)
+    return found
+
+
+def _erase_landing(con: duckdb.DuckDBPyConnection, settings: Settings, problems: list[str]) -> None:
+    """Removes the folders of deliveries that are being erased or were; the same bytes may have come under another name that is still kept."""
+    lying = _lying(settings)
+    for (sha256,) in con.execute(
+        """
+        SELECT DISTINCT sha256 FROM lake.ops.landed WHERE stored IN ('erasing', 'erased') AND list_contains(?, sha256)
+            AND sha256 NOT IN (SELECT sha256 FROM lake.ops.landed WHERE stored = 'landing')
+        ORDER BY sha256""",
+        [list(lying)],
+    ).fetchall():
+        for folder in lying[sha256]:
+            if why := _remove(folder):
+                problems.append(
+                    f"{folder} holds bytes whose retention has passed and could not be removed ({why}): "
+                    "remove it, or give this user the right to; the deliveries do not count as erased until it is gone"
+                )
+
+
+def _remove(folder: Path) -> str:
+    """Removes a folder with what it holds; returns why that cannot be, or nothing."""
+    why: list[str] = []
+
+    def note(_: object, path: str, error: Any) -> None:
+        why.append(f"{path}: {error[1]}")
+
+    shutil.rmtree(folder, onerror=note)
+    return why[0] if why and folder.exists() else ""
 
 
 def _erasing_at_the_oldest(con: duckdb.DuckDBPyConnection) -> list[str]:
@@ -294,8 +339,9 @@ def _erasing_at_the_oldest(con: duckdb.DuckDBPyConnection) -> list[str]:
     return [r[0] for r in then]
 
 
-def _record_erased(con: duckdb.DuckDBPyConnection, deliveries: list[str], started: datetime) -> None:
-    """Notes as 'erased' what no snapshot showed when this maintenance began, once the files that held it are gone from the disk too."""
+def _record_erased(con: duckdb.DuckDBPyConnection, settings: Settings, deliveries: list[str], started: datetime) -> None:
+    """Notes as 'erased' what no snapshot showed when this maintenance began, once the files that held it are gone from the disk too: those of
+    the lake, and the folder under `landing`, also where another delivery keeps the same bytes there."""
     held = con.execute(
         f"SELECT count(*) FROM {META}.ducklake_files_scheduled_for_deletion WHERE schedule_start::TIMESTAMPTZ < ? "
         "AND regexp_matches(path, '(^|/)(raw|raw_closed|quarantine_closed)/')",
@@ -305,4 +351,8 @@ def _record_erased(con: duckdb.DuckDBPyConnection, deliveries: list[str], starte
         return
     con.execute("CREATE OR REPLACE TEMP TABLE gone AS SELECT unnest(?::VARCHAR[]) AS delivery_id", [deliveries])
     with transaction(con):
-        con.execute("UPDATE lake.ops.landed SET stored = 'erased' WHERE stored = 'erasing' AND delivery_id IN (SELECT delivery_id FROM gone)")
+        con.execute(
+            "UPDATE lake.ops.landed SET stored = 'erased' WHERE stored = 'erasing' AND delivery_id IN (SELECT delivery_id FROM gone) "
+            "AND NOT list_contains(?, sha256)",
+            [list(_lying(settings))],
+        )

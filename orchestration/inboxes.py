@@ -7,6 +7,7 @@ import json
 
 from ingestion.ingest import contracts_of, shared_folders
 from ingestion.landing import finished
+from lake.lake import open_reader
 from tnmt.settings import Settings
 
 RETRY_SECONDS, LONGEST_SECONDS = 60, 6 * 3600
@@ -53,6 +54,13 @@ def recalled(cursor: str | None) -> Tried:
         return {file: (int(runs), float(at)) for (runs, at), files in turns for file in files}
     except (ValueError, TypeError, AttributeError):
         return {}
+
+
+def landed_sources(settings: Settings) -> list[str]:
+    """Sources of small files of which something was landed and not gated: what a worker that was killed between, or failed at the gate, left."""
+    small = {c.source for c in contracts_of(settings).values() if c.files.small and not c.files.in_place}
+    with open_reader(settings) as con:
+        return sorted(small & {s for (s,) in con.execute("SELECT DISTINCT source FROM lake.ops.pending").fetchall()})
 
 
 def waiting_files(settings: Settings) -> tuple[float, list[str]]:

@@ -26,11 +26,12 @@ from dbt.cli.main import dbtRunner
 
 from ingestion.contract import ContractError
 from ingestion.ingest import ingest
+from ingestion.ingest import told as in_short
 from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
-from orchestration.inboxes import waiting_files
+from orchestration.inboxes import landed_sources, waiting_files
 from orchestration.marts import (
     BuildFailed,
     build,
@@ -99,6 +100,10 @@ class Live:
         """Parses the dbt project; raises LakeError where there is no lake, and BuildFailed where the project cannot be parsed."""
         self.settings = settings
         self._unserved: float | None = None
+        self.troubles: list[str] = []
+        """What the last increment could not take in, a line each."""
+        self._failed: set[str] = set()
+        """Sources that failed in it: what they had landed by then is gated as soon as that goes."""
         if not exists(settings):
             raise no_lake(settings)
         os.environ.update(dbt_environment(settings))
@@ -130,20 +135,28 @@ class Live:
         return found
 
     def increment(self, now: datetime) -> Increment | None:
-        """Takes in what waits and refreshes what it changed; None where nothing waits. `now` is the arrival and the as-of time.
+        """Takes in what waits and refreshes what it changed; None where nothing waits, or nothing of it could be taken in (`troubles` says why).
+
+        `now` is the arrival and the as-of time.
 
         Where no build was made yet, or the models or reference data are others than those of the last build, that build is made first.
         """
         oldest, sources = waiting_files(self.settings)
         if self._unserved is not None:
             oldest = min(oldest, self._unserved)
-        elif not sources:
+            sources = sorted({*sources, *landed_sources(self.settings)})
+        elif self._failed:
+            sources = sorted({*sources, *(self._failed & {*landed_sources(self.settings)})})
+        if self._unserved is None and not sources:
             return None
         run_id = f"live-{uuid.uuid4().hex[:8]}"
         started = time.monotonic()
         with lock(self.settings, "live increment waits"):
             waited = time.monotonic() - started
         done = ingest(self.settings, now=now, run_id=run_id, only=sources, most=ROUND)
+        self.troubles, self._failed = done.troubles, set(done.errors)
+        if not done.changed and self._unserved is None:
+            return None
         self._unserved = oldest  # until the serving file has it, the next look goes on with it
         took_in = time.monotonic()
         planned = plan(self.settings, now)
@@ -195,16 +208,27 @@ class Live:
         report(home, increment.tables, metadata)
 
     def stay(self, clock: Callable[[], datetime], seconds: float, say: Callable[[Increment | str], None], stop: Callable[[], bool]) -> None:
-        """Looks every `seconds` until `stop`; an increment that fails is told and tried again at the next look, nothing of it is lost."""
+        """Looks every `seconds` until `stop`, and at once again after an increment that took something in.
+
+        An increment that fails is told and tried again at the next look, nothing of it is lost. A source that fails, or a file that is never
+        taken, is told when that is new.
+        """
+        told: list[str] = []
         while not stop():
             _write(self.settings.home / HEARTBEAT, {"pid": os.getpid(), "since_clock": clock().isoformat()})
             try:
-                if increment := self.increment(clock()):
+                increment = self.increment(clock())
+                for text in self.troubles:
+                    if text not in told:
+                        say(text)
+                told = self.troubles
+                if increment:
                     self.report(increment)
                     say(increment)
-                    continue
+                    if increment.deliveries:
+                        continue
             except FAILURES as error:
-                say(f"{type(error).__name__}: {error}")
+                say(in_short(error) if isinstance(error, duckdb.Error) else f"{type(error).__name__}: {error}")
             until = time.monotonic() + seconds
             while not stop() and (left := until - time.monotonic()) > 0:
                 time.sleep(min(left, 0.2))

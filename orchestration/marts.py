@@ -94,10 +94,16 @@ def target_dir(settings: Settings) -> Path:
 
 def project_hash(settings: Settings) -> str:
     """Hash of all that decides how marts are computed."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(forecasts_hash().encode())
     for path in sorted(p for p in settings.dbt_project.rglob("*") if p.suffix in (".sql", ".yml", ".csv") and "target" not in p.parts):
         digest.update(path.relative_to(settings.dbt_project).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+def forecasts_hash() -> str:
+    """Hash of the code behind the SQL function `forecasts`, the one part of the models that is not SQL."""
+    modules = ("forecasting.py", "forecast_methods.py")
+    return hashlib.sha256(b"\0".join((Path(__file__).with_name(m)).read_bytes() for m in modules)).hexdigest()[:16]
 
 
 def manifest(settings: Settings) -> Path:
@@ -199,10 +205,18 @@ def _plan(settings: Settings, as_of: datetime, full: bool) -> Built:
 
 
 def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime) -> None:
-    """Notes a build of all marts, and what it held back."""
+    """Notes a build of all marts, and what it held back; where a build of newer publishes was noted meanwhile, that one's word on it stands."""
     with open_writer(settings, "record build") as con, transaction(con):
+        newer = con.execute("SELECT count(*) FROM lake.ops.build WHERE affected_to > ?", [built.affected_to]).fetchall()[0][0]
         con.execute("INSERT INTO lake.ops.build VALUES (?, ?, ?, ?, ?)", [build_id, built.affected_to, as_of, project_hash(settings), now])
-        _note_held(con, built.held)
+        if not newer:
+            _note_held(con, built.held)
+
+
+def note_held(settings: Settings, held: Iterable[Held]) -> None:
+    """Notes what a build of a selection left held back."""
+    with open_writer(settings, "record build") as con, transaction(con):
+        _note_held(con, held)
 
 
 def _note_held(con: duckdb.DuckDBPyConnection, held: Iterable[Held]) -> None:

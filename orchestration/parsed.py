@@ -23,7 +23,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from lake.lake import build_lock
 from lake.lock import LakeLocked
-from orchestration.marts import LOCKED, BuildFailed, dbt_environment, decided_path, project_hash
+from orchestration.marts import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, project_hash
 from tnmt.settings import Settings, settings
 
 OWN = {"parse", "--target", "-t"}
@@ -137,7 +137,8 @@ def _code(manifest: Manifest, key: str) -> str:
     how = [node.config.materialized, node.config.extra.get("partitioned_by") if hasattr(node.config, "extra") else None]
     hooks = " ".join(h.sql for h in [*node.config.pre_hook, *node.config.post_hook])
     sql = "\n".join(manifest.macros[m].macro_sql for m in sorted(_macros(manifest, [*node.depends_on.macros, *EVERYWHERE])))
-    return f"{key} {how} {json.dumps(columns, sort_keys=True)}\n{node.raw_code}\n{hooks}\n{sql}"
+    python = forecasts_hash() if "forecasts(" in node.raw_code else ""
+    return f"{key} {how} {json.dumps(columns, sort_keys=True)}\n{node.raw_code}\n{hooks}\n{sql}{python}"
 
 
 def _macros(manifest: Manifest, names: list[str]) -> set[str]:
@@ -168,13 +169,14 @@ def _described(settings: Settings, manifest: Manifest) -> Manifest:
     # what macros see as `graph`, which msgpack does not keep; dbt gives the method no types
     manifest.build_flat_graph()  # type: ignore[no-untyped-call]
     path = decided_path(settings)
-    if not path.exists():
-        values = yaml.safe_load((settings.dbt_project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+    values = yaml.safe_load((settings.dbt_project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
+    decided = json.dumps({"nodes": built, "vars": values}, default=str)
+    if not path.exists() or path.read_text(encoding="utf-8") != decided:  # a newer version of this module may see more in the same project
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("decided-*.json"):
             old.unlink(missing_ok=True)
         half = path.with_suffix(f".{os.getpid()}")
-        half.write_text(json.dumps({"nodes": built, "vars": values}, default=str), encoding="utf-8")
+        half.write_text(decided, encoding="utf-8")
         half.replace(path)
     return manifest
 

@@ -137,15 +137,18 @@ def reporter(settings: Settings, what: str, *targets: str) -> list[str]:
     return [sys.executable, "-m", "orchestration.defs.increments", str(settings.home / "dagster"), what, *targets]
 
 
-def tell_dagster(settings: Settings, targets: list[str]) -> None:
-    """Reports a run of the command line to the Dagster of this platform, where it has one. The run does not wait for it, and never fails by it."""
+def tell_dagster(settings: Settings, targets: list[str], *, built: bool) -> None:
+    """Reports a run of the command line to the Dagster of this platform, where it has one: what it took in, and the marts where it built any.
+
+    The run does not wait for it, and never fails by it.
+    """
     if not (settings.home / "dagster" / "dagster.yaml").exists():
         return
     with suppress(OSError):
         logs = settings.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         environment = {**dbt_environment(settings), "DAGSTER_HOME": str(settings.home / "dagster"), "TNMT_HOME": str(settings.home)}
-        _start(reporter(settings, "ALL", *targets), logs / "dagster-report.log", environment)
+        _start(reporter(settings, "ALL" if built else "NEW", *targets), logs / "dagster-report.log", environment)
 
 
 def _password(settings: Settings) -> str:

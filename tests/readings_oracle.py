@@ -87,7 +87,7 @@ def qc_flags(reading: pd.DataFrame, near: dict[str, list[str]]) -> pd.DataFrame:
 
     changed = ~(before & (previous == v.value_valid).fillna(False))
     since = v["at"].where(changed).groupby([v[c] for c in KEY], sort=False).ffill()
-    v["flat"] = (v["at"] // 60 - since.astype("int64") // 60).astype("Int64").clip(upper=1440)
+    v["flat"] = (v["at"] // 60 - since.astype("int64") // 60).astype("Int64").clip(upper=1440 - GAP_SECONDS // 60)
     suspect, fail, natural = (of("flat_line", n) for n in ("suspect_max", "fail_max", "suspect_min"))
     flat = pd.Series(1, index=v.index).mask((v.flat * MICRO >= suspect).fillna(False), 3).mask((v.flat * MICRO >= fail).fillna(False), 4)
     flat = flat.where((suspect.notna() | fail.notna()) & ~(v.value_valid <= natural).fillna(False), 2)

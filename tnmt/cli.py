@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from tnmt.clock import default_as_of, now
+from tnmt.clock import as_local, default_as_of, now
 from tnmt.settings import Settings, SettingsError, settings
 
 app = typer.Typer(
@@ -74,9 +74,16 @@ def _moment(text: str | None, s: Settings) -> datetime:
     if text == "now":
         return now()
     try:
-        return datetime.fromisoformat(text).replace(tzinfo=None)
+        return as_local(datetime.fromisoformat(text))
     except ValueError:
         _fail(f"--as-of: expected a time such as 2026-11-24T23:59 or `now`, found {text!r}", 2)
+
+
+def _day(option: str, text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        _fail(f"{option}: expected a day such as 2026-11-24, found {text!r}", 2)
 
 
 def _progress() -> Progress:
@@ -100,7 +107,7 @@ def init(
     with open_writer(s, "init") as con:
         register_sources(con, contracts, now())
     for contract in contracts.values():
-        (s.inbox / contract.folder).mkdir(exist_ok=True)
+        (s.inbox / contract.folder).mkdir(parents=True, exist_ok=True)
     print(f"lake ready under {s.home}: {len(contracts)} sources, inboxes in {s.inbox}")
 
 
@@ -124,7 +131,7 @@ def sample(
             print(f"sample {size} (seed {seed}, end {held['end']}) is there already")
             return
         _fail(f"this platform holds sample {held['size']} (seed {held['seed']}, end {held['end']}); another one needs another TNMT_HOME")
-    day = date.fromisoformat(end) if end else now().date() - timedelta(days=1)
+    day = _day("--end", end) if end else now().date() - timedelta(days=1)
     with _progress() as bar:
         bar.add_task(f"writing sample {size} up to {day}")
         manifest = generate(s.inbox, s.reference, seed, day, SIZES[size])
@@ -157,13 +164,14 @@ def run(
     if engine is not None:
         s = s.model_copy(update={"engine": engine.value})
     moment = _moment(as_of, s)
+    replayed = _day("--day", day) if day else None
     # a sample arrives when it says that it does; real deliveries arrive now
     arrival = moment if as_of is None else now()
     try:
-        if day:
-            with open_writer(s, f"replay {day}") as con:
+        if replayed:
+            with open_writer(s, f"replay {replayed}") as con:
                 for name in source or contracts_of(s):
-                    requeue(con, name, day=date.fromisoformat(day), all_of_day=True)
+                    requeue(con, name, day=replayed, all_of_day=True)
         with _progress() as bar:
             task = bar.add_task("starting")
             result = run_all(
@@ -183,8 +191,9 @@ def run(
     except UnknownSource as error:
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
-    if loaded or (result.built and result.built.done):
-        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}))
+    built = bool(result.built and result.built.done)
+    if loaded or built:
+        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}), built=built)
     if as_json:
         print(
             json.dumps(
@@ -192,7 +201,7 @@ def run(
                     "run_id": result.ingested.run_id,
                     "sources": [asdict(r) for r in loaded],
                     "errors": result.ingested.errors,
-                    "built": bool(result.built and result.built.done),
+                    "built": built,
                     "held_back": [asdict(h) for h in result.built.held] if result.built else [],
                     "serving": str(result.served.path) if result.served else None,
                 },
@@ -226,9 +235,12 @@ def run(
                 err.print(f"set aside: {r.source}: {text}", style="yellow", markup=False, highlight=False)
             if r.failed and not r.blocked:
                 err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
-            if r.refused_too_many:
+            if r.refused_too_many and r.rows_read:
                 share = f"{r.rows_quarantined:,} of {r.rows_read:,} rows refused, {r.tolerated:.1%} are tolerated"
                 err.print(f"refused: {r.source}: {share}; see `tnmt quarantine list {r.source}`", style="yellow", markup=False, highlight=False)
+            elif r.quarantined and not r.rows_quarantined:
+                text = f"refused: {r.source}: {r.quarantined:,} files of which no line could be read; see `tnmt quarantine list {r.source}`"
+                err.print(text, style="yellow", markup=False, highlight=False)
             if r.rows_conflict:
                 err.print(
                     f"alert: {r.source}: {r.rows_conflict:,} rows differ from another row of their key in the same delivery; the last line counts, "
@@ -237,10 +249,8 @@ def run(
                     markup=False,
                     highlight=False,
                 )
-        for text in result.ingested.unclaimed:
-            err.print(f"unclaimed: inbox/{text}", style="yellow", markup=False, highlight=False)
-        for name, text in result.ingested.errors.items():
-            err.print(f"failed: {name}: {text}", style="red", markup=False, highlight=False)
+        for text in result.ingested.troubles:
+            err.print(text, style="red" if text.startswith("failed") else "yellow", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
     held = result.built.held if result.built else ()
@@ -321,7 +331,7 @@ def status(as_json: Json = False) -> None:
     for source, delivery, name, reason in aside:
         print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
     for folder, name, size in unclaimed:
-        text = f"unclaimed: inbox/{folder}/{name} ({size:,} bytes) {why_unclaimed(name, size)}"
+        text = f"unclaimed: inbox/{folder}/{name}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(name, size)}"
         err.print(text, style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
@@ -447,7 +457,7 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
         UNION ALL
         -- a refused file stands above with its lines; here only where it has none that could be shown
         SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'set_aside', 'quarantined')
-        AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where}))
+        AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where + " AND" if where else "WHERE"} delivery_id IS NOT NULL))
         ORDER BY source, rows DESC NULLS FIRST""",
         [source, source, source] if source else [],
         now=now(),
@@ -547,14 +557,17 @@ def _decide(source: str, values: dict[str, Any]) -> None:
     s = settings()
     moment = now()
     try:
-        path = decide(s, contracts_of(s)[source], values, moment)
-        done = ingest(s, now=moment, run_id=uuid.uuid4().hex[:12], only=[source]).loaded[source]
+        path, number = decide(s, contracts_of(s)[source], values, moment)
+        ingested = ingest(s, now=moment, run_id=uuid.uuid4().hex[:12], only=[source])
     except DecisionRefused as error:
         _fail(str(error), 2)
     except LakeLocked as error:
         _fail(f"{error}; the decision waits in the inbox and is taken in by the next run", 4)
     except LakeError as error:
         _fail(str(error))
+    if source in ingested.errors:
+        _fail(f"not taken yet: {ingested.errors[source]}; the decision was left in the inbox or is landed, and the next run tries again")
+    done = ingested.loaded[source]
     if done.rows_quarantined or done.blocked or done.set_aside:
         with open_reader(s) as con:
             told = con.execute(
@@ -562,7 +575,7 @@ def _decide(source: str, values: dict[str, Any]) -> None:
                 [source, path.name],
             ).fetchall()
         _fail(f"not taken: {'; '.join(t for (t,) in told) or '; '.join(done.problems + done.aside)}")
-    print(f"recorded as {path.stem.rpartition('-')[0]}; the marts have it after the next `tnmt run`")
+    print(f"recorded as {number}; the marts have it after the next `tnmt run`")
 
 
 @app.command()
@@ -703,7 +716,10 @@ def live(
     try:
         worker = Live(s)
         if once:
-            if increment := worker.increment(now()):
+            increment = worker.increment(now())
+            for text in worker.troubles:
+                say(text)
+            if increment:
                 worker.report(increment)
                 say(increment)
             return
@@ -826,6 +842,10 @@ def _told(error: Exception) -> str | None:
         return f"DuckDB needs more memory than TNMT_MEMORY_LIMIT={settings().memory_limit} allows: {first}. Raise it, or set TNMT_THREADS=1"
     if isinstance(error, OSError):
         return f"{first}. Check that the disk is not full, and that TNMT_HOME ({os.environ.get('TNMT_HOME', 'the default')}) belongs to the user who runs this"
+    if isinstance(error, duckdb.DataError | duckdb.IntegrityError | duckdb.InvalidInputException):
+        return (
+            f"the lake refused a value ({type(error).__name__}; which one is not said, as it may be a person's): TNMT_LOG=DEBUG shows it, and where"
+        )
     if isinstance(error, duckdb.Error):
         return f"the lake refused a step: {first}. `tnmt doctor --deep` looks for damage; TNMT_LOG=DEBUG shows where it happened"
     return None

@@ -13,6 +13,11 @@ def now() -> datetime:
     return (datetime.now(UTC) + timedelta(hours=7)).replace(tzinfo=None, microsecond=0)
 
 
+def as_local(moment: datetime) -> datetime:
+    """A moment that names its offset as GMT+7 without zone; one without is that already."""
+    return moment if moment.tzinfo is None else (moment.astimezone(UTC) + timedelta(hours=7)).replace(tzinfo=None)
+
+
 def default_as_of(settings: Settings) -> datetime:
     """The as-of time of a run that names none: the end of the sample where the platform holds one, else now."""
     path = settings.home / "sample.json"

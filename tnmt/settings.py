@@ -5,6 +5,7 @@ A second platform beside the first is one variable: `TNMT_HOME=/elsewhere tnmt r
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -255,16 +256,33 @@ class Settings(BaseSettings):
             file.flush()
             os.fsync(file.fileno())
         try:
-            os.link(half, path)
+            give_name(half, path)
         except FileExistsError:
             pass  # another process was first
         finally:
-            half.unlink()
+            half.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def give_name(path: Path, name: Path) -> None:
+    """Makes `name` a second name of the file, never over another file: raises FileExistsError where one has it.
+
+    Where the file system has no hard links (a share of Windows, a memory card) the file is renamed, if the name is seen to be free. Raises OSError
+    (EXDEV) where it lies on another disk.
+    """
+    try:
+        os.link(path, name, follow_symlinks=False)
+        return
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:
+        if os.path.lexists(name):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(name)) from None
+    path.rename(name)
 
 
 def settings() -> Settings:

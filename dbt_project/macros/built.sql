@@ -164,7 +164,7 @@
 
 {#-
     Post-hook. Where another build took back what this model has read, or is making it as a whole, the claim goes back too. Seeds, tables and
-    views are noted, and written together at the end of the run: a table that is newer than its row says costs a build, nothing else.
+    views are noted, and written together at the end of the run (see forget_run for one that is killed before).
 -#}
 {% macro record_built() -%}
     {%- if execute and built_table() -%}
@@ -197,6 +197,30 @@
             when not matched then insert values (made.model, made.affected_to, made.as_of, made.hash, made.part)
         {%- else -%}
             {%- do run.made.update({model.unique_id: built_values(built_table(), claim)}) -%}
+        {%- endif -%}
+    {%- endif -%}
+{%- endmacro %}
+
+{#-
+    On the start of a build: the rows of what it will make of another text or moment go, as they are written on its end. A build that is killed
+    between leaves tables, seeds and views that nobody vouches for, not some that pass for those of before. Increments of the live worker make
+    theirs at every look and need no such row.
+-#}
+{% macro forget_run() -%}
+    {%- if execute and flags.WHICH in ['build', 'seed'] and not var('known_at') -%}
+        {%- set run = built_run() -%}
+        {%- set moment = modules.datetime.datetime.fromisoformat(var('as_of')) if var('as_of') else none -%}
+        {%- set gone = [] -%}
+        {%- for key in selected_resources if key in graph.nodes and graph.nodes[key].config.get('meta', {}).get('built') -%}
+            {%- set built = graph.nodes[key].config.meta.built -%}
+            {%- set row = run.rows.get(built.table) -%}
+            {%- if row and graph.nodes[key].config.materialized != 'incremental' and (row.hash != decided_by(built) or (built.timed and row.as_of != moment)) -%}
+                {%- do gone.append(built.table) -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- if gone -%}
+            {%- do gone.sort() -%}
+            delete from lake.ops.built where model in ('{{ gone | join("', '") }}')
         {%- endif -%}
     {%- endif -%}
 {%- endmacro %}

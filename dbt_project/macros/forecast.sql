@@ -86,3 +86,12 @@ select
         unnest(range(1, {{ forecast_methods().splitlines() | length }} + 1)) as place,
         method in ({{ forecast_each("'@'", baselines=true) }}) as is_baseline
 {%- endmacro %}
+
+{#- A mean of the running day: what was measured so far, and a forecast for the rest of it. A channel at zero reads a little below it too; what is forecast is not. -#}
+{% macro rest_of_day(forecast) -%}
+    case
+        when {{ forecast }} is not null then greatest(
+            coalesce(running.mean_valid * running.elapsed, 0) + {{ forecast }} * case when running.mean_valid is null then 1 else 1 - running.elapsed end, 0
+        )
+    end
+{%- endmacro %}

@@ -87,16 +87,15 @@ def _own_folder(settings: Settings) -> Path:
 
 
 def _parts(deliveries: Sequence[Delivery]) -> list[list[Delivery]]:
-    """The deliveries in requests: a large one alone, small ones together."""
+    """The deliveries in requests: a large one alone, wherever its bytes lie, small ones together."""
     parts: list[list[Delivery]] = []
     size = 0
     for delivery in deliveries:
-        held = len(delivery.content) if delivery.content is not None else 0
-        if not parts or len(parts[-1]) >= _BATCH_FILES or size + held > _BATCH_BYTES:
+        if not parts or len(parts[-1]) >= _BATCH_FILES or size + delivery.bytes > _BATCH_BYTES:
             parts.append([])
             size = 0
         parts[-1].append(delivery)
-        size += held
+        size += delivery.bytes
     return parts
 
 
@@ -164,7 +163,12 @@ class _Child:
         self.scratch = _own_folder(settings)
         self._errors = (self.scratch / "stderr").open("w+b")  # closed by `end`
         # it needs nothing that is secret here: neither log-ins of servers nor keys
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("TNMT_")} | {"TMPDIR": str(self.scratch), "PYTHONUNBUFFERED": "1"}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("TNMT_")} | {
+            "TMPDIR": str(self.scratch),
+            "PYTHONUNBUFFERED": "1",
+            # a Rust library that panics for want of memory waits for ever on itself where it wants memory to print its backtrace
+            "RUST_BACKTRACE": "0",
+        }
         memory = bytes_of(settings.reader_memory)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "ingestion.readers.child", str(memory), str(8 * memory), str(self.scratch), str(settings.extensions)],
@@ -242,7 +246,9 @@ def _ask(settings: Settings, contract: Contract, deliveries: list[Delivery], fol
     """Asks an idle child, or a new one, and keeps it for the next request where it is sound. The rows are put into `folder`."""
     with _guard:
         child = next((c for c in _idle if c.limits == (settings.reader_memory, str(settings.home))), None)
-        # one platform at a time is read: the children of another, and those with other limits, are done
+        # one platform at a time is read: the children of another, and those with other limits, are done; so is one whose folder was cleared away
+        if child is not None and not child.scratch.is_dir():
+            child = None
         others = [] if child is not None else list(_idle)
         for taken in [*others, *([child] if child is not None else [])]:
             _idle.remove(taken)

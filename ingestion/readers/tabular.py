@@ -383,12 +383,13 @@ def _reads_as_rows(contract: Contract, raw: str, width: int) -> bool:
 def _last_row_checked(contract: Contract, rows: dict[str, pa.Array], unended: list[str], width: int, places: dict[str, int]) -> dict[str, pa.Array]:
     """Takes the last row back where the file may be cut within it: no line end behind it, and its last field is one that is read.
 
-    A closing quote, or a last column that nobody asks for, proves that all that is read is whole.
+    A last column that nobody asks for proves that all that is read is whole. A closing quote does not: it may be the first of two that stand for
+    one inside the field.
     """
     last = len(rows["_line"]) - 1
     if not unended or contract.format.last_line == "whole" or last < 0 or rows["_problem"][last].is_valid:
         return rows
-    if (width - 1) not in places.values() or (contract.format.quote and rows["_raw"][last].as_py().endswith(contract.format.quote)):
+    if (width - 1) not in places.values():
         return rows
     mask = np.arange(last + 1) == last
     return {

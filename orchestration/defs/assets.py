@@ -6,9 +6,9 @@ from typing import Any
 
 import dagster as dg
 
-from ingestion.blocked import blocked_now
+from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract
-from ingestion.ingest import contracts_of, register_sources, shared_folders, take_in
+from ingestion.ingest import Ingested, contracts_of, take_in
 from ingestion.load import Loaded, requeue
 from lake.lake import open_writer
 from orchestration.defs.resources import WRITER_POOL, Platform
@@ -32,7 +32,13 @@ def _metadata(reports: list[Loaded]) -> dict[str, Any]:
     return {f: sum(getattr(r, f) for r in reports) for f in fields}
 
 
-def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, str], shared: set[str]) -> dg.AssetsDefinition:
+def _none_failed(done: Ingested) -> None:
+    """Fails the step where a source failed; the others were taken in."""
+    if done.errors:
+        raise dg.Failure("; ".join(f"{source}: {text}" for source, text in done.errors.items()))
+
+
+def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, str]) -> dg.AssetsDefinition:
     deps = sorted({targets_of[d] for c in contracts for d in c.depends_on} - {target})
 
     @dg.asset(
@@ -55,25 +61,24 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
     )
     def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
         s = platform.settings()
-        reports = []
+        arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival()
         with open_writer(s, f"dagster clean/{target}") as con:
-            register_sources(con, contracts_of(s), platform.arrival())
-            for contract in contracts:
-                arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival()
-                reports.append(take_in(con, s, contract, now=arrival, run_id=context.run_id[:12], shared=contract.folder in shared)[1])
-            blocked = [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, [c.source for c in contracts])]
+            done = take_in(con, s, contracts_of(s), [c.source for c in contracts], now=arrival, run_id=context.run_id[:12])
+            mine = [c.source for c in contracts]
+            stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, mine, status)] for status in STOPPED}
+        _none_failed(done)
+        reports = list(done.loaded.values())
         failed = sorted({f for r in reports for f in r.failed})
-        aside = [a for r in reports for a in r.aside]
         return dg.MaterializeResult(
             metadata=_metadata(reports),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="gate",
-                    passed=not blocked and not failed and not aside,
+                    passed=not any(stopped.values()) and not failed,
                     # bad rows above what is tolerated, and deliveries that nobody could read yet, raise an alert; a delivery that is blocked is an
                     # error until it is not any more
-                    severity=dg.AssetCheckSeverity.ERROR if blocked else dg.AssetCheckSeverity.WARN,
-                    metadata={"blocked": blocked, "set_aside": aside, "rules_above_tolerance": failed},
+                    severity=dg.AssetCheckSeverity.ERROR if stopped["blocked"] else dg.AssetCheckSeverity.WARN,
+                    metadata={"blocked": stopped["blocked"], "set_aside": stopped["set_aside"], "rules_above_tolerance": failed},
                 )
             ],
         )
@@ -84,12 +89,11 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
 def source_assets() -> list[dg.AssetsDefinition]:
     """One asset a target; it lands and gates all sources that feed the target."""
     contracts = contracts_of(settings())
-    shared = shared_folders(contracts.values())
     by_target: dict[str, list[Contract]] = {}
     for contract in contracts.values():
         by_target.setdefault(contract.target, []).append(contract)
     targets_of = {c.source: c.target for c in contracts.values()}
-    return [_target_asset(target, mine, targets_of, shared) for target, mine in sorted(by_target.items())]
+    return [_target_asset(target, mine, targets_of) for target, mine in sorted(by_target.items())]
 
 
 def _served_keys() -> list[dg.AssetKey]:
@@ -124,15 +128,12 @@ def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Itera
     s = platform.settings()
     day = date.fromisoformat(context.partition_key)
     contracts = contracts_of(s)
-    shared = shared_folders(contracts.values())
-    waiting, reports = 0, []
     with open_writer(s, f"replay {day}") as con:
-        for name in contracts:
-            waiting += requeue(con, name, day=day, all_of_day=True)
-        for contract in contracts.values():
-            reports.append(take_in(con, s, contract, now=platform.arrival(), run_id=context.run_id[:12], shared=contract.folder in shared)[1])
+        waiting = sum(requeue(con, name, day=day, all_of_day=True) for name in contracts)
+        done = take_in(con, s, contracts, contracts, now=platform.arrival(), run_id=context.run_id[:12])
+    _none_failed(done)
     built = build(s, platform.as_of(), context.run_id[:12], platform.arrival())
     serve_marts(s, platform.as_of())
     if built.held:
         raise dg.Failure(told_held(built.held), allow_retries=False)
-    yield dg.MaterializeResult(metadata={"requeued": waiting, **_metadata(reports)})
+    yield dg.MaterializeResult(metadata={"requeued": waiting, **_metadata(list(done.loaded.values()))})

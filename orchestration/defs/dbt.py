@@ -14,6 +14,7 @@ from orchestration.marts import (
     build_arguments,
     held_by_blocked,
     manifest,
+    note_held,
     plan,
     read_held,
     record,
@@ -63,9 +64,14 @@ def marts_assets() -> dg.AssetsDefinition:
         held = () if good or not results.exists() else read_held(where, as_of, built.held)
         if not good and not held:
             raise dg.Failure(f"dbt could not go on: {run.get_error()}")
-        held = tuple(sorted((*held, *held_by_blocked(where, blocked, as_of, built.held, held)), key=lambda h: h.table))
-        if not context.is_subset:  # each model has noted for itself what it saw
-            record(where, replace(built, held=held), as_of, context.run_id[:12], platform.arrival())
+        # what was not asked for stays as the last build left it: held back, or good
+        asked = {".".join(key.path) for key in context.selected_asset_keys}
+        held = tuple(h for h in (*held, *held_by_blocked(where, blocked, as_of, built.held, held)) if h.table in asked)
+        state = tuple(sorted((*held, *(h for h in built.held if h.table not in asked)), key=lambda h: h.table))
+        if context.is_subset:  # each model has noted for itself what it saw
+            note_held(where, state)
+        else:
+            record(where, replace(built, held=state), as_of, context.run_id[:12], platform.arrival())
         if held:
             # the serving file hangs on every served mart, and Dagster will skip it: the rest is served here
             served = serve_marts(where, as_of)

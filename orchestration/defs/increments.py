@@ -70,7 +70,7 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
                 "SELECT source, seq, deliveries, rows_read, failed, run_id FROM lake.ops.gate_result QUALIFY row_number() OVER (PARTITION BY source ORDER BY seq DESC) = 1"
             ).fetchall()
         }
-        blocked = blocked_now(con)
+        blocked, set_aside = blocked_now(con), blocked_now(con, status="set_aside")
     for target, sources in sorted(by_target.items()):
         mine = [gates[s] for s in sources if s in gates]
         if not mine:
@@ -78,6 +78,7 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
         key = dg.AssetKey(["clean", target])
         metadata = {"deliveries": sum(g[1] for g in mine), "rows_read": sum(g[2] for g in mine), "run": max(mine)[4], "sources": sources}
         stopped = [f"{b.source} {b.name}: {b.reason}" for b in blocked if b.source in sources]
+        aside = [f"{b.source} {b.name}: {b.reason}" for b in set_aside if b.source in sources]
         failed = sorted({f for g in mine for f in g[3] or []})
         yield (
             key,
@@ -86,9 +87,11 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
                 dg.AssetCheckEvaluation(
                     asset_key=key,
                     check_name="gate",
-                    passed=not stopped and not failed,
+                    passed=not stopped and not failed and not aside,
                     severity=dg.AssetCheckSeverity.ERROR if stopped else dg.AssetCheckSeverity.WARN,
-                    metadata={k: dg.MetadataValue.json(v) for k, v in (("blocked", stopped), ("rules_above_tolerance", failed))},
+                    metadata={
+                        k: dg.MetadataValue.json(v) for k, v in (("blocked", stopped), ("set_aside", aside), ("rules_above_tolerance", failed))
+                    },
                 ),
             ],
         )

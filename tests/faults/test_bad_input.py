@@ -132,7 +132,9 @@ def test_the_lock_says_who_holds_it(lake: Settings) -> None:
 
 def test_a_photo_is_one_refused_file_and_no_lines(lake: Settings) -> None:
     photo = b"\xff\xd8\xff\xe0\x00\x10JFIF\x00" + bytes(range(256)) * 40 + b"\n\xff\xd9"
-    (lake.inbox / "station_txt" / "BP_ABCD_NUOTHA_20260325010000.txt").write_bytes(photo)
+    inbox = lake.inbox / "station_txt"
+    inbox.mkdir(exist_ok=True)
+    (inbox / "BP_ABCD_NUOTHA_20260325010000.txt").write_bytes(photo)
     report = ingest(lake, now=NOW + timedelta(minutes=30), run_id="photo", only=["station_txt"]).loaded["station_txt"]
     assert (report.deliveries, report.quarantined, report.rows_read, report.rows_quarantined) == (1, 1, 0, 0), report
     with open_reader(lake) as con:

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import os
+import shutil
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 import shapely
 from typer.testing import CliRunner
 
 from ingestion import ingest as ingesting
 from ingestion import load as loading
-from ingestion.ingest import contracts_of, ingest
+from ingestion.ingest import contracts_of, ingest, told
 from ingestion.load import requeue
+from ingestion.model import Delivery, reader_died
 from ingestion.readers import apart, station_txt
 from lake.lake import create, open_reader, open_writer
 from simulator.files import write_csv, write_vector, write_xlsx
 from tests.unit.test_readers_scan import pdf, picture
+from tnmt.cli import _told as command_told
 from tnmt.cli import app
 from tnmt.settings import Settings, settings
 
@@ -126,6 +131,24 @@ def test_a_workbook_that_aborts_its_reader(lake: Settings, monkeypatch: pytest.M
     assert not asked(lake, "SELECT 1 FROM lake.ops.delivery WHERE status = 'set_aside' AND source = 'facility_register'")
 
 
+def test_a_reader_whose_folder_was_cleared_away_is_started_anew(lake: Settings) -> None:
+    """An idle reader has nothing to write for days; whatever removes its folder meanwhile costs no delivery."""
+    for day, code in (("21", "X"), ("22", "Y")):
+        workbook(lake, day, code)
+        ran = ingest(lake, now=NOW, run_id=f"cleared {day}", only=["facility_register"])
+        assert (ran.errors, ran.loaded["facility_register"].set_aside, ran.loaded["facility_register"].published) == ({}, 0, 1)
+        shutil.rmtree(apart._idle[0].scratch)
+
+
+def test_a_large_delivery_is_asked_for_alone_wherever_its_bytes_lie() -> None:
+    def one(number: int, size: int) -> Delivery:
+        return Delivery(str(number), "s", f"{number}.gpkg", "", size, NOW, NOW, NOW.date(), path=Path(f"{number}.gpkg"))
+
+    sizes = [1, 2, apart._BATCH_BYTES, 3, apart._BATCH_BYTES + 1, apart._BATCH_BYTES + 1]
+    parts = apart._parts([one(number, size) for number, size in enumerate(sizes)])
+    assert [[d.bytes for d in part] for part in parts] == [[1, 2], sizes[2:3], [3], sizes[4:5], sizes[5:6]]
+
+
 def test_a_scan_that_crashes_its_reader_among_many(lake: Settings) -> None:
     folder = lake.inbox / "scan_file"
     folder.mkdir(parents=True)
@@ -144,7 +167,9 @@ def test_a_scan_that_crashes_its_reader_among_many(lake: Settings) -> None:
     assert "TypeError (scan.py:" in aside[1][1] and "không phải lỗi của đơn vị gửi" in aside[1][1]
 
 
-def test_limits_of_memory_and_time(lake: Settings) -> None:
+def test_limits_of_memory_and_time(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUST_BACKTRACE", "1")  # as many set it: a library that has no memory left to print it hung until the clock ran out
+    began = time.monotonic()
     header = [c.header[0] for c in contracts_of(lake)["land_owner"].columns.values()]
     rows = [[f"C{n}", "x" * 400, *[None] * (len(header) - 2)] for n in range(20_000)]
     write_xlsx(lake.inbox / "land_owner" / "chu_su_dung_20260303.xlsx", _sheet(lake, "land_owner"), header, rows)
@@ -157,6 +182,7 @@ def test_limits_of_memory_and_time(lake: Settings) -> None:
             assert requeue(con, "land_owner") == 1
     assert "20MB" in reasons[0][0] and "quá thời gian" in reasons[1][0]
     assert not ingest(lake, now=NOW, run_id="free", only=["land_owner"]).loaded["land_owner"].set_aside
+    assert time.monotonic() - began < lake.reader_seconds, "a reader without memory ended by itself"
 
 
 def _sheet(lake: Settings, source: str) -> str:
@@ -190,6 +216,58 @@ def test_a_station_file_that_fails_its_reader_alone(lake: Settings, monkeypatch:
             == 1
         )
     assert ingest(lake, now=NOW, run_id="two", only=["station_txt"]).loaded["station_txt"].rows_read == 1
+
+
+def test_what_was_set_aside_is_not_read_again_where_its_batch_fails(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One file ends its reader, another fails the batch that is left: each is set aside once, however often the batch is halved."""
+    folder = lake.inbox / "station_txt"
+    folder.mkdir(parents=True, exist_ok=True)
+    for minute in range(16):
+        (folder / f"BP_BBBB_KHIKXQ_2026032512{minute:02}00.txt").write_text(f"PM2.5\t{minute}\tug/m3\t2026032512{minute:02}00\t00\n")
+    reads, casts = loading.apart.read, loading.cast
+
+    def read(con: Any, s: Any, contract: Any, deliveries: Any, into: str) -> Any:
+        died = {d.delivery_id: reader_died("station_txt", "1 s", "SIGSEGV") for d in deliveries if "BBBB_KHIKXQ_202603251203" in d.name}
+        return reads(con, s, contract, [d for d in deliveries if d.delivery_id not in died], into) | died
+
+    def cast(con: Any, *rest: Any) -> None:
+        if con.execute("SELECT 1 FROM batch_deliveries WHERE contains(name, 'BBBB_KHIKXQ_202603251201')").fetchall():
+            raise KeyError("x")
+        casts(con, *rest)
+
+    monkeypatch.setattr(loading.apart, "read", read)
+    monkeypatch.setattr(loading, "cast", cast)
+    loaded = ingest(lake, now=NOW, run_id="halves", only=["station_txt"]).loaded["station_txt"]
+    assert (loaded.set_aside, loaded.deliveries, loaded.rows_read) == (2, 16, 14)
+    said = asked(lake, "SELECT delivery_id, count(*) FROM lake.ops.outcome WHERE run_id = 'halves' GROUP BY ALL")
+    assert len(said) == 16 and {n for _, n in said} == {1}
+    assert asked(lake, "SELECT sum(deliveries) FROM lake.ops.gate_result WHERE run_id = 'halves'") == [(16,)]
+    monkeypatch.undo()
+    with open_writer(lake, "test") as con:
+        requeue(con, "station_txt", day=NOW.date(), all_of_day=True)  # of the tests before this one too
+    before = asked(lake, "SELECT count(*) FROM lake.ops.landed WHERE source = 'station_txt'")[0][0]
+    loaded = ingest(lake, now=NOW, run_id="whole", only=["station_txt"]).loaded["station_txt"]
+    assert (loaded.set_aside, loaded.rows_read) == (0, before)
+
+
+def test_an_error_that_may_quote_a_value_is_told_by_its_type_and_place() -> None:
+    found: list[Exception] = []
+    for sql in ("SELECT CAST('Nguyễn Văn A' AS INTEGER)", "SELECT strptime('Nguyễn Văn A', '%Y')", "SELECT error('Nguyễn Văn A')"):
+        with pytest.raises(duckdb.Error) as caught:
+            duckdb.sql(sql).fetchall()
+        found.append(caught.value)
+    with duckdb.connect() as con:
+        con.execute("CREATE TABLE t (n VARCHAR PRIMARY KEY)")
+        with pytest.raises(duckdb.Error) as caught:
+            con.execute("INSERT INTO t VALUES ('Nguyễn Văn A'), ('Nguyễn Văn A')")
+        found.append(caught.value)
+    for error in found:
+        assert "Nguyễn" in str(error)
+        for text in (told(error), command_told(error)):
+            assert text is not None and "Nguyễn" not in text and type(error).__name__ in text
+    with pytest.raises(duckdb.IOException) as caught:
+        duckdb.sql("FROM read_parquet('/no/such/file.parquet')")
+    assert "/no/such/file" in told(caught.value)
 
 
 def test_where_everything_fails_the_source_stops_and_the_others_go_on(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

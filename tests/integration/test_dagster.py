@@ -7,9 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
+from ingestion.ingest import Ingested
+from lake.lake import open_reader
 from tests.tiny import AS_OF, END, TINY
+from tnmt.settings import Settings
 
 SCRIPT = """
 import json, sys
@@ -97,3 +101,34 @@ def test_a_blocked_delivery_blocks_what_is_made_of_it_and_no_other_domain(answer
 
 def test_the_check_is_red_while_a_delivery_is_blocked_not_only_when_it_came(answers: dict) -> None:
     assert answers["AGAIN"]["red"] == ["clean/programme_indicator"]
+
+
+@pytest.mark.parametrize("of", ["clean/adjustment", "ops/replayed_day"])
+def test_an_asset_leaves_what_a_run_leaves(home: Settings, monkeypatch: pytest.MonkeyPatch, of: str) -> None:
+    """It takes in by the same function: what is never taken is noted, what a refused snapshot gives back is gated, a source that fails stops no other."""
+    from orchestration.defs import assets
+    from orchestration.defs.resources import Platform
+
+    path = home.inbox / "adjustment" / "THANG3.XLSX"
+    path.parent.mkdir()
+    path.write_text("x")
+    asked: list[Ingested] = []
+
+    def given_back(con: object, settings: object, contracts: object, result: Ingested, now: object) -> None:
+        asked.append(result)
+
+    def fails(source: str) -> None:
+        if source == "adjustment":
+            raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("ingestion.ingest._gate_given_back", given_back)
+    monkeypatch.setattr("ingestion.ingest._pull", lambda con, settings, contract, now: fails(contract.source))
+    monkeypatch.setattr("orchestration.defs.assets.build", lambda *given: pytest.fail("a source failed"))
+    made = assets.replayed_day if of == "ops/replayed_day" else next(a for a in assets.source_assets() if a.key.to_user_string() == of)
+    partition = "2026-03-24" if of == "ops/replayed_day" else None
+    done = dg.materialize([made], resources={"platform": Platform()}, partition_key=partition, raise_on_error=False)
+    (failure,) = done.get_step_failure_events()
+    assert "adjustment: OSError: [Errno 5] Input/output error" in str(failure.step_failure_data.error)
+    assert len(asked) == 1 and "adjustment_xlsx" in asked[0].loaded and set(asked[0].errors) == {"adjustment"}
+    with open_reader(home) as con:
+        assert con.execute("SELECT folder, name FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX")]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import fcntl
 import ftplib
 import os
 import socket
 import ssl
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +18,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import asyncssh
 import pytest
@@ -292,6 +294,41 @@ def test_nothing_in_the_inbox_is_overwritten(house: House) -> None:
     assert sorted(house.found()[name_of(station, AT)]) == sorted({*texts})
 
 
+@pytest.mark.parametrize("error", [errno.EXDEV, errno.EPERM])
+def test_an_inbox_on_another_disk_or_without_hard_links_takes_uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    s = Settings(home=tmp_path)
+    inbox = s.inbox / "station_txt"
+    rename = os.rename
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error))
+
+    def within(old: Any, new: Any) -> None:
+        if error == errno.EXDEV and Path(old).is_relative_to(inbox) != Path(new).is_relative_to(inbox):
+            fails()
+        rename(old, new)
+
+    (inbox / ".uploading").mkdir(parents=True)
+    (inbox / ".uploading" / "of a killed one").write_text("x")
+    here = drop.Drop(s, contracts_of(s)["station_txt"])
+    monkeypatch.setattr(os, "link", fails)
+    monkeypatch.setattr(os, "rename", within)
+    account = accounts.Account("t", (STATIONS[0],), "", "")
+    try:
+        for text in (b"one", b"two", b"one"):
+            upload = here.begin(account, name_of(STATIONS[0], AT))
+            upload.write(text)
+            upload.finish()
+        upload = here.begin(account, name_of(STATIONS[0], AT) + ".part")
+        upload.write(b"three")
+        upload.finish()
+        here.rename(account, name_of(STATIONS[0], AT) + ".part", name_of(STATIONS[0], AT))
+    finally:
+        here.leave()
+    assert sorted(p.read_bytes() for p in inbox.rglob("*") if p.is_file()) == [b"one", b"three", b"two"]
+    assert not list((tmp_path / "intake").rglob("*.part"))
+
+
 @pytest.mark.parametrize(
     ("command", "word"),
     [
@@ -368,6 +405,17 @@ def test_wrong_passwords_are_slowed_and_then_not_looked_at(house: House) -> None
         asyncio.run(house.ssh(station).__aenter__())
     house.ftp(STATIONS[11]).storbinary(f"STOR {name_of(STATIONS[11], AT)}", BytesIO(b"x"))  # others go on
     assert "wrong" not in (house.settings.home / "secrets" / accounts.FILE).read_text()
+
+
+def test_a_connection_that_logs_in_again_is_one_session(house: House) -> None:
+    station = STATIONS[12]
+    client = house.ftp(station)
+    for _ in range(house.settings.intake_sessions + 1):
+        client.login(station, house.passwords[station])
+    house.ftp(station).storbinary(f"STOR {name_of(station, AT)}", BytesIO(content(station, AT)))
+    assert isinstance(client, ftplib.FTP_TLS)
+    client.prot_p()  # a new log-in begins anew
+    client.storbinary(f"STOR {name_of(station, AT + timedelta(minutes=5))}", BytesIO(content(station, AT)))
 
 
 def test_without_tls_a_password_is_not_taken_unless_the_setting_says_so(tmp_path: Path) -> None:
@@ -459,6 +507,38 @@ def test_a_second_intake_is_refused_and_uploads_in_progress_go_on(house: House) 
     data.close()
     assert client.voidresp().startswith("226")
     assert house.found() == {name_of(STATIONS[0], AT): [b"first,second"]}
+
+
+def test_who_only_asks_whether_an_intake_runs_keeps_none_from_starting(tmp_path: Path) -> None:
+    lock = tmp_path / "intake" / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("a+") as probe:
+        fcntl.flock(probe, fcntl.LOCK_SH | fcntl.LOCK_NB)  # as `is_running` holds it
+        timer = threading.Timer(0.2, lambda: fcntl.flock(probe, fcntl.LOCK_UN))
+        timer.start()
+        with drop._alone(Settings(home=tmp_path)):
+            timer.join()
+            assert drop.is_running(Settings(home=tmp_path))
+
+
+def test_uploads_that_begin_while_others_are_counted(shared_house: House) -> None:
+    """The servers of the other protocols have threads of their own: one may begin an upload in the middle of a count."""
+    of_the_house = shared_house.intake.drop
+
+    class Upload:
+        name = "x"
+
+        @property
+        def account(self) -> Upload:
+            of_the_house.open_uploads.add(cast(Any, Upload()))
+            return self
+
+    upload = Upload()
+    of_the_house.open_uploads.add(cast(Any, upload))
+    try:
+        of_the_house._check_room(cast(Any, upload), name_of(STATIONS[0], AT))
+    finally:
+        of_the_house.open_uploads.clear()
 
 
 def test_strangers_that_idle_lock_nobody_out(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -18,12 +19,13 @@ import pytest
 
 from ingestion import landing
 from ingestion.contract import Contract
-from ingestion.ingest import contracts_of, ingest
+from ingestion.ingest import Ingested, contracts_of, ingest
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
 from lake.lake import open_reader, open_writer
 from lake.lock import writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
+from orchestration.live import Live
 from tests.conftest import own_platform
 from tnmt.settings import Settings
 
@@ -58,6 +60,10 @@ def landed(con: duckdb.DuckDBPyConnection, source: str) -> dict[str, set[str]]:
     for name, sha in con.execute("SELECT name, sha256 FROM lake.ops.landed WHERE source = ?", [source]).fetchall():
         found.setdefault(name, set()).add(sha)
     return found
+
+
+def no_links(*_: Any, **__: Any) -> None:
+    raise OSError(errno.EPERM, "Operation not permitted")
 
 
 @pytest.mark.parametrize("source", ["station_txt", "dossier"])
@@ -146,12 +152,18 @@ def test_the_contract_says_how_long_a_file_lies_quiet(lake: tuple[Settings, duck
     assert land(con, s, contract, NOW).new == 1
 
 
-def test_what_a_killed_process_took_aside_comes_back(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+@pytest.mark.parametrize("links", [True, False])
+def test_what_a_killed_process_took_aside_comes_back(
+    lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """On a file system without hard links too (a share of Windows, a memory card)."""
     s, con = lake
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
     contract, folder = of(s, "station_txt")
     (folder / "day" / f"{TAKEN}1").mkdir(parents=True)
-    (folder / "day" / f"{TAKEN}1" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text("aside")
-    (folder / "day" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text("came since")
+    (folder / "day" / f"{TAKEN}1" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text(f"aside {links}")
+    (folder / "day" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text(f"came since {links}")
     assert land(con, s, contract, NOW).new == 2
     assert not list(folder.rglob("*"))
 
@@ -202,6 +214,30 @@ def test_a_file_whose_name_says_no_day_is_known_on_another_day(lake: tuple[Setti
     assert arrivals == [(1 if contract.files.in_place else 3,)]
 
 
+def test_no_time_in_a_name_stops_its_source(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    """The last hour of the year 9999 in a zone west of ours is no moment that a computer knows: the file is refused by its name."""
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    contract = contract.model_copy(update={"time": contract.time.model_copy(update={"zone": "+00:00"})})
+    for stamp in ("99991231230000", "00010101000000", "20260326000000"):
+        (folder / f"BP_FFFF_NUOTHA_{stamp}.txt").write_text("COD\t1\tmg/L\t20260326000000\t00\n")
+    assert land(con, s, contract, NOW).new == 3
+    load(con, s, contract, "r", NOW)
+    found = con.execute("SELECT name, status, as_of, reason FROM lake.ops.delivery WHERE name LIKE 'BP_FFFF%' ORDER BY name").fetchall()
+    assert [f[1] for f in found] == ["quarantined", "published", "quarantined"]
+    assert found[0][2] == found[2][2] == NOW and "Thời gian trong tên tệp" in found[2][3]
+
+
+def test_a_file_that_is_called_like_a_geodatabase_folder_is_refused_by_its_content(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    s, con = lake
+    contract, folder = of(s, "parcel_fgdb", quiet_seconds=0)
+    (folder / "thua_dat_688_20260326.gdb").write_text("not a folder")
+    assert land(con, s, contract, NOW).new == 1
+    load(con, s, contract, "r", NOW)
+    found = con.execute("SELECT status, reason FROM lake.ops.delivery WHERE name = 'thua_dat_688_20260326.gdb'").fetchall()
+    assert found[0][0] == "blocked" and "không còn" not in found[0][1]
+
+
 def test_a_geodatabase_folder_is_packed_without_links(tmp_path: Path) -> None:
     folder = tmp_path / "a.gdb"
     folder.mkdir()
@@ -240,6 +276,63 @@ def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings
     assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("parcel_fgdb/thua_dat_688_20260324.gdb", True)]
     shutil.rmtree(folder)
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
+
+
+def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of another user, a folder that cannot be listed and one out of which nothing can be taken: the files beside them are landed."""
+    inbox = made.inbox / "station_txt"
+    for name in ("BP_KKKK_NUOTHA_20260325000000.txt", "BP_LLLL_NUOTHA_20260325000000.txt", "shut/BP_MMMM_NUOTHA_20260325000000.txt",
+                 "bound/BP_NNNN_NUOTHA_20260325000000.txt"):  # fmt: skip
+        (inbox / name).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / name).write_text("COD\t1\tmg/L\t20260325000000\t00\n")
+    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260325.gdb"
+    (folder / "shut").mkdir(parents=True)
+    (made.inbox / "dossier").mkdir(exist_ok=True)
+    (made.inbox / "dossier" / "ho_so_20260312.csv").write_text("x")
+    shut = [str(inbox / "shut"), str(folder / "shut")]
+    closed = {str(inbox / "BP_KKKK_NUOTHA_20260325000000.txt"): os.R_OK, str(inbox / "bound"): os.W_OK} | dict.fromkeys(shut, os.R_OK)
+    closed[str(made.inbox / "dossier" / "ho_so_20260312.csv")] = os.R_OK
+    real = os.scandir
+
+    def scandir(path: Any = ".") -> Any:  # tests run as root, to whom everything is readable
+        if str(path) in shut:
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landing, "_may", lambda path, mode: not mode & closed.get(path, 0))
+        patch.setattr(os, "scandir", scandir)
+        assert waiting_files(made)[1] == ["station_txt"] and len(waiting(made, live=False)) == 1
+        done = ingest(made, now=NOW, run_id="closed", only=["station_txt", "parcel_fgdb", "dossier"])
+        assert not done.errors and done.landed["station_txt"].new == 1
+        names = ["station_txt/BP_KKKK_NUOTHA_20260325000000.txt", "station_txt/bound/BP_NNNN_NUOTHA_20260325000000.txt", "station_txt/shut/"]
+        assert [text.split(" ")[0] for text in done.unclaimed] == [
+            "dossier/ho_so_20260312.csv", "parcel_fgdb/thua_dat_688_20260325.gdb", *names]  # fmt: skip
+        assert all("chown" in text for text in done.unclaimed)
+        closed[str(inbox)] = os.W_OK
+        assert "chown" in ingest(made, now=NOW, run_id="root", only=["station_txt"]).errors["station_txt"]
+    shutil.rmtree(folder)
+    (made.inbox / "dossier" / "ho_so_20260312.csv").unlink()
+    done = ingest(made, now=NOW, run_id="open", only=["station_txt"])
+    assert (done.landed["station_txt"].new, done.unclaimed) == (3, [])
+
+
+def test_the_live_worker_rests_where_nothing_can_be_taken_in(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source that fails keeps its files: it is told once, the lake is left to others between two looks, and nothing is built."""
+    looks: list[str] = []
+
+    def failing(*_: Any, run_id: str, **__: Any) -> Ingested:
+        looks.append(run_id)
+        return Ingested(run_id, errors={"station_txt": "OSError: down"})
+
+    worker = object.__new__(Live)  # without the dbt project: nothing is built here
+    worker.settings, worker._unserved, worker._failed, worker.troubles = made, None, set(), []
+    monkeypatch.setattr("orchestration.live.waiting_files", lambda s: (time.time(), ["station_txt"]))
+    monkeypatch.setattr("orchestration.live.ingest", failing)
+    said: list[Any] = []
+    until = time.monotonic() + 1.2
+    worker.stay(lambda: NOW, 0.5, said.append, lambda: time.monotonic() > until)
+    assert 1 <= len(looks) <= 4 and said == ["failed: station_txt: OSError: down"]
 
 
 @pytest.mark.parametrize("stamp", [1_000_000_000, 2_051_222_400], ids=["2001", "2035"])

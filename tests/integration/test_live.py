@@ -134,6 +134,26 @@ def test_what_failed_is_made_up_for_at_the_next_look(live: Live, monkeypatch: py
     assert served(s, "SELECT min(last_measured_at) FROM marts_environment.station_status") == [(now,)]
 
 
+def test_what_was_landed_and_not_gated_is_gated_at_the_next_look(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gate fails after the files are landed and gone from the inbox, once by an error of its source, once as if the worker were killed."""
+    s = live.settings
+
+    def full_disk(*given: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    for minutes, killed in ((20, False), (25, True)):
+        now = START + timedelta(minutes=minutes)
+        send(s, now, "7.9")
+        with monkeypatch.context() as patch:
+            patch.setattr("ingestion.ingest.load", full_disk)
+            assert live.increment(now) is None and any("No space left" in text for text in live.troubles)
+        if killed:
+            live._failed, live._unserved = set(), 0.0  # what a worker finds that comes after one which did not end
+        increment = live.increment(now)
+        assert increment and increment.deliveries == len(STATIONS)
+        assert served(s, "SELECT min(last_measured_at) FROM marts_environment.station_status") == [(now,)]
+
+
 def test_the_heartbeat_is_there_while_it_works(live: Live) -> None:
     s = live.settings
     seen: list[object] = []

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 import shutil
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
@@ -183,6 +185,38 @@ def test_an_erasure_that_was_cut_is_finished_and_erased_means_gone(home: Setting
         old = set(raw.rglob("*.parquet"))
         maintain(home, later)
     assert not old and _asked(home, state) == [("erased",)]
+    # its sender sends the same file once more: an arrival more in the ledger, and bytes that nobody may keep
+    kept.parent.mkdir(parents=True)
+    kept.write_text("Nguyễn Văn A")
+    assert maintain(home, later).problems == () and not kept.parent.exists() and _asked(home, state) == [("erased",)]
+
+
+def test_bytes_that_cannot_be_removed_are_no_erased_ones(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    received = datetime(2026, 1, 10, 8)
+    folder = home.landing / "closed" / "ab" / ("ab" + "0" * 62)
+    folder.mkdir(parents=True)
+    (folder / "owners.xlsx").write_text("Nguyễn Văn A")
+    with open_writer(home, "test") as con:
+        con.execute(
+            "INSERT INTO lake.ops.landed VALUES ('d1', 'land_owner', 'owners.xlsx', ?, 12, ?, ?, DATE '2026-01-10', 'erasing')",
+            [folder.name, received, received],
+        )
+    unlink = os.unlink
+
+    def refused(path: str, **more: Any) -> None:
+        if str(path).endswith("owners.xlsx"):
+            raise PermissionError(13, "Permission denied")
+        unlink(path, **more)
+
+    later = datetime.now() + timedelta(days=31)  # noqa: DTZ005  # DuckLake stamps snapshots with the machine's clock
+    with monkeypatch.context() as patch:
+        patch.setattr("os.unlink", refused)
+        for _ in range(3):
+            done = maintain(home, later)
+            assert [str(folder) in p and "Permission denied" in p for p in done.problems] == [True], done
+    assert _asked(home, "SELECT stored FROM lake.ops.landed") == [("erasing",)]
+    assert maintain(home, later).problems == () and not folder.exists()
+    assert _asked(home, "SELECT stored FROM lake.ops.landed") == [("erased",)]
 
 
 def _asked(settings: Settings, statement: str) -> list[tuple]:
@@ -213,14 +247,16 @@ def test_raw_bytes_go_when_their_retention_has_passed(home: Settings) -> None:
     done = ingest(home, now=received, run_id="r1")
     assert not done.errors, done.errors
     kept = {c.source: c.retention.raw_days for c in contracts_of(home).values()}
+    problems: list[str] = []
     with open_writer(home, "test") as con:
         stored = dict(con.execute("SELECT source, any_value(stored) FROM lake.ops.landed GROUP BY source").fetchall())
         owner, sha = con.execute("SELECT delivery_id, sha256 FROM lake.ops.landed WHERE source = 'land_owner'").fetchall()[0]
         assert list(home.landing.glob(f"closed/*/{sha}/*"))
-        assert erase_raw(con, home, received + timedelta(days=kept["land_owner"])) == 0, "not before the last day has passed"
+        assert erase_raw(con, home, received + timedelta(days=kept["land_owner"]), problems) == 0, "not before the last day has passed"
         con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM lake.ops.landed WHERE source = 'land_certificate'")
         after = received + timedelta(days=max(kept.values()) + 1)
-        count = erase_raw(con, home, after)
+        count = erase_raw(con, home, after, problems)
+        assert not problems
         assert count == con.execute("SELECT count(*) FROM lake.ops.landed WHERE stored = 'erasing'").fetchall()[0][0] > 100
         now_stored = dict(con.execute("SELECT source, any_value(stored) FROM lake.ops.landed GROUP BY source").fetchall())
         assert {s for s, how in now_stored.items() if how != "erasing"} == {s for s, how in stored.items() if how == "in_place"} | {

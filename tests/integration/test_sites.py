@@ -114,6 +114,24 @@ def test_a_copy_of_a_home_is_no_second_home_and_a_moved_one_says_so(site: NewSit
         assert con.execute("FROM lake.clean.n").fetchall() == [(1,)]
 
 
+def test_a_home_that_did_not_move_is_told_what_differs(site: NewSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = site("a")
+    create(first)
+    numbered = first.landing / "landing.json"
+    number = numbered.read_text()
+    numbered.write_text('{"landing": "another"}')
+    with pytest.raises(LakeError, match=r"landing folder: expected \w+, found another\)\. Mount or link"):
+        create(site("a"))
+    numbered.write_text(number)
+    with open_writer(first, "test") as con:
+        con.execute("INSERT INTO lake.ops.landed (delivery_id, stored) VALUES ('d1', 'landing')")
+    numbered.unlink()
+    for moved in (False, True):
+        with pytest.raises(LakeError, match=rf"no such file.* Mount or link the folder of \S+:{first.home} there"):
+            create(site("a"), moved=moved)
+    assert not numbered.exists()
+
+
 def test_a_catalog_that_was_emptied_is_not_made_anew(site: NewSite, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     first = site("a")
     create(first)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +15,13 @@ import pytest
 
 import lake.maintenance as upkeep
 from ingestion.ingest import contracts_of, register_sources
-from ingestion.landing import inbox_of
+from ingestion.landing import inbox_of, land
+from ingestion.readers import apart
+from lake import leftovers
 from lake.identity import MARKER, LakeError
 from lake.lake import _KNOWN, create, open_reader, open_writer
+from lake.leftovers import remove_leftovers
+from lake.lock import LakeLocked
 from lake.maintenance import maintain, pin
 from lake.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
@@ -185,10 +192,12 @@ def test_an_inbox_that_leads_elsewhere_is_not_emptied(home: Settings, tmp_path: 
 def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(home: Settings) -> None:
     dead, alive = 2**22 - 3, os.getpid()
     names = [
-        "landing/ab/abc/x.gpkg.{}.half",
+        "landing/{}.half",
+        "landing/closed/{}.half",
         "serving/.serving-7-{}.duckdb",
         "extracts/ioc/.half-a-{}/x.csv",
-        "tmp/{}-0.gdb.zip",
+        "tmp/{}.gdb.zip",
+        f"tmp/read-{socket.gethostname()}-{{}}-_0a9bc/rows-1.parquet",
         "extracts/ioc/.202603250010.{}/y.csv",
     ]
     for pid in (dead, alive):
@@ -202,8 +211,104 @@ def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(home: Se
     assert spill.exists(), "a step may still write it"
     for name in names:
         assert not (home.home / name.format(dead)).exists() and (home.home / name.format(alive)).exists(), name
-    os.utime(spill, (1, 1))
+    for path in (spill, *(home.home / name.format(alive) for name in names)):
+        os.utime(path, (1, 1))
+        os.utime(path.parent, (1, 1))
     assert maintain(home, LATER).leftovers == 1 and not spill.exists()
+    assert all((home.home / name.format(alive)).exists() for name in names), "however long its owner has been idle"
+
+
+def test_a_delivery_keeps_its_bytes_whatever_its_name(home: Settings) -> None:
+    """Halves of landing lie beside the folders of deliveries, never in them."""
+    kept = home.landing / "ab" / ("ab" + "0" * 62) / "ban_do.half"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("x")
+    os.utime(kept, (1, 1))
+    assert remove_leftovers(home) == 0 and kept.exists()
+
+
+def test_the_names_of_halves_are_those_that_landing_gives(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a landing has in the making names its process, so that it goes as soon as that is gone, and never before."""
+    making: set[Path] = set()
+
+    def look(fd: int) -> None:
+        making.update(home.landing.rglob("*.half"), (home.home / "tmp").glob("*.gdb.zip"))
+
+    monkeypatch.setattr("ingestion.landing.os.fsync", look)
+    for source, name in (("dossier", "ho_so_20260301.csv"), ("land_owner", "chu_20260301.xlsx"), ("parcel_fgdb", "thua_dat_688_20260324.gdb/a")):
+        contract = contracts_of(home)[source]
+        path = home.inbox / contract.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        with open_writer(home, "test") as con:
+            assert land(con, home, contract, datetime(2026, 3, 25)).new == 1
+    making.add(apart._own_folder(home))
+    assert len(making) == 4, making
+    assert {p: next((int(m[1]) for known in leftovers._PID if (m := known.search(p.name))), None) for p in making} == dict.fromkeys(
+        making, os.getpid()
+    )
+
+
+def test_what_a_reader_removes_meanwhile_is_no_error(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = home.home / "tmp" / "read-another-7-abc"
+    folder.mkdir(parents=True)
+    (folder / "rows.parquet").write_text("x")
+    lstat = os.lstat
+
+    def gone(path: str | Path) -> os.stat_result:
+        if str(path).endswith("rows.parquet"):
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr("os.lstat", gone)
+    assert remove_leftovers(home) == 0 and folder.exists()
+    assert leftovers._changed(home.home / "tmp" / "nothing") is None
+
+
+def test_a_lake_that_another_holds_leaves_out_one_step_of_upkeep(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build of hours meets one table, or one step, of the night's upkeep: it is told, and all else is done."""
+    _fill(home)
+    _fill(home, "other")
+    whole = upkeep.upkeep_lock
+
+    @contextmanager
+    def held(settings: Settings, purpose: str) -> Iterator[None]:
+        if purpose in ("maintenance: clean.figure", "maintenance: expiry"):
+            raise LakeLocked("the lake is being written by process 7")
+        with whole(settings, purpose):
+            yield
+
+    monkeypatch.setattr(upkeep, "upkeep_lock", held)
+    stray = _parquet(home)[0].with_name("ducklake-stray.parquet")
+    shutil.copy(_parquet(home)[0], stray)
+    _age(home)
+    done = maintain(home, LATER)
+    assert [p.partition(" was left out: the lake is being written by process 7")[::2] for p in done.problems] == [
+        (what, ". The next maintenance does it") for what in ("clean.figure", "expiry")
+    ]
+    assert (done.expired, done.orphans) == (0, 1) and not stray.exists()
+    assert _rows(home, "SELECT table_name, file_count FROM ducklake_table_info('lake') WHERE table_name IN ('figure', 'other') ORDER BY 1") == [
+        ("figure", 6),
+        ("other", 1),
+    ]
+
+
+def test_what_was_not_removed_is_not_counted(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    _fill(home, times=1)
+    stray = _parquet(home)[0].with_name("ducklake-stray.parquet")
+    shutil.copy(_parquet(home)[0], stray)
+    _age(home)
+    whole = upkeep._guarded
+
+    def refused(what: str, do: Callable[[], object], problems: list[str]) -> bool:
+        if "nothing refers to" in what:
+            problems.append(what)
+            return False
+        return whole(what, do, problems)
+
+    monkeypatch.setattr(upkeep, "_guarded", refused)
+    done = maintain(home, LATER)
+    assert done.orphans == 0 and len(done.problems) == 1 and stray.exists()
 
 
 def test_snapshots_of_the_last_day_stay(home: Settings) -> None:
@@ -235,6 +340,33 @@ def test_the_nightly_job_fails_where_a_file_is_damaged(home: Settings) -> None:
     victim.write_bytes(victim.read_bytes()[:-20])
     with pytest.raises(Exception, match=r"damaged file of clean\.figure"):
         maintenance.execute_in_process(resources={"platform": Platform()})
+
+
+def test_a_landing_folder_that_is_not_mounted_is_not_taken_for_an_empty_one(home: Settings) -> None:
+    """The ledger names bytes in it: no number is made in the folder below the mount, and nothing is landed there."""
+    numbered, aside = home.landing / "landing.json", home.home / "landing.json"
+    _KNOWN.clear()
+    with open_writer(home, "test"):
+        pass
+    numbered.unlink()
+    _KNOWN.clear()
+    with open_writer(home, "test") as con:  # an empty one may be exchanged
+        con.execute("INSERT INTO lake.ops.landed (delivery_id, stored) VALUES ('d1', 'landing')")
+    number = json.loads(numbered.read_text())["landing"]
+    numbered.rename(aside)
+    for found in ("no such file", "another"):
+        if found == "another":
+            numbered.write_text('{"landing": "another"}')
+        for moved in (False, True):
+            _KNOWN.clear()
+            with pytest.raises(LakeError, match=rf"expected number {number} in landing.json, found {found}.* Mount or link the folder"):
+                create(home, moved=moved)
+            with pytest.raises(LakeError, match="is not the landing folder"), open_writer(home, "test"):
+                pass
+        assert numbered.exists() == (found == "another")
+    aside.replace(numbered)
+    with open_writer(home, "test"):
+        pass
 
 
 def test_a_lake_of_an_older_version_gets_what_it_lacks_from_the_first_writer(home: Settings) -> None:

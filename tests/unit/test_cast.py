@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingestion import names
 from ingestion.cast import cast, clean_text
 from ingestion.contract import Contract
 from tests.examples import examples
@@ -160,6 +161,35 @@ def test_bounds_are_the_contracts(con: duckdb.DuckDBPyConnection) -> None:
 def test_figures_without_signs_between_them_are_read_whole_only(con: duckdb.DuckDBPyConnection) -> None:
     assert moment(con, "20260325000500", "%Y%m%d%H%M%S", "timestamp") == datetime(2026, 3, 25, 0, 5)
     assert moment(con, "2026032500050", "%Y%m%d%H%M%S", "timestamp") == "luc_unreadable"
+    assert moment(con, "20260325000500+0700", "%Y%m%d%H%M%S%z", "timestamp") == datetime(2026, 3, 25, 0, 5)
+    assert moment(con, "2026032500050+0700", "%Y%m%d%H%M%S%z", "timestamp") == "luc_unreadable"
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%Y%m%d|%Y-%m-%d", "%d/%m/%Y|%Y%m%d", "%d%m%Y|%Y%m%d", "%Y%m%d %H:%M|%Y%m%d"])
+def test_so_they_are_beside_other_formats(con: duckdb.DuckDBPyConnection, form: str) -> None:
+    """2026112 is the 12th of January or the 2nd of November."""
+    for text in ("2026112", "2026112 10:00", "202611", "1122026"):
+        assert moment(con, text, form) == "luc_unreadable", text
+    assert moment(con, "20261102", form) == date(2026, 11, 2)
+    assert moment(con, "20261102 10:00", f"{form}|%Y%m%d %H:%M") == date(2026, 11, 2)
+    spec = contract({"luc": {"header": "Lúc", "type": "date", "format": form}}, "xlsx")
+    found = typed(con, spec, {"luc": ["2026112", "2026-11-02", "20261102"]}, "luc")
+    assert [f for (f,) in found] == [None, date(2026, 11, 2), date(2026, 11, 2)]
+
+
+@pytest.mark.parametrize(
+    "text, form, expected",
+    [
+        ("20261102", "%Y%m%d", datetime(2026, 11, 2)),
+        ("2026112", "%Y%m%d", None),
+        ("2-11-2026", "%d-%m-%Y", datetime(2026, 11, 2)),
+        ("99991231230000", "%Y%m%d%H%M%S", None),
+        ("00260325000500", "%Y%m%d%H%M%S", None),
+        ("18991231", "%Y%m%d", None),
+    ],
+)
+def test_the_moment_in_a_name_is_read_alike(text: str, form: str, expected: datetime | None) -> None:
+    assert names.moment(text, form) == expected
 
 
 STAMPS = {

@@ -539,11 +539,29 @@ def test_a_view_is_made_again_where_its_text_changed_or_it_is_gone(lake: Lake) -
     assert made("int_station_hour") and made("int_station_hour"), "a view of a moment is made by every build"
 
 
+def test_nobody_vouches_for_a_table_whose_build_did_not_end(lake: Lake) -> None:
+    """A table of another moment is there, its build ends before it is written down, and the moment of before is asked for again."""
+    name = "marts_procedures.dossier_overdue"
+
+    def rows() -> list[tuple[Any, ...]]:
+        return lake.rows(f"SELECT CAST(as_of AS VARCHAR) FROM lake.ops.built WHERE model = '{name}'")
+
+    lake.dbt("build", "--select", "+dossier_overdue", as_of=LATER, affected=(None, 40))
+    assert rows() == [(LATER,)]
+    with open_writer(lake.settings, "test") as con:
+        con.execute("DROP VIEW lake.staging.stg_dossier")
+    with pytest.raises(AssertionError, match="stg_dossier"):
+        lake.dbt("build", "--select", "dossier_overdue", as_of="2026-03-15 09:00:00", affected=(None, 40))
+    assert rows() == []
+    lake.dbt("build", "--select", "+dossier_overdue", as_of=LATER, affected=(None, 40))
+    assert rows() == [(LATER,)]
+
+
 def test_no_model_reads_the_clock() -> None:
     clock = re.compile(r"\b(now|current_timestamp|current_date|today|get_current_timestamp|localtimestamp|run_started_at)\b", re.IGNORECASE)
     found = [
         f"{p.relative_to(PROJECT)}: {line.strip()}"
-        for folder in ("models", "macros", "tests")
+        for folder in ("models", "macros", "materializations", "tests")
         for p in (PROJECT / folder).rglob("*.sql")
         for line in p.read_text(encoding="utf-8").splitlines()
         if clock.search(re.sub(r"--.*|\{#.*#\}", "", line)) and "{#-" not in line

@@ -333,13 +333,14 @@ def test_the_running_day_warns(sql: Compiled) -> None:
         ("FINE", "COD", TODAY, 60.0, None, 74.25, "verified"),
         ("MUTE", "COD", TODAY, None, None, 74.25, "verified"),
         ("AIR", "PM2.5", TODAY, 60.0, None, 45.0, "verified"),
+        ("NIL", "COD", TODAY, -0.3, None, 74.25, "verified"),
     ]
     noisy = [60.0 + random.Random(n).gauss(0, 15) for n in range(75)]
     steady = [60.0 + random.Random(n).gauss(0, 1) for n in range(75)]
     con = province(
         sql,
         {"AIR": [50.0 + (h % 24) / 100 for h in range(21 * 24 + 6)]},
-        {"HIGH": list(steady), "EDGE": list(noisy), "FINE": list(steady), "MUTE": list(steady)},
+        {"HIGH": list(steady), "EDGE": list(noisy), "FINE": list(steady), "MUTE": list(steady), "NIL": [0.0] * 75},
         limits,
     )
     today = {r["station_id"]: r for r in records(con, f"FROM lake.marts_environment.forecast WHERE kind = 'day' AND target_at = TIMESTAMP '{TODAY}'")}
@@ -349,7 +350,10 @@ def test_the_running_day_warns(sql: Compiled) -> None:
         "FINE": None,
         "MUTE": None,
         "AIR": "will_exceed",
+        "NIL": None,
     }
+    # a channel at zero reads a little below it; no forecast does
+    assert all(v is None or v >= 0 for r in today.values() for v in (r["value"], r["lower_bound"], r["upper_bound"])) and today["NIL"]["value"] == 0
     elapsed = (6 * 60 + 20) / 1440
     guess = records(con, "SELECT value FROM lake.intermediate.int_forecast_shown WHERE station_id = 'HIGH' AND origin_number = 0 AND step = 1")[0][
         "value"

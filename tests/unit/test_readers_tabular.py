@@ -88,6 +88,16 @@ def test_columns_that_may_be_absent_are_null(con: duckdb.DuckDBPyConnection) -> 
     assert rows(con) == [(2, None, "a", None)]
 
 
+@pytest.mark.parametrize(
+    "reader, more", [("vector", {"crs": "EPSG:9212"}), ("station_txt", {}), ("postgis", {"table": "t", "crs": "EPSG:9212"}), ("scan", {})]
+)
+def test_a_wide_export_is_a_table(reader: str, more: dict[str, str]) -> None:
+    wide = {"columns": {"COD": {"parameter": "COD"}}}
+    assert contract(COLUMNS, "csv", top={"unpivot": wide}).unpivot is not None
+    with pytest.raises(ValueError, match="unpivot"):
+        contract(COLUMNS, reader, top={"unpivot": wide}, **more)
+
+
 def test_a_short_file_is_not_an_empty_one(con: duckdb.DuckDBPyConnection) -> None:
     assert read_csv(con, "ab\n", columns={"ab": "ab"}) == {}
     assert rows(con) == []
@@ -324,7 +334,7 @@ def test_a_workbook_cut_anywhere_gives_no_row(con: duckdb.DuckDBPyConnection, tm
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 @pytest.mark.parametrize("stray", ["", 'ống 5";;\n'])
 def test_a_csv_cut_at_any_byte_gives_no_row_that_was_not_sent(con: duckdb.DuckDBPyConnection, end: str, stray: str) -> None:
-    text = ("Mã;Số;Trạng thái\n" + stray + 'a;12,5;00\n"b";1234;"01"\nđ;7;02\n').replace("\n", end)
+    text = ("Mã;Số;Trạng thái\n" + stray + 'a;12,5;00\n"b";1234;"01"\nc;3;"ống ""5"" mm"\nđ;7;02\n').replace("\n", end)
     spec = contract({"ma": "Mã", "so": "Số", "tt": "Trạng thái"}, "csv", delimiter=";")
     data = text.encode()
 
@@ -338,7 +348,7 @@ def test_a_csv_cut_at_any_byte_gives_no_row_that_was_not_sent(con: duckdb.DuckDB
         return found
 
     whole = read([data])["0.csv"]
-    assert len(whole) == 3 + bool(stray)
+    assert len(whole) == 4 + bool(stray)
     for cut in read([data[:n] for n in range(len(data))]).values():
         assert set(cut) <= set(whole)
     assert read([data.rstrip()])["0.csv"] == whole[:-1], "no line end: nothing proves that the last status is whole"

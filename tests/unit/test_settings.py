@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import stat
 from pathlib import Path
 
 import pytest
 
-from ingestion.contract import ContractError, Files, load_contract
+from ingestion.contract import CONTRACTS, ContractError, Files, load_contract, load_contracts
 from sharing.agreement import AGREEMENTS, AgreementError, load_agreement
 from tests.support import command
 from tnmt.settings import Settings, SettingsError, settings
@@ -21,6 +23,18 @@ def test_a_key_is_made_whole_and_never_over_another(tmp_path: Path) -> None:
     Settings(home=tmp_path).make_token_key()
     assert Settings(home=tmp_path).token_key == key
     assert [p.name for p in s.token_key_file.parent.iterdir()] == ["token.key"]
+
+
+def test_a_key_is_made_where_the_file_system_has_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", fails)
+    s = Settings(home=tmp_path)
+    s.make_token_key()
+    key = s.token_key
+    s.make_token_key()
+    assert s.token_key == key and [p.name for p in s.token_key_file.parent.iterdir()] == ["token.key"]
 
 
 @pytest.mark.parametrize("left", ["", "\n", "a" * 31, "khóa"])
@@ -99,6 +113,30 @@ def test_the_inbox_folder_of_a_contract_stays_below_the_inbox(folder: str) -> No
 @pytest.mark.parametrize("folder", ["station_txt", "quan trắc/nước", "a-b.c"])
 def test_folders_below_the_inbox_are_taken(folder: str) -> None:
     assert Files(folder=folder).folder == folder
+
+
+def _contracts(at: Path, **folders: str) -> None:
+    """A contract of each name, whose inbox folder is this one."""
+    shipped = (CONTRACTS / "dossier.yaml").read_text(encoding="utf-8")
+    at.mkdir(exist_ok=True)
+    for name, folder in folders.items():
+        (at / f"{name}.yaml").write_text(shipped.replace("files: {", f"files: {{folder: '{folder}', "), encoding="utf-8")
+
+
+@pytest.mark.parametrize("folders", [{"a": "quan_trac", "b": "quan_trac/nuoc"}, {"a": "x/y/z", "b": "x"}])
+def test_no_inbox_folder_lies_in_another(tmp_path: Path, folders: dict[str, str]) -> None:
+    """The outer source would take each file of the inner one, and refuse it for its name."""
+    _contracts(tmp_path, **folders)
+    with pytest.raises(ContractError, match=r"lies in the inbox folder .* of") as caught:
+        load_contracts([tmp_path])
+    assert all(f in str(caught.value) for f in folders.values())
+
+
+def test_inbox_folders_side_by_side_or_shared_are_taken_and_made(home: Settings) -> None:
+    _contracts(home.home / "contracts", a="quan_trac/nuoc", b="quan_trac/nuoc", c="quan_trac/nuoc thai")
+    assert {"a", "b", "c"} <= set(load_contracts([home.home / "contracts"]))
+    assert command("init")[0] == 0
+    assert (home.inbox / "quan_trac" / "nuoc thai").is_dir()
 
 
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{n}: &{n} [{','.join(['*' + m] * 9)}]\n" for m, n in zip("abcdefgh", "bcdefghi", strict=True))

@@ -41,11 +41,9 @@ running as (
 running_day as (
     select
         stepped.* exclude (step, value, lower_bound, upper_bound),  -- noqa: RF02
-        coalesce(running.mean_valid * running.elapsed, 0) + stepped.value * case when running.mean_valid is null then 1 else 1 - running.elapsed end as value,
-        coalesce(running.mean_valid * running.elapsed, 0)
-        + stepped.lower_bound * case when running.mean_valid is null then 1 else 1 - running.elapsed end as lower_bound,
-        coalesce(running.mean_valid * running.elapsed, 0)
-        + stepped.upper_bound * case when running.mean_valid is null then 1 else 1 - running.elapsed end as upper_bound
+        {{ rest_of_day('stepped.value') }} as value,
+        {{ rest_of_day('stepped.lower_bound') }} as lower_bound,
+        {{ rest_of_day('stepped.upper_bound') }} as upper_bound
     from stepped
     left join running on stepped.station_id = running.station_id and stepped.parameter = running.parameter
     where stepped.kind = 'day' and stepped.target_at = cast({{ environment_day(as_of()) }} as timestamp)
@@ -60,9 +58,13 @@ running_hours as (
         cast({{ environment_day(as_of()) }} as timestamp) as target_at,
         -- the next hour's stands for all
         unnest(arg_min(struct_pack(method := method, skill := skill, backtest_origins := backtest_origins, reason := reason), step)),  -- noqa: AL03
-        cast(sum(cast(value as decimal(18, 6))) as double) / count(*) as value,
-        case when count(lower_bound) = count(*) then cast(sum(cast(lower_bound as decimal(18, 6))) as double) / count(*) end as lower_bound,
-        case when count(upper_bound) = count(*) then cast(sum(cast(upper_bound as decimal(18, 6))) as double) / count(*) end as upper_bound
+        greatest(cast(sum(cast(value as decimal(18, 6))) as double) / count(*), 0) as value,
+        case
+            when count(lower_bound) = count(*) then greatest(cast(sum(cast(lower_bound as decimal(18, 6))) as double) / count(*), 0)
+        end as lower_bound,
+        case
+            when count(upper_bound) = count(*) then greatest(cast(sum(cast(upper_bound as decimal(18, 6))) as double) / count(*), 0)
+        end as upper_bound
     from (
         select station_id, parameter, target_at, value, lower_bound, upper_bound, method, step, skill, backtest_origins, reason
         from stepped

@@ -128,11 +128,14 @@ flat as (
     where not (is_same or stays_same)
 ),
 
--- from here on only what is judged; an incremental build sees one day before it, so longer is not told apart
+-- from here on only what is judged; an incremental build sees one day before it, which may begin with a hole, so longer is not told apart
 judged as (
     select
         * exclude (unchanged_since, is_same, stays_same, is_judged),
-        case when unchanged_since is not null then cast(least(date_diff('minute', unchanged_since, measured_at), 1440) as integer) end as flat_minutes
+        case
+            when unchanged_since is not null
+                then cast(least(date_diff('minute', unchanged_since, measured_at), 1440 - {{ var('qc_gap_minutes') }}) as integer)
+        end as flat_minutes
     from flat
     where is_judged
 ),

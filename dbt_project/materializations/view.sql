@@ -1,5 +1,5 @@
 {#-
-    Views as dbt makes them, but only where their text changed: a view whose row of ops.built (macros/built.sql) says the text of now is there
+    Views as dbt makes them, but only where their text changed: a view whose row of ops.built (macros/built.sql) says its present text is there
     already, and making it again is four statements and a snapshot for nothing. A view of a moment is made by every build.
 -#}
 {% materialization view, adapter='duckdb' %}

@@ -1,0 +1,66 @@
+"""What the command line says and does with what people type, and with what happens to run beside it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import pytest
+
+from ingestion import decide as decisions
+from ingestion.ingest import contracts_of
+from ingestion.load import Loaded
+from lake.lake import open_writer
+from tests.support import command
+from tnmt.cli import _moment
+from tnmt.settings import Settings
+
+AT = datetime(2026, 3, 24, 12)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("run", "--day", "31/12/2026"), ("sample", "--size", "XS", "--end", "hôm qua"), ("run", "--as-of", "24/03/2026"), ("trace", "A", "pH", "x")],
+    ids=lambda a: a[0],
+)
+def test_a_day_that_is_none_is_a_word_of_usage(home: Settings, arguments: tuple[str, ...]) -> None:
+    code, said = command(*arguments)
+    assert code == 2 and "expected" in said and arguments[-1] in said
+
+
+def test_a_moment_with_its_offset_is_that_moment(home: Settings) -> None:
+    assert _moment("2026-11-24T16:59Z", home) == _moment("2026-11-24T23:59", home) == datetime(2026, 11, 24, 23, 59)
+
+
+@pytest.mark.parametrize("number", ["../../x", "QĐ-12/2026", "a" * 300])
+def test_a_decision_may_have_any_number(home: Settings, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    """It is a text of the row, and names no file."""
+    monkeypatch.setattr(decisions, "_refuse_unknown", lambda *given: None)
+    values = {"station_id": "S", "parameter": "COD", "action": "reject", "applies_from": AT, "applies_to": AT, "reason_vi": "thử", "decided_by": "QA"}
+    path, said = decisions.decide(home, contracts_of(home)["adjustment"], values | {"adjustment_id": number}, AT)
+    assert path.parent == home.inbox / "adjustment" and said == number and number in path.read_text(encoding="utf-8")
+
+
+def test_a_decision_whose_source_fails_says_why(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_disk(*given: object, **more: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(decisions, "_refuse_unknown", lambda *given: None)
+    monkeypatch.setattr("ingestion.ingest.load", no_disk)
+    options = ("--from", "2026-03-24T00:00:00", "--to", "2026-03-24T12:00:00", "--reason", "thử", "--by", "QA")
+    code, said = command("adjust", "S", "COD", "reject", *options)
+    assert code == 1 and "No space left on device" in said and "next run" in said
+
+
+def test_refused_files_are_listed_beside_a_row_that_names_none(home: Settings) -> None:
+    with open_writer(home, "test") as con:
+        con.execute(f"INSERT INTO lake.ops.landed VALUES ('d', 'station_txt', 'anh.txt', 'x', 1, '{AT}', '{AT}', DATE '2026-03-24', 'raw.file')")
+        con.execute(f"INSERT INTO lake.ops.outcome VALUES ('d', 'station_txt', DATE '2026-03-24', 'quarantined', 'ảnh', 0, 0, 0, 0, '{AT}', 'r', 1)")
+        con.execute("INSERT INTO lake.quarantine.row (source, target, day, line) VALUES ('station_txt', 'reading', DATE '2026-03-24', 1)")
+    code, said = command("quarantine", "list", "--json")
+    assert code == 0 and "ảnh" in said
+
+
+def test_a_file_without_a_line_that_could_be_read_is_too_much_where_nothing_else_came() -> None:
+    assert Loaded("station_txt", quarantined=1).refused_too_many
+    assert not Loaded("station_txt", quarantined=1, published=9, rows_read=90, rows_accepted=90, tolerated=0.05).refused_too_many
+    assert not Loaded("station_txt").refused_too_many

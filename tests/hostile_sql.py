@@ -77,7 +77,6 @@ class Grammar:
                 f"SELECT list_reduce([name, name, {', '.join(['name'] * n)}], lambda a, b: a || a) FROM marts_core.commune",
                 f"SELECT len(equi_width_bins(0, 1000000000, {10**n if n < 18 else 1000000}, false)) FROM range(1000)",
                 "SELECT 1 FROM marts_core.commune GROUP BY CUBE (" + ", ".join(f"code + {i}" for i in range(n - 9)) + ")",
-                f"SELECT s FROM (SELECT string_agg({long}, '') AS s FROM range(1000)), range(40000)",
                 f"SELECT {', '.join(['*'] * 3000)} FROM marts_core.commune",
             ]
         )

@@ -11,12 +11,13 @@ and there it is judged by sql_guard against what the account may see. The lists 
 itself asks for are answered by `ServingDialect` on a way of their own.
 """
 
+import contextlib
 import functools
 import os
 import re
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import duckdb
@@ -38,7 +39,7 @@ SETTINGS = {
     "max_temp_directory_size": "0B",
 }
 
-PROCESS_MEMORY = int(float(os.environ.get("TNMT_SUPERSET_PROCESS_GB", "4")) * 2**30)
+PROCESS_MEMORY = int(float(os.environ.get("TNMT_SUPERSET_PROCESS_GB", "6")) * 2**30)
 
 
 def bound_process() -> None:
@@ -50,6 +51,29 @@ def bound_process() -> None:
     _, most = resource.getrlimit(resource.RLIMIT_DATA)
     bound = PROCESS_MEMORY if most == resource.RLIM_INFINITY else min(PROCESS_MEMORY, most)
     resource.setrlimit(resource.RLIMIT_DATA, (bound, most))
+
+
+spent: Callable[[], None] = lambda: None  # noqa: E731
+"""Called after a statement that took this process to its bound: what was freed may not serve others, so gunicorn puts a new one in its place."""
+
+
+def _near_bound() -> bool:
+    bound, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    held = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmData:"))
+    return bound != resource.RLIM_INFINITY and int(held.split()[1]) * 1024 > 0.8 * bound
+
+
+@contextlib.contextmanager
+def _told(seconds: float) -> Iterator[None]:
+    """Errors of the engine that a user meets, in words that say what to do."""
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise duckdb.InterruptException(f"Câu lệnh bị ngắt (interrupted): chạy quá {seconds} giây") from error
+    except (MemoryError, duckdb.OutOfMemoryException) as error:
+        if _near_bound():
+            spent()
+        raise duckdb.OutOfMemoryException("Câu lệnh cần nhiều bộ nhớ hơn mức cho phép (memory): hãy lọc, tổng hợp hoặc bớt cột trước") from error
 
 
 granted: Callable[[bool], sql_guard.Tables | None] = lambda _in_lab: frozenset()  # noqa: E731
@@ -120,10 +144,8 @@ class GuardedCursor(CursorWrapper):
         if statement.strip().lower() != "commit":
             self._connection.check(statement)
         self._rows = self._text = 0
-        try:
+        with _told(self._connection.seconds):
             super().execute(statement, parameters or None, context)
-        except duckdb.InterruptException as error:
-            raise duckdb.InterruptException(f"Câu lệnh bị ngắt (interrupted): chạy quá {self._connection.seconds} giây") from error
 
     def executemany(self, statement, parameters=None, context=None) -> None:
         """Nothing is written here."""
@@ -131,7 +153,11 @@ class GuardedCursor(CursorWrapper):
 
     def fetchmany(self, size=None) -> list:
         """Raises sql_guard.Refused past the limit of rows: a result that was cut in silence would look whole."""
-        wanted, rows, step = 1 if size is None else size, [], 1
+        with _told(self._connection.seconds):
+            return self._fetch(1 if size is None else size)
+
+    def _fetch(self, wanted: int) -> list:
+        rows, step = [], 1
         long = [i for i, column in enumerate(self.description or ()) if not _is_short(str(column[1]))]
         while len(rows) < wanted and (part := super().fetchmany(min(step, wanted - len(rows)))):
             text = sum(_characters(row[i]) for row in part for i in long)

@@ -1,6 +1,7 @@
 """One process with threads: the limits and caches of the default set-up are in its memory. More workers need Redis and PostgreSQL."""
 
 import os
+import signal
 
 bind = f"127.0.0.1:{os.environ.get('TNMT_SUPERSET_PORT', '8088')}"
 workers = int(os.environ.get("TNMT_SUPERSET_WORKERS", "1"))
@@ -13,3 +14,10 @@ limit_request_field_size = 32768
 limit_request_line = 8190
 proc_name = "tnmt-superset"
 control_socket_disable = True  # its default path is one for all servers of a user, outside the state folder
+
+
+def post_worker_init(_worker):
+    """A process that a statement took to its bound of memory finishes what it has in hand, and another takes its place."""
+    import duck_connect
+
+    duck_connect.spent = lambda: os.kill(os.getpid(), signal.SIGTERM)

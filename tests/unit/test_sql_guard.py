@@ -27,7 +27,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "dashboards/config"
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespace]:
     """The modules of dashboards/config over a file of canaries, as an account that was granted two tables."""
     file = make_file(tmp_path_factory.mktemp("serving"))
-    before, kept = dict(os.environ), resource.getrlimit(resource.RLIMIT_DATA)
+    before = dict(os.environ)
     os.environ.update(TNMT_SUPERSET_HOME=str(file.parents[1] / "superset"), TNMT_CANARY=WORD)
     sys.path.insert(0, str(CONFIG))
     try:
@@ -35,11 +35,8 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
         import sql_guard
 
         duck_connect.granted = lambda _in_lab: GRANTED
-        duck_connect.PROCESS_MEMORY = 2 * 2**30
-        duck_connect.bound_process()
         yield SimpleNamespace(file=file, connect=duck_connect, guard=sql_guard, version=duck_connect._File(str(file)))
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, kept)
         sys.path.remove(str(CONFIG))
         for name in ("duck_connect", "sql_guard", "sql_size"):
             sys.modules.pop(name, None)
@@ -82,13 +79,9 @@ def test_the_statements_are_hostile(serving: SimpleNamespace) -> None:
     """Without the judge the same grammar shows what must not be seen: a test that cannot fail holds nothing."""
     found = 0
     con = duckdb.connect()
-    con.execute(
-        f"ATTACH '{serving.file}' AS serving (READ_ONLY); USE serving; SET statement_timeout = '1s'"
-        if False
-        else f"ATTACH '{serving.file}' AS serving (READ_ONLY)"
-    )
+    con.execute(f"ATTACH '{serving.file}' AS serving (READ_ONLY)")
     con.execute("USE serving")
-    for sql in statements(serving.file, 300):
+    for sql in statements(serving.file, 400):
         try:
             if len(sql) > 5000 or "100000000" in sql or "RECURSIVE" in sql.upper():
                 continue
@@ -184,7 +177,7 @@ SWOLLEN = {
     "aliases": "SELECT code AS c0" + "".join(f", c{i - 1} * c{i - 1} AS c{i}" for i in range(1, 16)) + " FROM marts_core.commune",
     "aliases of constants": "SELECT 1 AS c0" + "".join(f", c{i - 1} + c{i - 1} AS c{i}" for i in range(1, 16)),
     "sub-queries": "SELECT c || c || c || c AS c FROM (" * 8 + "SELECT name AS c FROM marts_core.commune" + ")" * 8,
-    "each column": "SELECT COLUMNS(*)" + " * 2" * 500 + " FROM (SELECT *, * , *, * FROM marts_environment.reading)",
+    "each column": "SELECT COLUMNS(*)" + " * 2" * 30 + " FROM (SELECT *, * , *, * FROM marts_environment.reading)",
     "groups": "SELECT 1 FROM marts_core.commune GROUP BY CUBE (" + ", ".join(f"code + {i}" for i in range(13)) + ")",
 }
 
@@ -216,12 +209,12 @@ def test_an_analysts_texts_and_steps_are_not_too_large(serving: SimpleNamespace,
 
 
 def test_a_result_is_bounded_in_characters(serving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    """DuckDB holds a text once that stands in 40,000 rows; what Superset was handed held it 40,000 times."""
+    """DuckDB holds a text once that stands in 40,000 rows; what Superset was handed held it as many times."""
     monkeypatch.setattr(serving.connect, "MAX_TEXT", 5_000_000)
     long = "SELECT s FROM (SELECT string_agg(repeat('a', 1000), '') AS s FROM range(1000)), range({})"
     assert len(_run(serving, long.format(4))) == 4
     with pytest.raises(serving.guard.Refused, match="ký tự"):
-        _run(serving, long.format(40_000))
+        _run(serving, long.format(60))
 
 
 def test_what_no_tree_says_ends_at_the_bound_of_the_process(tmp_path: Path) -> None:
@@ -232,12 +225,19 @@ def test_what_no_tree_says_ends_at_the_bound_of_the_process(tmp_path: Path) -> N
     code = f"""
 import duck_connect, duckdb
 duck_connect.granted = lambda _in_lab: None
+duck_connect.spent = lambda: print("spent")
 duck_connect.bound_process()
 con = duck_connect.TimedConnection(duck_connect._File({str(path)!r}), 30, True)
-try:
-    con.cursor().execute("SELECT max(length(replace(x, 'a', '{"b" * 200}'))) FROM m.t")
-except (duckdb.Error, MemoryError) as error:
-    print(type(error).__name__)
+for sql in (
+    "SELECT max(length(replace(x, 'a', '{"b" * 200}'))) FROM m.t",
+    "SELECT s FROM (SELECT string_agg(repeat('a', 1000), '') AS s FROM range(1000)), range(40000)",
+):
+    try:
+        cursor = con.cursor()
+        cursor.execute(sql)
+        cursor.fetchall()
+    except duckdb.OutOfMemoryException as error:
+        print("memory", "nhiều bộ nhớ" in str(error))
 cursor = con.cursor()
 cursor.execute("SELECT count(*) FROM m.t")
 print(cursor.fetchall())
@@ -251,7 +251,8 @@ con.close()
         timeout=120,
         check=False,
     )
-    assert ended.stdout.split("\n")[:2] == ["OutOfMemoryException", "[(20,)]"], ended.stdout + ended.stderr
+    said = ended.stdout.split("\n")
+    assert said.count("memory True") == 2 and "spent" in said and "[(20,)]" in said, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("call", ["lpad('x', 2000000000, 'y')", "rpad('x', code, 'y')", "repeat('x', 1001)", "repeat('x', (SELECT 5))"])

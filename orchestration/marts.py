@@ -15,8 +15,6 @@ from typing import Any
 
 import duckdb
 
-from ingestion.blocked import blocked_now
-from ingestion.ingest import contracts_of
 from lake.faults import reach
 from lake.lake import build_lock, create, has_table, open_reader, open_writer, transaction
 from lake.serving import HeldBack, Served, in_force, publish_serving
@@ -264,27 +262,6 @@ def read_held(settings: Settings, as_of: datetime, before: Iterable[Held] = ()) 
     return tuple(sorted(found, key=lambda h: h.table))
 
 
-def blocked_targets(settings: Settings) -> list[str]:
-    """Targets of which a delivery is blocked now."""
-    target_of = {c.source: c.target for c in contracts_of(settings).values()}
-    with open_reader(settings) as con:
-        return sorted({target_of[b.source] for b in blocked_now(con) if b.source in target_of})
-
-
-def held_by_blocked(settings: Settings, blocked: Iterable[str], as_of: datetime, before: Iterable[Held], held: Iterable[Held]) -> list[Held]:
-    """Tables that are not made anew because a delivery of a target that they read is blocked; those of `held` are told already."""
-    since, known = {h.table: h.since for h in before}, {h.table for h in held}
-    return [
-        Held(table, target, f"{BLOCKED}{target}", since.get(table, as_of), False)
-        for table, node in (_decided(settings) or {}).items()
-        for target in sorted(set(blocked) & set(node["targets"]))[:1]
-        if table not in known
-    ]
-
-
-BLOCKED = "a delivery is blocked: clean."
-
-
 def told_held(held: Iterable[Held]) -> str:
     """For the person at the terminal: which model failed, why, and what is held back with it."""
     by_cause: dict[str, list[Held]] = {}
@@ -347,11 +324,17 @@ def _build_and_hold(
             held, log = read_held(settings, as_of, built.held), str(error)
             if not held:
                 raise
-        met = sorted({h.cause for h in held if CONFLICT in h.reason})
-        if not met or len(met) < len({h.cause for h in held}):
+        met = met_another_writer(held)
+        if not met:
             break
         command = [*build_command_of(command), "--select", *(f"{m}+" for m in met)]
     return log, held
+
+
+def met_another_writer(held: Iterable[Held]) -> list[str]:
+    """Models that failed because another build or increment wrote them meanwhile, where nothing failed for another reason: to be made again."""
+    causes = {h.cause: CONFLICT in h.reason for h in held}
+    return sorted(causes) if causes and all(causes.values()) else []
 
 
 def build_command_of(command: list[str]) -> list[str]:
@@ -399,13 +382,13 @@ def serve_marts(settings: Settings, as_of: datetime) -> Served:
     with open_reader(settings) as con:
         held = [h for h in held_back(con) if h.table in models]
         good = {h.table for h in held if not h.is_built and has_table(con, h.table)}
-    titles, sources = (_titles_vi(settings), _sources_vi(settings)) if held else ({}, {})
+    titles = _titles_vi(settings) if held else {}
     told = [
         HeldBack(
             h.table,
             str(models[h.table]["description"]).partition(".")[0],
             h.since,
-            _reason_vi(h, titles, sources),
+            _reason_vi(h, titles),
             {} if h.table in good else {c["name"]: c["data_type"] for c in models[h.table]["columns"].values()},
         )
         for h in held
@@ -420,20 +403,8 @@ def _titles_vi(settings: Settings) -> dict[str, str]:
     return {n["name"]: str(n["description"]).partition(".")[0] for n in nodes if n["resource_type"] in ("model", "seed")}
 
 
-def _sources_vi(settings: Settings) -> dict[str, list[str]]:
-    """Titles of the sources that fill each target."""
-    found: dict[str, list[str]] = {}
-    for contract in contracts_of(settings).values():
-        found.setdefault(contract.target, []).append(contract.title)
-    return {target: sorted(titles) for target, titles in found.items()}
-
-
-def _reason_vi(held: Held, titles: Mapping[str, str], sources: Mapping[str, list[str]]) -> str:
-    """Why a table is not of the last build, for those who read the dashboards: by the words for sources and tables, not by their names."""
-    if held.reason.startswith(BLOCKED):
-        names = [f"«{title}»" for title in sources.get(held.cause, [])]
-        where = f"nguồn {names[0]}" if len(names) == 1 else f"một trong các nguồn {', '.join(names)}" if names else "một nguồn"
-        return f"Có lần nộp bị chặn ở {where}; số liệu giữ như lần tính đạt gần nhất"
+def _reason_vi(held: Held, titles: Mapping[str, str]) -> str:
+    """Why a table is not of the last build, for those who read the dashboards: by the words for tables, not by their names."""
     own = held.table.partition(".")[2]
     if held.cause != own:
         title = titles.get(held.cause)

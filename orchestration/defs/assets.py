@@ -52,7 +52,7 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
         freshness_policy=_freshness(contracts),
         check_specs=[
             dg.AssetCheckSpec(
-                # a blocked delivery holds back what is made of its target, in the step of the marts; it stops no other domain
+                # a blocked delivery stops nothing: marts are made of what is published
                 "gate",
                 asset=["clean", target],
                 description="Great Expectations và quy tắc từng dòng; đỏ khi còn lần nộp đang bị chặn",

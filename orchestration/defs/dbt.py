@@ -10,10 +10,10 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 from lake.lake import build_lock
 from orchestration.defs.resources import WRITER_POOL, Platform
 from orchestration.marts import (
-    blocked_targets,
+    TRIES,
     build_arguments,
-    held_by_blocked,
     manifest,
+    met_another_writer,
     note_held,
     plan,
     read_held,
@@ -51,22 +51,22 @@ def marts_assets() -> dg.AssetsDefinition:
         engine = context.run.tags.get(ENGINE_TAG, where.engine)
         as_of = platform.as_of()
         built = plan(where, as_of)
-        blocked = blocked_targets(where)
-        excluded = ["--exclude", *(f"source:clean.{target}+" for target in blocked)] if blocked else []
         results = target_dir(where) / "run_results.json"
         # the child writes: on SQLite under the writer lock; on PostgreSQL increments go on beside it, upkeep does not
         with build_lock(where, f"dbt build {context.run_id[:12]}"):
             results.unlink(missing_ok=True)
-            arguments = [*build_arguments(built, as_of, engine), *excluded]
-            run = dbt.cli(arguments, context=context, target_path=target_dir(where), raise_on_error=False)
+            run = dbt.cli(build_arguments(built, as_of, engine), context=context, target_path=target_dir(where), raise_on_error=False)
             yield from run.stream()
         good = run.is_successful()
         held = () if good or not results.exists() else read_held(where, as_of, built.held)
         if not good and not held:
             raise dg.Failure(f"dbt could not go on: {run.get_error()}")
+        if (met := met_another_writer(held)) and context.retry_number < TRIES - 1:
+            context.log.info("another writer made %s meanwhile: the step is run again", ", ".join(met))
+            raise dg.RetryRequested(max_retries=TRIES - 1)
         # what was not asked for stays as the last build left it: held back, or good
         asked = {".".join(key.path) for key in context.selected_asset_keys}
-        held = tuple(h for h in (*held, *held_by_blocked(where, blocked, as_of, built.held, held)) if h.table in asked)
+        held = tuple(h for h in held if h.table in asked)
         state = tuple(sorted((*held, *(h for h in built.held if h.table not in asked)), key=lambda h: h.table))
         if context.is_subset:  # each model has noted for itself what it saw
             note_held(where, state)

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ingestion.ingest import contracts_of
 from orchestration import marts
-from orchestration.marts import BLOCKED, Held, read_held, target_dir, told_held
+from orchestration.marts import Held, read_held, target_dir, told_held
 from tnmt.settings import ROOT, Settings
 
 NOW, BEFORE = datetime(2026, 3, 11), datetime(2026, 3, 9)
@@ -51,21 +50,25 @@ def test_a_failed_test_holds_back_the_model_that_it_judged(tmp_path: Path) -> No
     assert told_held(found) == "held back: marts.a, marts.b (since 2026-03-11 00:00:00); a failed: a_rows: Got 3 results"
 
 
-def test_a_reader_is_told_in_words_why(tmp_path: Path) -> None:
-    """Neither the target of a blocked delivery nor the model that failed is named as the code names it."""
-    settings = Settings(home=tmp_path)
-    sources = marts._sources_vi(settings)
-    assert set(sources) == {c.target for c in contracts_of(settings).values()}
+def test_a_reader_is_told_in_words_why() -> None:
+    """The model that failed is not named as the code names it."""
     titles = {"stg_dossier": "Hồ sơ thủ tục hành chính"}
 
-    def reason(cause: str, why: str = "") -> str:
-        return marts._reason_vi(Held("marts.x", cause, why, NOW, False), titles, sources)
+    def reason(cause: str) -> str:
+        return marts._reason_vi(Held("marts.x", cause, "", NOW, False), titles)
 
     assert reason("stg_dossier").startswith("Chờ bảng «Hồ sơ thủ tục hành chính» được sửa;")
-    for target, named in sources.items():
-        told = reason(target, f"{BLOCKED}{target}")
-        assert all(f"«{title}»" in told for title in named) and f"nguồn {target};" not in told
     assert reason("stg_gone").startswith("Chờ bảng mà nó đọc được sửa;") and "stg_" not in reason("stg_gone")
+    assert reason("x").startswith("Lần tính mới bị lỗi;")
+
+
+def test_what_met_another_writer_is_made_again_and_nothing_that_failed_by_itself() -> None:
+    def one(cause: str, reason: str) -> Held:
+        return Held(f"marts.{cause}", cause, reason, NOW, False)
+
+    met = [one("b", f"b: {marts.CONFLICT}: table changed"), one("a", f"a: {marts.CONFLICT}")]
+    assert marts.met_another_writer(met) == ["a", "b"]
+    assert marts.met_another_writer([*met, one("c", "c: division by zero")]) == [] == marts.met_another_writer([])
 
 
 @pytest.mark.parametrize("kind", ["models", "seeds"])

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection
 
+import structlog
+
+from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, shared_folders
 from ingestion.landing import finished
 from lake.lake import open_reader
 from tnmt.settings import Settings
+
+log = structlog.get_logger()
 
 RETRY_SECONDS, LONGEST_SECONDS = 60, 6 * 3600
 """After a run that left a file in its inbox the next one for it waits a minute, then two, four, … up to six hours."""
@@ -21,11 +27,19 @@ def waiting(settings: Settings, live: bool) -> list[str]:
     contracts = contracts_of(settings)
     shared = shared_folders(contracts.values())
     return sorted(
-        hashlib.sha256(f"{c.source} {f.name} {f.identity}".encode()).hexdigest()[:12]
+        hashlib.sha256(f"{c.source} {what}".encode()).hexdigest()[:12]
         for c in contracts.values()
         if not c.files.in_place and not (live and c.files.small)
-        for f in finished(settings, c, shared=c.folder in shared)
+        for what in _names(settings, c, shared)
     )
+
+
+def _names(settings: Settings, contract: Contract, shared: Collection[str]) -> list[str]:
+    """What a source has lying there; an inbox that cannot be read is one thing too, for which a run is started that says so."""
+    try:
+        return [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=contract.folder in shared)]
+    except OSError as error:
+        return [f"{type(error).__name__} {error.errno}"]
 
 
 def due(files: list[str], tried: Tried, clock: float) -> Tried | None:
@@ -70,7 +84,11 @@ def waiting_files(settings: Settings) -> tuple[float, list[str]]:
     shared = shared_folders(contracts.values())
     for contract in contracts.values():
         if contract.files.small and not contract.files.in_place:
-            times = [f.modified for f in finished(settings, contract, shared=contract.folder in shared)]
+            try:
+                times = [f.modified for f in finished(settings, contract, shared=contract.folder in shared)]
+            except OSError as error:  # the others go on; a run, and `tnmt status`, say more
+                log.error("inbox cannot be read", source=contract.source, error=str(error))
+                continue
             if times:
                 oldest = min(oldest, *times)
                 sources.append(contract.source)

@@ -25,6 +25,7 @@ from lake.lock import LakeLocked
 from lake.maintenance import maintain, pin
 from lake.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
+from orchestration.inboxes import waiting, waiting_files
 from tests.support import command as tnmt
 from tnmt.settings import Settings
 
@@ -187,6 +188,14 @@ def test_an_inbox_that_leads_elsewhere_is_not_emptied(home: Settings, tmp_path: 
     with pytest.raises(NotADirectoryError, match="leads out of the inbox"):
         inbox_of(home, contracts["dossier"])
     assert inbox_of(home, contracts["land_price"]) == home.inbox / "land_price"
+    # nor does it hide the others: a run is started for it, seldom, which says what is wrong; the live worker goes on
+    (home.inbox / "station_txt").symlink_to(elsewhere)
+    (home.inbox / "land_price").mkdir()
+    one = waiting(home, live=False)
+    (home.inbox / "land_price" / "gia_dat_20260301.csv").write_text("x")
+    os.utime(home.inbox / "land_price" / "gia_dat_20260301.csv", (1, 1))
+    assert len(one) == 2 and len({*waiting(home, live=False)} - {*one}) == 1
+    assert waiting_files(home) == (float("inf"), [])
 
 
 def test_leftovers_of_killed_processes_go_and_those_of_living_ones_stay(home: Settings) -> None:

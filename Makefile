@@ -119,7 +119,7 @@ test: .venv/.dev .superset/.stamp
 	@tests/system_packages.sh
 	@$(MAKE) --no-print-directory scale-out || { [ -e .spark/.stamp ] || rm -rf .spark; \
 		echo "Spark is not set up, so the tests that need it are skipped (REQUIRE=spark fails them)"; }
-	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rsfE -n $(PROCESSES)
+	@PATH="$(CURDIR)/$(V):$$PATH" $(V)/python -m pytest -q -rsfE -n $(PROCESSES) --durations 30 --durations-min 20
 
 # without what starts servers, Spark or a whole platform
 check: lint

@@ -106,8 +106,9 @@ def inbox_of(settings: Settings, contract: Contract) -> Path:
     Scans are only read, so their folder may lie elsewhere.
     """
     folder = settings.inbox / contract.folder
-    if not contract.files.in_place and not folder.resolve().is_relative_to(settings.inbox.resolve()):
-        raise NotADirectoryError(f"{folder} leads out of the inbox, to {folder.resolve()}: put a folder there, or mount one")
+    leads = os.path.realpath(folder)  # Path.resolve fails on a link to itself in a way of its own
+    if not contract.files.in_place and not Path(leads).is_relative_to(os.path.realpath(settings.inbox)):
+        raise NotADirectoryError(f"{folder} leads out of the inbox, to {leads}: put a folder there, or mount one")
     return folder
 
 
@@ -123,7 +124,7 @@ def _identities(path: str, is_dir: bool) -> tuple[Identity, ...]:
 
 
 def _members(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+    return sorted(p for parent, _, files in tree(str(folder)) for f in files if (p := Path(parent, f)).is_file() and not p.is_symlink())
 
 
 def _may(path: str, mode: int) -> bool:
@@ -141,35 +142,74 @@ def _may_take(path: str, is_dir: bool, in_place: bool) -> bool:
     return all(_may(parent, whole) and all(_may(f"{parent}/{f}", os.R_OK) for f in files) for parent, _, files in _everything(path))
 
 
+def tree(folder: str, closed: list[str] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
+    """(folder, its folders, its other files), the outer before the inner, as os.walk, and as deep as senders nest them, where that one fails.
+
+    What cannot be listed is passed over, and named in `closed`, if given; what went meanwhile is not. Folders taken out of a list are not entered.
+    """
+    waiting = [folder]
+    while waiting:
+        parent = waiting.pop()
+        try:
+            with os.scandir(parent) as found:
+                entries = sorted(found, key=lambda e: e.name)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            if closed is not None:
+                closed.append(parent)
+            continue
+        folders = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+        yield parent, folders, [e.name for e in entries if not e.is_dir(follow_symlinks=False)]
+        waiting += [f"{parent}/{name}" for name in reversed(folders)]
+
+
 def _everything(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As os.walk, with the subfolders too that it would pass over in silence, as they cannot be listed."""
+    """`tree`, with the folders too that cannot be listed."""
     closed: list[str] = []
-    yield from os.walk(folder, onerror=lambda error: closed.append(error.filename) if isinstance(error, PermissionError) else None)
+    yield from tree(folder, closed)
     for parent in closed:
         yield parent, [], []
 
 
-def _walk(folder: Path, prefix: str = "") -> Iterator[tuple[str, str, bool]]:
+def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
     """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order.
 
-    A folder that cannot be listed comes as one, its name ending in `/`.
+    A folder that cannot be listed comes as one, its name ending in `/`. Raises OSError where the inbox itself is no folder.
     """
-    try:
-        entries = sorted(os.scandir(folder), key=lambda e: e.name)
-    except FileNotFoundError:
-        return
-    except PermissionError:
-        yield prefix, str(folder), True
-        return
-    for entry in entries:
+    lying = _entries(folder)
+    if lying is None:
+        yield "", str(folder), True
+    waiting = [(entry, "") for entry in reversed(lying or [])]
+    while waiting:  # as deep as senders nest their folders
+        entry, prefix = waiting.pop()
         low = entry.name.lower()
         if low.startswith((".", "~$")) or low.endswith(UNFINISHED) or low in LITTER:
             continue
         is_dir = entry.is_dir(follow_symlinks=False)
         if is_dir and not low.endswith(".gdb"):
-            yield from _walk(Path(entry.path), f"{prefix}{portable(entry.name)}/")
+            prefix = f"{prefix}{portable(entry.name)}/"
+            try:
+                inside = _entries(Path(entry.path))
+            except OSError:  # a path that is too long, a disk that fails there: the others are taken
+                inside = None
+            if inside is None:
+                yield prefix, entry.path, True
+            else:
+                waiting += [(e, prefix) for e in reversed(inside)]
         elif is_dir or entry.is_file(follow_symlinks=False):
             yield prefix + portable(entry.name), entry.path, is_dir
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]] | None:
+    """What lies in a folder, by name; nothing where it went meanwhile, None where this user may not look."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda e: e.name)
+    except FileNotFoundError:
+        return []
+    except PermissionError:
+        return None
 
 
 def _mine(contract: Contract, shared: bool, name: str) -> bool:
@@ -230,6 +270,10 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             found = Found(name, path, is_dir, _identities(path, is_dir))
         except FileNotFoundError:
             continue  # replaced or taken back in this moment
+        except OSError as error:
+            if error.errno == errno.ENAMETOOLONG:
+                continue  # out of reach: `unclaimed` tells it
+            raise
         if (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, contract.files.in_place):
             continue  # `unclaimed` tells it
         if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
@@ -248,20 +292,30 @@ def unclaimed(settings: Settings, contracts: Iterable[Contract]) -> list[tuple[s
     found: list[tuple[str, str, int | None]] = []
     for folder, readers in by_folder.items():
         in_place = all(c.files.in_place for c in readers)
-        for name, path, is_dir in _walk(settings.inbox / folder):
+        try:
+            lying = list(_walk(settings.inbox / folder))
+        except OSError:
+            continue  # whoever takes from there says so
+        for name, path, is_dir in lying:
             nobodys = len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
             closed = not _may_take(path, is_dir, in_place)
             if nobodys or is_dir or closed:
                 with contextlib.suppress(FileNotFoundError):
-                    size = sum(i[2] for i in _identities(path, is_dir))
-                    if nobodys or closed or size > FOLDER_BYTES:
-                        found.append((folder, name, None if closed else size))
+                    size = None if closed else sum(i[2] for i in _identities(path, is_dir))
+                    if nobodys or size is None or size > FOLDER_BYTES:
+                        found.append((folder, name, size))
     return sorted(found, key=lambda f: f[:2])
+
+
+_LONGEST_NAME = 3_000
+"""Characters of a path below an inbox, from which on the system may not reach it (4,096 bytes in all)."""
 
 
 def why_unclaimed(name: str, size: int | None) -> str:
     """Why a file of `unclaimed` is not taken and what to do, after its name."""
     if size is None:
+        if len(name) > _LONGEST_NAME:
+            return "lies in folders whose names together are too long: move it to the top of the inbox"
         return "may not be read, or not be taken out of its folder, by the user of the pipeline: give it to that user (chown, chmod), with its folder"
     if name.lower().endswith(".gdb") and size > FOLDER_BYTES:
         return f"is larger than the {FOLDER_BYTES >> 30} GiB that a geodatabase folder may have: divide it by commune and send the parts"
@@ -550,7 +604,7 @@ def _give_back(moved: str, path: str) -> None:
 
 def _put_back(folder: Path) -> None:
     """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed."""
-    for parent, folders, _ in os.walk(folder):
+    for parent, folders, _ in tree(str(folder)):
         for name in [n for n in folders if n.startswith(TAKEN)]:
             aside = os.path.join(parent, name)
             for moved in os.listdir(aside):

@@ -26,7 +26,7 @@ from typing import IO, Any
 import structlog
 
 from ingestion.contract import Contract
-from ingestion.landing import UNFINISHED, inbox_of
+from ingestion.landing import UNFINISHED, inbox_of, tree
 from ingestion.names import station_of
 from intake.accounts import Account
 from tnmt.settings import Settings, give_name
@@ -239,7 +239,7 @@ class Drop:
         half.replace(self.settings.home / HEARTBEAT)
         before = time.time() - STALE_TEMPORARY
         accounts = self.settings.home / "intake" / "accounts"
-        for folder, _, names in os.walk(accounts, topdown=False):
+        for folder, _, names in reversed(list(tree(str(accounts)))):
             for name in names:
                 path = Path(folder, name)
                 with suppress(FileNotFoundError):  # renamed by its sender meanwhile
@@ -270,7 +270,7 @@ class Drop:
             raise Refused("disk", "Máy chủ sắp hết chỗ; hãy giữ tệp và gửi lại sau")
         counted, waiting = self._waiting.get(account.name, (0.0, 0))
         if time.monotonic() - counted > COUNT_AGAIN:
-            waiting = sum(len(names) for _, _, names in os.walk(self.inbox / account.name))
+            waiting = sum(len(names) for _, _, names in tree(str(self.inbox / account.name)))
             self._waiting[account.name] = (time.monotonic(), waiting)
         if waiting >= self.settings.intake_waiting_files:
             raise Refused(
@@ -282,7 +282,7 @@ class Drop:
         if begun >= most:
             raise Refused("quota", f"Tài khoản đang gửi {begun} tệp cùng lúc, nhiều nhất là {most}; hãy gửi lần lượt")
         if relative.lower().endswith(UNFINISHED):
-            unfinished = sum(len(names) for _, _, names in os.walk(self.jail(account)))
+            unfinished = sum(len(names) for _, _, names in tree(str(self.jail(account))))
             if unfinished >= most:
                 raise Refused(
                     "quota", f"Đã có {unfinished} tệp chưa được đổi sang tên thật, nhiều nhất là {most}; hãy đổi tên hoặc gửi thẳng tên thật"

@@ -151,10 +151,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
+    from ingestion.blocked import STOPPED, blocked_now
     from ingestion.contract import ContractError
     from ingestion.ingest import UnknownSource, contracts_of
     from ingestion.load import requeue
-    from lake.lake import LakeError, open_writer
+    from lake.lake import LakeError, open_reader, open_writer
     from lake.lock import LakeLocked
     from orchestration.marts import BuildFailed, told_held
     from orchestration.run import run as run_all
@@ -192,6 +193,8 @@ def run(
         _fail(str(error.args[0]), 2)
     loaded = [r for r in result.ingested.loaded.values() if r.deliveries]
     built = bool(result.built and result.built.done)
+    with open_reader(s) as con:  # of earlier runs too
+        stopped = {status: blocked_now(con, source or None, status) for status in STOPPED}
     if loaded or built:
         tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}), built=built)
     if as_json:
@@ -200,6 +203,7 @@ def run(
                 {
                     "run_id": result.ingested.run_id,
                     "sources": [asdict(r) for r in loaded],
+                    **{status: [asdict(b) for b in found] for status, found in stopped.items()},
                     "errors": result.ingested.errors,
                     "built": built,
                     "held_back": [asdict(h) for h in result.built.held] if result.built else [],
@@ -228,11 +232,10 @@ def run(
             out.print(table)
         else:
             print("nothing new in the inboxes")
+        for status, found in stopped.items():
+            for b in found:
+                err.print(f"{status.replace('_', ' ')}: {b.source}: {b.name}: {b.reason}", style="yellow", markup=False, highlight=False)
         for r in loaded:
-            for text in r.problems:
-                err.print(f"blocked: {r.source}: {text}", style="yellow", markup=False, highlight=False)
-            for text in r.aside:
-                err.print(f"set aside: {r.source}: {text}", style="yellow", markup=False, highlight=False)
             if r.failed and not r.blocked:
                 err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
             if r.refused_too_many and r.rows_read:
@@ -256,13 +259,14 @@ def run(
     held = result.built.held if result.built else ()
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
-    if result.ingested.errors or held or any(r.blocked or r.set_aside or r.refused_too_many for r in loaded):
+    if result.ingested.errors or held or any(stopped.values()) or any(r.refused_too_many for r in loaded):
         raise typer.Exit(3)
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
+    from ingestion.blocked import STOPPED, blocked_now
     from ingestion.landing import why_unclaimed
     from lake.lake import LakeError, has_table, lock_holder, open_reader
     from lake.serving import current
@@ -278,7 +282,7 @@ def status(as_json: Json = False) -> None:
     rows = con.execute(
         f"""
         WITH ledger AS (
-            SELECT source, max(received_at) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
+            SELECT source, max(received_at) FILTER (status NOT IN ('blocked', 'set_aside')) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
                    count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
                    count(*) FILTER (status = 'quarantined') AS quarantined_files,
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
@@ -300,7 +304,7 @@ def status(as_json: Json = False) -> None:
     names = [d[0] for d in con.description]
     unclaimed = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall() if noted else []
     records = [dict(zip(names, r, strict=True)) for r in rows]
-    aside = con.execute("SELECT source, delivery_id, name, reason FROM lake.ops.delivery WHERE status = 'set_aside' ORDER BY source, name").fetchall()
+    stopped = {status: blocked_now(con, status=status) for status in STOPPED}
     serving, writer, held = current(s), lock_holder(s), held_back(con)
     if as_json:
         print(
@@ -308,7 +312,7 @@ def status(as_json: Json = False) -> None:
                 {
                     "as_of": moment,
                     "sources": records,
-                    "set_aside": [dict(zip(("source", "delivery_id", "name", "reason"), r, strict=True)) for r in aside],
+                    **{status: [asdict(b) for b in found] for status, found in stopped.items()},
                     "unclaimed": [{"folder": folder, "name": name, "bytes": size} for folder, name, size in unclaimed],
                     "serving": serving,
                     "writer": writer,
@@ -328,8 +332,9 @@ def status(as_json: Json = False) -> None:
             *(f"{r[k]:,}" for k in ("deliveries", "waiting", "blocked", "set_aside", "quarantined_files", "quarantined_rows", "conflicting_rows")),
         )
     out.print(table)
-    for source, delivery, name, reason in aside:
-        print(f"set aside: {source}: {name}: {reason} --delivery-id {delivery}")
+    for status, found in stopped.items():
+        for b in found:
+            print(f"{status.replace('_', ' ')}: {b.source}: {b.name}: {b.reason} --delivery-id {b.delivery_id}")
     for folder, name, size in unclaimed:
         text = f"unclaimed: inbox/{folder}/{name}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(name, size)}"
         err.print(text, style="yellow", markup=False, highlight=False)
@@ -445,20 +450,28 @@ def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None
 
 @quarantine_app.command("list")
 def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
-    """Quarantined rows by source and reason, and deliveries that are blocked or set aside."""
+    """Quarantined rows by source and reason, each with its newest example, and deliveries that are blocked or set aside."""
+    from ingestion.ingest import contracts_of
     from lake.query import query
 
+    if source and source not in (known := contracts_of(settings())):
+        _fail(f"there is no source {source}; there are {', '.join(known)}", 2)
     where = "WHERE source = ?" if source else ""
     names, rows = query(
         settings(),
         f"""
-        SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day, any_value(details) AS example
-        FROM lake.quarantine.row {where} GROUP BY ALL
+        WITH refused AS (
+            SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day,
+                   arg_max({{'delivery_id': delivery_id, 'line': line, 'details': details}}, {{'day': day, 'id': delivery_id, 'first': -line}}) AS newest
+            FROM lake.quarantine.row {where} GROUP BY ALL
+        )
+        SELECT refused.source, reasons, rows, deliveries, last_day, newest.delivery_id AS delivery_id, l.name AS file, newest.line AS line, newest.details AS example
+        FROM refused LEFT JOIN lake.ops.landed AS l ON l.delivery_id = newest.delivery_id
         UNION ALL
         -- a refused file stands above with its lines; here only where it has none that could be shown
-        SELECT source, status, rows_quarantined, 1, day, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'set_aside', 'quarantined')
+        SELECT source, status, rows_quarantined, 1, day, delivery_id, name, NULL, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'set_aside', 'quarantined')
         AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where + " AND" if where else "WHERE"} delivery_id IS NOT NULL))
-        ORDER BY source, rows DESC NULLS FIRST""",
+        ORDER BY source, rows DESC NULLS FIRST, delivery_id""",
         [source, source, source] if source else [],
         now=now(),
     )

@@ -13,6 +13,7 @@ itself asks for are answered by `ServingDialect` on a way of their own.
 
 import contextlib
 import functools
+import logging
 import os
 import re
 import resource
@@ -26,8 +27,12 @@ import sql_size
 from duckdb_engine import ConnectionWrapper, CursorWrapper, Dialect
 from sqlalchemy.dialects import registry
 
+log = logging.getLogger(__name__)
+
 CHART_SECONDS = int(os.environ.get("TNMT_CHART_SECONDS", "90"))
 SQLLAB_SECONDS = int(os.environ.get("TNMT_SQLLAB_SECONDS", "60"))
+DEAF_SECONDS = 15
+"""After the interrupt of a statement: what still runs then does not hear it."""
 MAX_ROWS = 50_000
 MAX_TEXT = 100_000_000  # characters of a whole result
 SERVING = Path(os.environ["TNMT_SUPERSET_HOME"]).parent / "serving" / "serving.duckdb"
@@ -54,7 +59,14 @@ def bound_process() -> None:
 
 
 spent: Callable[[], None] = lambda: None  # noqa: E731
-"""Called after a statement that took this process to its bound: what was freed may not serve others, so gunicorn puts a new one in its place."""
+"""Called after a statement that took this process to its bound of memory (what was freed may not serve others), or does not end. gunicorn puts a new one
+in its place."""
+
+
+def _replaced(seconds: float) -> None:
+    """One function over one long value, or a plan, hears no interrupt: the process that works on it is given up, with its threads."""
+    log.error("a statement did not end within %.0f s, past its interrupt: this process is replaced", seconds)
+    spent()
 
 
 def _near_bound() -> bool:
@@ -195,8 +207,10 @@ class TimedConnection(ConnectionWrapper):
         super().__init__(self._con)
         self._file, self._in_lab, self.seconds = file, in_lab, seconds
         self._timer = threading.Timer(seconds, self._con.interrupt)
-        self._timer.daemon = True
-        self._timer.start()
+        self._deaf = threading.Timer(seconds + DEAF_SECONDS, _replaced, [seconds + DEAF_SECONDS])
+        for timer in (self._timer, self._deaf):
+            timer.daemon = True
+            timer.start()
 
     def cursor(self) -> GuardedCursor:
         """The only way to run a statement."""
@@ -214,7 +228,10 @@ class TimedConnection(ConnectionWrapper):
     def close(self) -> None:
         """Closes and stops the clock."""
         self._timer.cancel()
-        super().close()
+        try:
+            super().close()
+        finally:
+            self._deaf.cancel()
 
 
 class ServingDialect(Dialect):

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 bind = f"127.0.0.1:{os.environ.get('TNMT_SUPERSET_PORT', '8088')}"
 workers = int(os.environ.get("TNMT_SUPERSET_WORKERS", "1"))
@@ -17,7 +18,13 @@ control_socket_disable = True  # its default path is one for all servers of a us
 
 
 def post_worker_init(_worker):
-    """A process that a statement took to its bound of memory finishes what it has in hand, and another takes its place."""
+    """A process that a statement took to its bound finishes what it has in hand, as far as it can, and another takes its place."""
     import duck_connect
 
-    duck_connect.spent = lambda: os.kill(os.getpid(), signal.SIGTERM)
+    def spent():
+        last = threading.Timer(graceful_timeout + 2, os._exit, [1])  # a thread that hears nothing would keep it for ever
+        last.daemon = True
+        last.start()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    duck_connect.spent = spent

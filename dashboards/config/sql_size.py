@@ -323,8 +323,8 @@ class _Reckoning:
         for item in node["select_list"]:
             before = (self.size.characters, self.size.parts)
             value = self.value(item, inner)
-            spread = _spread(item, rows, value)
-            columns += spread
+            spread = _spread(item, rows)
+            columns += spread + (value.length // FIXED if item.get("function_name", "").lower() == "unnest" else 0)  # of a struct its fields
             self.size.characters += (self.size.characters - before[0]) * (spread - 1)
             self.size.parts += (self.size.parts - before[1]) * (spread - 1)
             length = max(length, value.length)
@@ -480,12 +480,10 @@ def _beside(one: Rows, other: Rows) -> Rows:
     return Rows(min(one.columns + other.columns, ENDLESS), max(one.length, other.length), one.names | other.names)
 
 
-def _spread(item: dict[str, Any], rows: Rows, value: Value) -> int:
+def _spread(item: dict[str, Any], rows: Rows) -> int:
     """Columns that an item of a SELECT becomes."""
     if any(e["class"] == "STAR" for e in (item, *_expressions_within(item))):
         return max(rows.columns, 1) + (rows.length // FIXED if item.get("relation_name") else 0)
-    if item.get("function_name", "").lower() == "unnest":
-        return 1 + value.length // FIXED
     return 1
 
 

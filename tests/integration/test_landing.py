@@ -317,6 +317,32 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
     assert (done.landed["station_txt"].new, done.unclaimed) == (3, [])
 
 
+def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made: Settings) -> None:
+    """A file in its place, a link to itself, folders deeper than a path may be long: that source fails, or tells what it cannot reach; the others go on."""
+    inbox = made.inbox / "station_txt"
+    (inbox / "BP_PPPP_NUOTHA_20260325000000.txt").write_text("COD\t1\tmg/L\t20260325000000\t00\n")
+    wrong = {"land_price": made.inbox / "land_price", "land_owner": made.inbox / "land_owner"}
+    wrong["land_price"].write_text("x")
+    wrong["land_owner"].symlink_to(wrong["land_owner"])
+    before = Path.cwd()
+    try:
+        for width, depth in ((1, 1100), (250, 20)):
+            os.chdir(inbox)
+            for _ in range(depth):
+                Path("d" * width).mkdir()
+                os.chdir("d" * width)
+            Path("BP_QQQQ_NUOTHA_20260325000000.txt").write_text("COD\t1\tmg/L\t20260325000000\t00\n")
+    finally:
+        os.chdir(before)
+    assert waiting_files(made)[1] == ["station_txt"] and len(waiting(made, live=True)) == 2
+    done = ingest(made, now=NOW, run_id="odd", only=["station_txt", *wrong])
+    assert set(done.errors) == set(wrong) and done.landed["station_txt"].new == 2
+    assert [len(text) > 3000 and "too long" in text for text in done.unclaimed] == [True]
+    for path in wrong.values():
+        path.unlink()
+    shutil.rmtree(inbox / ("d" * 250))
+
+
 def test_the_live_worker_rests_where_nothing_can_be_taken_in(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """A source that fails keeps its files: it is told once, the lake is left to others between two looks, and nothing is built."""
     looks: list[str] = []

@@ -199,6 +199,8 @@ def test_what_swells_is_refused_before_duckdb_plans_it(serving: SimpleNamespace,
         "SELECT regexp_replace(name, '[0-9]+', '#', 'g'), strftime(now(), '%d/%m/%Y'), json_extract_string('{}', '$.a') FROM marts_core.commune",
         "SELECT list_transform(parts, lambda x: x * 2 + 1), list_reduce(parts, lambda a, b: greatest(a, b)) FROM marts_core.commune",
         _doubling("SELECT *, 1 AS d FROM marts_environment.reading", "SELECT *, value * {0} AS v{0} FROM t{0}", " SELECT * FROM t{0}", 20),
+        "SELECT word, count(*) FROM (SELECT unnest(string_split(name, ' ')) AS word FROM marts_core.commune) GROUP BY 1",
+        "SELECT name, unnest(regexp_extract_all(name, '[a-z]+')), unnest(list(code)) FROM marts_core.commune GROUP BY name",
         "SELECT code AS a, a + 1 AS b, a + b AS c, (c - a) / nullif(b, 0) AS d FROM marts_core.commune",
         f"SELECT {' + '.join(['code'] * 50)} FROM marts_core.commune",
         "SELECT code, sum(code) OVER (PARTITION BY name ORDER BY code) FROM marts_core.commune GROUP BY CUBE (code, name)",
@@ -253,6 +255,20 @@ con.close()
     )
     said = ended.stdout.split("\n")
     assert said.count("memory True") == 2 and "spent" in said and "[(20,)]" in said, ended.stdout + ended.stderr
+
+
+def test_a_statement_that_hears_no_interrupt_costs_its_process(serving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`a LIKE '%x_%x_%'`, distances of long texts, plans: one call of a function looks at nothing meanwhile."""
+    told: list[str] = []
+    monkeypatch.setattr(serving.connect, "DEAF_SECONDS", 0.2)
+    monkeypatch.setattr(serving.connect, "spent", lambda: told.append("spent"))
+    deaf = "SELECT levenshtein(a, a || 'b') FROM (SELECT string_agg(repeat('a', 1000), '') a FROM range(12))"
+    _run(serving, "SELECT count(*) FROM marts_core.commune", seconds=0.2)
+    time.sleep(0.5)
+    assert told == []
+    with pytest.raises((duckdb.Error, serving.guard.Refused)):
+        _run(serving, deaf, seconds=0.1)
+    assert told == ["spent"]
 
 
 @pytest.mark.parametrize("call", ["lpad('x', 2000000000, 'y')", "rpad('x', code, 'y')", "repeat('x', 1001)", "repeat('x', (SELECT 5))"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 import pytest
@@ -10,6 +11,7 @@ from ingestion import decide as decisions
 from ingestion.ingest import contracts_of
 from ingestion.load import Loaded
 from lake.lake import open_writer
+from simulator.files import write_xlsx
 from tests.support import command
 from tnmt.cli import _moment
 from tnmt.settings import Settings
@@ -58,6 +60,22 @@ def test_refused_files_are_listed_beside_a_row_that_names_none(home: Settings) -
         con.execute("INSERT INTO lake.quarantine.row (source, target, day, line) VALUES ('station_txt', 'reading', DATE '2026-03-24', 1)")
     code, said = command("quarantine", "list", "--json")
     assert code == 0 and "ảnh" in said
+
+
+def test_what_is_blocked_is_told_by_every_run_until_it_is_not(home: Settings) -> None:
+    """By `status` too, with its reason and the way to try it again; a source of which nothing was published is not fresh by it."""
+    write_xlsx(home.inbox / "programme_indicator" / "chi_tieu_20260301.xlsx", "Chỉ tiêu", ["Cột lạ"], [["1"]])
+    for _ in range(2):
+        code, said = command("run", "programme_indicator", "--no-marts")
+        assert code == 3 and "blocked: programme_indicator: chi_tieu_20260301.xlsx" in said
+    code, said = command("status", "--json")
+    told = json.loads(said)
+    (blocked,) = told["blocked"]
+    assert "chi_tieu_20260301.xlsx" in blocked["name"] and blocked["reason"] and told["set_aside"] == []
+    assert next(r for r in told["sources"] if r["source"] == "programme_indicator")["state"] == "never"
+    code, said = command("quarantine", "list", "programme_indicator", "--json")
+    assert blocked["delivery_id"] in said and "chi_tieu_20260301.xlsx" in said
+    assert command("quarantine", "list", "programme_indicators")[0] == 2
 
 
 def test_a_file_without_a_line_that_could_be_read_is_too_much_where_nothing_else_came() -> None:

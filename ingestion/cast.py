@@ -46,7 +46,7 @@ PROBLEMS = {
     "lines_joined": "dấu nháy nối nhiều dòng thành một ô, mỗi dòng lại đủ cột như một bản ghi: bỏ dấu nháy thừa",
     "formula_error": "ô có công thức bị lỗi",
     "formula_not_computed": "ô có công thức chưa được tính: mở tệp bằng Excel, lưu lại rồi gửi",
-    "cell_format": "ô hiển thị khác với số được lưu (phần trăm, bỏ bớt hàng nghìn): nhập số và đơn vị rõ ràng",
+    "cell_format": "ô hiển thị khác với số được lưu (phần trăm, bỏ bớt hàng nghìn, chữ hoặc dấu <, > của định dạng): nhập số và đơn vị rõ ràng",
     "merged_quantity": "số nằm trong ô gộp nhiều dòng: tách ô, ghi số của từng dòng",
     "cell_unread": "dòng có dữ liệu mà không đọc được",
 }

@@ -29,6 +29,11 @@ _FORMULA = re.compile(rb"<(?:\w+:)?f\b(?:[^>]*/>|[^>]*>([^<]*)<)")
 _ATTRIBUTE = re.compile(rb'\b([\w:]+)="([^"]*)"')
 _QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
 _SCALED = re.compile(r"[0#?],+(?![0#?,])")
+_SECTIONS = re.compile(r'(?:^|(?<=;))((?:"[^"]*"|\\.|[^;"\\])*)')
+_CONDITION = re.compile(r"\[[<>=]")
+_LITERAL = re.compile(r'"([^"]+)"|\\(.)')
+_PLACEHOLDER = re.compile(r"[0#?@]|general|[ymdhs]", re.IGNORECASE)
+_BOUND = re.compile("[<>≤≥≈~]")
 _BUILT_IN = {9: "0%", 10: "0.00%"}
 
 
@@ -45,6 +50,8 @@ class Cell:
     percent: bool = False
     scaled: bool = False
     zeros: int = 0
+    worded: tuple[bool, bool, bool] = (False, False, False)
+    """Whether a number above, below and at zero is shown as another text: `<5.0` (`\\<0.0`), `KPH` (`"KPH"`), `500` (`0"00"`)."""
     form: str = ""
 
 
@@ -115,10 +122,38 @@ def _shown(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
                 form = own.get(code, _BUILT_IN.get(code, ""))
                 bare = _QUOTED.sub("", form)
                 zeros = len(bare) if re.fullmatch("0{2,}", bare) else 0
-                cell = Cell(form=form, percent="%" in bare, scaled=bool(_SCALED.search(bare)), zeros=zeros)
-                if cell.percent or cell.scaled or cell.zeros:
+                cell = Cell(form=form, percent="%" in bare, scaled=bool(_SCALED.search(bare)), zeros=zeros, worded=_worded(form))
+                if cell.percent or cell.scaled or cell.zeros or any(cell.worded):
                     odd[str(number).encode()] = cell
     return odd
+
+
+def _worded(form: str) -> tuple[bool, bool, bool]:
+    """`Cell.worded` of a number format. Literals that only name a unit (`0.0" mg/L"`, `#,##0" m2"`) leave the number as it is.
+
+    Sections by sign as ECMA-376 part 1, 18.8.31 has them; where they have conditions of their own, each counts for every number.
+    """
+    sections = [_misleads(section) for section in _SECTIONS.findall(form)[:3]] if form else []
+    if not sections:
+        return (False, False, False)
+    if _CONDITION.search(form):
+        return (any(sections),) * 3
+    positive, negative, zero = (sections + [sections[0]] * 3)[:3]
+    return positive, negative, zero
+
+
+def _misleads(section: str) -> bool:
+    if not section:
+        return False  # shows nothing, or a minus: no other figure
+    bare = _QUOTED.sub("", section)
+    if not _PLACEHOLDER.search(bare) and _LITERAL.search(section):
+        return True
+    return any(
+        _BOUND.search(literal := found[1] or found[2] or "")
+        or (literal[:1].isdigit() and section[: found.start()].endswith(("0", "#", "?")))
+        or (literal[-1:].isdigit() and section[found.end() :].startswith(("0", "#", "?")))
+        for found in _LITERAL.finditer(section)
+    )
 
 
 def _pieces(xml: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:

@@ -683,7 +683,7 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
             return float(percent)
         shown = f"{percent.normalize():f}%"
         return _Odd(shown, "cell_format") if figures or not named else shown
-    if cell.scaled:
+    if cell.scaled or cell.worded[0 if value > 0 else 1 if value < 0 else 2]:
         return _Odd(f"{value} ({cell.form})", "cell_format")
     if cell.zeros and not figures and value == int(value):
         return f"{int(value):0{cell.zeros}d}"

@@ -302,6 +302,23 @@ def test_numbers_shown_as_other_numbers(con: duckdb.DuckDBPyConnection, tmp_path
         assert shared[0][:4] == (2, None, "00007", value)
 
 
+def test_numbers_that_their_format_shows_as_other_texts(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    """A laboratory's "<5.0" and "KPH" that are formats of 5 and 3 were read as 5 and 3; units and signs of a format leave the number as it is."""
+    forms = {
+        r"\<0.0": (5, True), '"<"0.00': (0.5, True), '"KPH"': (3, True), '[<1]"KPH";0.0': (0.3, True), '0"00"': (5, True), '"1"0': (5, True),
+        '0.0" mg/L"': (5, False), '#,##0" m2"': (5, False), '0;-0;"-"': (5, False), '_(* #,##0_);_(* \\(#,##0\\);_(* "-"??_);_(@_)': (-5, False),
+        "[Red]0.0;[Blue]-0.0": (5, False), "General": (5, False), "0.00E+00": (5, False), "@": (5, False), '0.0;"âm"': (5, False), '0.00;"âm"': (-5, True),
+    }  # fmt: skip
+
+    def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
+        for row, (form, (value, _)) in enumerate(forms.items(), 1):
+            sheet.write(row, 0, "a")
+            sheet.write(row, 1, value, book.add_format({"num_format": form}))
+
+    found = {list(forms)[line - 2]: problem == "cell_format" for line, problem, *_ in odd(con, tmp_path, write)}
+    assert found == {form: refused for form, (_, refused) in forms.items()}
+
+
 def test_figures_of_merged_cells(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
         sheet.merge_range("A2:A3", "xã A")

@@ -7,7 +7,7 @@ import hmac
 import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +161,8 @@ SYSTEM_FAULTS = (OSError, SuiteError, TargetMismatch, UnitError, LakeError, *(
     duckdb.IOException, duckdb.FatalException, duckdb.InternalException, duckdb.ConnectionException, duckdb.TransactionException, duckdb.HTTPException,
 ))  # fmt: skip
 """What no delivery is guilty of: the disk, the catalog, contract and suite. They stop the source; it is tried again by the next run."""
+LATEST_NAME = timedelta(days=400)
+"""How far after its arrival the time in a file's name may lie: a price list of next year is sent this year, one of 2035 is a slip of the pen."""
 MOST_SET_ASIDE = 20
 """Deliveries of a source that one run sets aside for an error; where more fail, the error is likely ours, and the source stops instead."""
 
@@ -410,6 +412,14 @@ def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
             contract.files.as_of_format,
             found["as_of"] or "không có",
             "Kiểm tra đồng hồ của datalogger rồi gửi lại",
+        )
+    if contract.as_of.origin == "file_name" and delivery.as_of > delivery.received_at + LATEST_NAME:
+        return Problem(
+            "wrong_name",
+            "Thời gian trong tên tệp nằm quá xa sau lúc nhận: mọi tệp gửi sau sẽ bị coi là cũ hơn",
+            f"không quá {LATEST_NAME.days} ngày sau lúc nhận ({delivery.received_at:%d/%m/%Y})",
+            found["as_of"] or "không có",
+            "Sửa ngày trong tên tệp (hoặc đồng hồ của datalogger) rồi gửi lại",
         )
     return None
 

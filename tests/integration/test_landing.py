@@ -321,6 +321,7 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
 def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made: Settings) -> None:
     """A file in its place, a link to itself, folders deeper than a path may be long: that source fails, or tells what it cannot reach; the others go on."""
     inbox = made.inbox / "station_txt"
+    inbox.mkdir(parents=True, exist_ok=True)
     (inbox / "BP_PPPP_NUOTHA_20260325000000.txt").write_text("COD\t1\tmg/L\t20260325000000\t00\n")
     wrong = {"land_price": made.inbox / "land_price", "land_owner": made.inbox / "land_owner"}
     wrong["land_price"].write_text("x")
@@ -345,6 +346,19 @@ def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made
             path.unlink()
         # what shutil.rmtree, and so the next run of the tests, cannot take away
         subprocess.run(["rm", "-rf", inbox / "d", inbox / ("d" * 250)], check=True)
+
+
+def test_a_name_dated_years_ahead_is_refused_and_one_of_next_year_is_not(made: Settings) -> None:
+    """Of two readings, or registers, the later file name wins: one of 2035 made every file after it an older one, in silence."""
+    (made.inbox / "station_txt").mkdir(parents=True, exist_ok=True)
+    for moment in ("20350101000000", "20270301000000"):
+        (made.inbox / "station_txt" / f"BP_RRRR_NUOTHA_{moment}.txt").write_text("COD\t1\tmg/L\t20260325000000\t00\n")
+    ingest(made, now=NOW, run_id="ahead", only=["station_txt"])
+    with open_reader(made) as con:
+        told = dict(con.execute("SELECT name, reason FROM lake.ops.delivery WHERE contains(name, 'BP_RRRR')").fetchall())
+    ahead = told["BP_RRRR_NUOTHA_20350101000000.txt"]
+    assert "tên tệp" in ahead and "400" in ahead and "20350101000000" in ahead
+    assert "400" not in (told["BP_RRRR_NUOTHA_20270301000000.txt"] or "")
 
 
 def test_the_live_worker_rests_where_nothing_can_be_taken_in(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,12 @@ def _may_take(path: str, is_dir: bool, in_place: bool) -> bool:
     return all(_may(parent, whole) and all(_may(f"{parent}/{f}", os.R_OK) for f in files) for parent, _, files in _everything(path))
 
 
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name. Raises OSError where it cannot be listed."""
+    with os.scandir(folder) as found:
+        return sorted(found, key=lambda e: e.name)
+
+
 def tree(folder: str, closed: list[str] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
     """(folder, its folders, its other files), the outer before the inner, as os.walk, and as deep as senders nest them, where that one fails.
 
@@ -151,8 +157,7 @@ def tree(folder: str, closed: list[str] | None = None) -> Iterator[tuple[str, li
     while waiting:
         parent = waiting.pop()
         try:
-            with os.scandir(parent) as found:
-                entries = sorted(found, key=lambda e: e.name)
+            entries = _entries(parent)
         except FileNotFoundError:
             continue
         except OSError:
@@ -177,10 +182,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
 
     A folder that cannot be listed comes as one, its name ending in `/`. Raises OSError where the inbox itself is no folder.
     """
-    lying = _entries(folder)
-    if lying is None:
+    try:
+        waiting = [(entry, "") for entry in reversed(_entries(str(folder)))]
+    except FileNotFoundError:
+        return
+    except PermissionError:
         yield "", str(folder), True
-    waiting = [(entry, "") for entry in reversed(lying or [])]
+        return
     while waiting:  # as deep as senders nest their folders
         entry, prefix = waiting.pop()
         low = entry.name.lower()
@@ -190,26 +198,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
         if is_dir and not low.endswith(".gdb"):
             prefix = f"{prefix}{portable(entry.name)}/"
             try:
-                inside = _entries(Path(entry.path))
-            except OSError:  # a path that is too long, a disk that fails there: the others are taken
-                inside = None
-            if inside is None:
+                waiting += [(e, prefix) for e in reversed(_entries(entry.path))]
+            except FileNotFoundError:
+                continue
+            except OSError:  # not this user's, a path that is too long, a disk that fails there: the others are taken
                 yield prefix, entry.path, True
-            else:
-                waiting += [(e, prefix) for e in reversed(inside)]
         elif is_dir or entry.is_file(follow_symlinks=False):
             yield prefix + portable(entry.name), entry.path, is_dir
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]] | None:
-    """What lies in a folder, by name; nothing where it went meanwhile, None where this user may not look."""
-    try:
-        with os.scandir(folder) as found:
-            return sorted(found, key=lambda e: e.name)
-    except FileNotFoundError:
-        return []
-    except PermissionError:
-        return None
 
 
 def _mine(contract: Contract, shared: bool, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Collection
@@ -77,6 +78,12 @@ def landed_sources(settings: Settings) -> list[str]:
         return sorted(small & {s for (s,) in con.execute("SELECT DISTINCT source FROM lake.ops.pending").fetchall()})
 
 
+@functools.cache
+def _tell(source: str, error: str) -> None:
+    """Once: the live worker looks every few seconds."""
+    log.error("inbox cannot be read", source=source, error=error)
+
+
 def waiting_files(settings: Settings) -> tuple[float, list[str]]:
     """When the oldest finished small file was put into an inbox (POSIX time; infinity where there is none), and the sources that have some."""
     oldest, sources = float("inf"), []
@@ -86,8 +93,8 @@ def waiting_files(settings: Settings) -> tuple[float, list[str]]:
         if contract.files.small and not contract.files.in_place:
             try:
                 times = [f.modified for f in finished(settings, contract, shared=contract.folder in shared)]
-            except OSError as error:  # the others go on; a run, and `tnmt status`, say more
-                log.error("inbox cannot be read", source=contract.source, error=str(error))
+            except OSError as error:  # the others go on
+                _tell(contract.source, str(error))
                 continue
             if times:
                 oldest = min(oldest, *times)

@@ -58,7 +58,11 @@ def bound_process() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (bound, most))
 
 
-spent: Callable[[], None] = lambda: None  # noqa: E731
+def _stays() -> None:
+    """Outside gunicorn nothing would take the place of the process."""
+
+
+spent: Callable[[], None] = _stays
 """Called after a statement that took this process to its bound of memory (what was freed may not serve others), or does not end. gunicorn puts a new one
 in its place."""
 

@@ -110,6 +110,8 @@ _FAMILIES = {
 
 def _family(node: exp.Expr) -> str:
     """Kind of an operand's type: integer, decimal, float, text, date, timestamp, boolean, interval, geometry, null, array or unknown."""
+    if isinstance(node, exp.Null):  # of no type, or, in a UNION, of that of the other side
+        return "null"
     kind = node.type.this.value.lower() if node.type is not None else "unknown"
     return _FAMILIES.get(kind, "unknown")
 

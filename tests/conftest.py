@@ -43,6 +43,19 @@ def _stays_away(event: str, arguments: tuple[Any, ...]) -> None:
 sys.addaudithook(_stays_away)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _leaves_no_trace(request: pytest.FixtureRequest) -> Iterator[None]:
+    """The environment decides which platform a process works on: what a module, or the code that it ran, leaves in it would choose for the next one."""
+
+    def of_a_platform() -> dict[str, str]:
+        return {name: value for name, value in os.environ.items() if name.startswith(("TNMT_", "DBT_", "DAGSTER_")) or name == "TZ"}
+
+    before = of_a_platform()
+    yield
+    changed = {name for name, _ in before.items() ^ of_a_platform().items()}
+    assert not changed, f"{request.module.__name__} leaves the environment changed: {sorted(changed)}"
+
+
 TOGETHER = (
     ("test_kill", "test_postgres_catalog"),
     ("test_real_data", "test_real_marts"),

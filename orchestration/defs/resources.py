@@ -1,11 +1,13 @@
 """Resources: which platform, and what time it is. Runs read no clock but this one."""
 
 import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DbtCliResource
+from dagster_dbt import DbtCliInvocation, DbtCliResource
 
 from orchestration.marts import DBT, dbt_environment
 from tnmt.clock import default_as_of, now
@@ -31,8 +33,25 @@ class Platform(dg.ConfigurableResource[Any]):
         return now()
 
 
+@contextmanager
+def _lent(environment: Mapping[str, str]) -> Iterator[None]:
+    """The environment of this process, for as long as it takes to start a child; afterwards as it was."""
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 class OfflineDbt(DbtCliResource):
-    """`dbt --version` costs two seconds a step and asks the package index for the newest release: answered locally."""
+    """dbt on the lake of TNMT_HOME. `dbt --version` costs two seconds a step and asks the package index for the newest release: answered locally."""
+
+    def cli(self, *args: Any, **options: Any) -> DbtCliInvocation:
+        """Starts dbt with the environment of the lake; DbtCliResource gives its child that of the process and takes no other."""
+        with _lent(dbt_environment(settings())):
+            return super().cli(*args, **options)
 
     @property
     def _cli_version(self) -> Any:
@@ -46,7 +65,6 @@ class OfflineDbt(DbtCliResource):
 def resources() -> dict[str, Any]:
     """Resources by name."""
     s = settings()
-    os.environ.update(dbt_environment(s))
     return {
         "platform": Platform(),
         "dbt": OfflineDbt(

@@ -106,6 +106,10 @@ QUERIES = {
     "unnest days": "SELECT id, cast(unnest(generate_series(at_time, day, INTERVAL 1 DAY)) AS date) AS v FROM lake.clean.t",
     "unnest text": "SELECT id, trim(unnest(string_split(t, ';'))) AS v FROM lake.clean.t",
     "scalar subquery": "SELECT id, i > (SELECT max(i) - 20 FROM lake.clean.t) AS v FROM lake.clean.t",
+    "typed nulls": """
+        SELECT id, CAST(NULL AS VARCHAR) AS t, CAST(NULL AS DATE) AS d, CAST(NULL AS TIMESTAMP) AS m, CAST(NULL AS BOOLEAN) AS b, CAST(NULL AS DOUBLE) AS x,
+            CAST(NULL AS DECIMAL(18, 6)) AS n, CAST(NULL AS INTEGER) AS i FROM lake.clean.t WHERE yes
+        UNION ALL SELECT id, t, day, at_time, yes, y, d, i FROM lake.clean.t""",
     "no rows": "SELECT id, d, t, slot FROM lake.clean.t WHERE id < 0",
     "order": "SELECT id, x FROM lake.clean.t ORDER BY x DESC, id",
     "values": "SELECT l.k, count(*) AS n FROM lake.clean.t AS t INNER JOIN (SELECT * FROM (VALUES ('PM10', 1), ('O3', 2)) AS v(k, n)) AS l ON t.parameter = l.k GROUP BY l.k",

@@ -1,12 +1,13 @@
 """What a sheet of an XLSX says beside its values, read from its XML before and apart from calamine (ECMA-376, part 1, 18.3 and 18.8).
 
 Which rows hold something at all (a count that the reader's rows must agree with), where the last cell lies, which formulas failed or were never
-computed, and which numbers are shown as another figure than they hold (92 % is stored as 0.92). Rows are looked into only where something odd may be.
+computed, and which numbers are shown as another figure than they hold (92 % is stored as 0.92; the 3 of 10³ is a 3 with a style). Rows are looked into only where something odd may be.
 """
 
 from __future__ import annotations
 
 import functools
+import html
 import re
 import zipfile
 import zlib
@@ -35,6 +36,11 @@ _LITERAL = re.compile(r'"([^"]+)"|\\(.)')
 _PLACEHOLDER = re.compile(r"[0#?@]|general|[ymdhs]", re.IGNORECASE)
 _BOUND = re.compile("[<>≤≥≈~]")
 _BUILT_IN = {9: "0%", 10: "0.00%"}
+_RUN = re.compile(rb"<(?:\w+:)?r(?:\s[^>]*)?>(.*?)</(?:\w+:)?r>", re.DOTALL)
+_RUN_TEXT = re.compile(rb"<(?:\w+:)?t(?:\s[^>]*)?>([^<]*)<")
+_RAISED = re.compile(rb'<(?:\w+:)?vertAlign\b[^>]*"(superscript|subscript)"')
+_EXPONENT = re.compile(r"[+\-−]?\d+")
+_UP, _DOWN = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻"), str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
 
 
 class NotReadable(Exception):
@@ -53,6 +59,8 @@ class Cell:
     worded: tuple[bool, bool, bool] = (False, False, False)
     """Whether a number above, below and at zero is shown as another text: `<5.0` (`\\<0.0`), `KPH` (`"KPH"`), `500` (`0"00"`)."""
     form: str = ""
+    raised: bool = False
+    """`text` has digits that stand above or below a digit, as the letters for that; its bare text reads 10³ as 103."""
 
 
 @dataclass
@@ -92,7 +100,7 @@ def look(file: BinaryIO, choose: Callable[[dict[str, bool]], str]) -> Written:
                 for e in workbook.iter()
             )
             with archive.open(part.lstrip("/") if part.startswith("/") else f"xl/{part}") as xml:
-                return _scan(xml, _shown(archive), untrusted)
+                return _scan(xml, _shown(archive), _raised_texts(archive), untrusted)
     except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, StopIteration, ElementTree.ParseError, NotImplementedError, RuntimeError) as error:
         raise NotReadable(str(error) or type(error).__name__) from error
 
@@ -126,6 +134,37 @@ def _shown(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
                 if cell.percent or cell.scaled or cell.zeros or any(cell.worded):
                     odd[str(number).encode()] = cell
     return odd
+
+
+def _raised_texts(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
+    """The shared texts, by number, in which a digit stands above or below a digit."""
+    odd: dict[bytes, Cell] = {}
+    try:
+        file = archive.open("xl/sharedStrings.xml")
+    except KeyError:
+        return odd
+    with file:
+        rest, number = b"", 0
+        while block := file.read(_BLOCK):
+            *texts, rest = re.split(rb"</(?:\w+:)?si>|<(?:\w+:)?si\s*/>", rest + block)
+            if len(rest) > _LONGEST_ROW:
+                raise NotReadable(f"a text of more than {_LONGEST_ROW >> 20} MB")
+            for at, text in enumerate(texts, number):
+                if b"vertAlign" in text and (shown := _raised(text)):
+                    odd[b"%d" % at] = Cell(shown, raised=True)
+            number += len(texts)
+    return odd
+
+
+def _raised(text: bytes) -> str | None:
+    """A text of several runs with the digits of runs above or below the line as such letters, where they follow a digit; None where none does."""
+    shown, found = "", False
+    for run in _RUN.findall(text):
+        part = html.unescape("".join(t.decode("utf-8", "replace") for t in _RUN_TEXT.findall(run)))
+        if (style := _RAISED.search(run)) and shown[-1:].isdigit() and _EXPONENT.match(part):
+            part, found = part.translate(_UP if style[1] == b"superscript" else _DOWN), True
+        shown += part
+    return shown if found else None
 
 
 def _worded(form: str) -> tuple[bool, bool, bool]:
@@ -175,10 +214,10 @@ def _pieces(xml: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
             raise NotReadable(f"a row of more than {_LONGEST_ROW >> 20} MB")
 
 
-def _scan(xml: IO[bytes], shown: dict[bytes, Cell], untrusted: bool) -> Written:
+def _scan(xml: IO[bytes], shown: dict[bytes, Cell], raised: dict[bytes, Cell], untrusted: bool) -> Written:
     """`untrusted`: results of formulas were put there by a program that does not compute."""
     found = Written()
-    styles = [b's="' + style + b'"' for style in shown]
+    styles = [b"vertAlign", *(b's="' + style + b'"' for style in shown), *(b"v>" + number + b"</" for number in raised)]
     number, before = -1, -1
     for block, prefix in _pieces(xml):
         start, formula = b"<" + prefix + b"row", b"<" + prefix + b"f"
@@ -189,10 +228,13 @@ def _scan(xml: IO[bytes], shown: dict[bytes, Cell], untrusted: bool) -> Written:
             at = text.rfind(start)
             named = _ROW_NUMBER.match(text, at, at + 500)
             # rows that are empty close themselves, and count where none says its number
-            number = int(named[1]) - 1 if named else number + text.count(start)
+            after = int(named[1]) - 1 if named else number + text.count(start)
+            if after <= number:  # to a reader the later of two rows 2 is the only one
+                raise NotReadable(f"row {after + 1} stands after row {number + 1}")
+            number = after
             if not any(m in text for m in marks):
                 continue
-            odd = _odd_cells(text, shown, untrusted) if any(m in text for m in looked_into) else {}
+            odd = _odd_cells(text, shown, raised, untrusted) if any(m in text for m in looked_into) else {}
             figure = bool(odd or _FIGURE.search(text))
             if not (figure or marks[1] in text or _VALUE.search(text)):
                 continue  # values that are empty
@@ -209,7 +251,7 @@ def _scan(xml: IO[bytes], shown: dict[bytes, Cell], untrusted: bool) -> Written:
     return found
 
 
-def _odd_cells(row: bytes, shown: dict[bytes, Cell], untrusted: bool) -> dict[int, Cell]:
+def _odd_cells(row: bytes, shown: dict[bytes, Cell], raised: dict[bytes, Cell], untrusted: bool) -> dict[int, Cell]:
     odd: dict[int, Cell] = {}
     place = -1
     for attributes, content in _CELL.findall(row):
@@ -223,4 +265,8 @@ def _odd_cells(row: bytes, shown: dict[bytes, Cell], untrusted: bool) -> dict[in
             odd[place] = Cell("=" + (formula[1] or b"").decode("utf-8", "replace"), "formula_not_computed")
         elif value and said.get(b"t", b"n") == b"n" and said.get(b"s") in shown:
             odd[place] = shown[said[b"s"]]
+        elif value and said.get(b"t") == b"s" and value[1] in raised:
+            odd[place] = raised[value[1]]
+        elif said.get(b"t") == b"inlineStr" and b"vertAlign" in content and (text := _raised(content)):
+            odd[place] = Cell(text, raised=True)
     return odd

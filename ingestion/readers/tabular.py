@@ -671,6 +671,8 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
     """What an odd cell says: an error or a formula without result is no value; a number is what is shown of it, or refused where that is unsure."""
     if cell.problem:
         return _Odd(cell.text, cell.problem)
+    if cell.raised:
+        return cell.text
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     named = [c for c in (_column_of(contract, n) for n, p in places.items() if p == column) if c is not None]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
+import zipfile
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -317,6 +319,57 @@ def test_numbers_that_their_format_shows_as_other_texts(con: duckdb.DuckDBPyConn
 
     found = {list(forms)[line - 2]: problem == "cell_format" for line, problem, *_ in odd(con, tmp_path, write)}
     assert found == {form: refused for form, (_, refused) in forms.items()}
+
+
+@pytest.mark.parametrize("where", ["shared", "inline"])
+def test_a_raised_digit_is_no_digit_of_the_number_before_it(con: duckdb.DuckDBPyConnection, tmp_path: Path, where: str) -> None:
+    """10³ of a laboratory was read as 103; the 2 of m² and of SO₂ stands behind a letter and changes no figure."""
+
+    def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
+        up, down = book.add_format({"font_script": 1}), book.add_format({"font_script": 2})
+        sheet.write_row(1, 0, ["a", 5])
+        sheet.write_rich_string(2, 0, "lô 1", up, "2")
+        sheet.write_rich_string(2, 1, "2,4×10", up, "-3", " <x>")
+        sheet.write_rich_string(2, 2, "mg SO", down, "2", "/m", up, "3")
+        sheet.write_rich_string(3, 1, "10", up, "3")
+        sheet.write_rich_string(3, 2, "1", down, "2")
+
+    def both(book: xlsxwriter.Workbook) -> None:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Mã", "Số", "Ghi chú"])
+        write(book, sheet)
+
+    path = workbook(tmp_path / "a.xlsx", both)
+    if where == "inline":
+        path = rewritten(path, inline=True)
+    assert tabular.read(con, contract(FIGURES, "xlsx"), [delivery(path)], "cut") == {}
+    assert rows(con, "_line, _problem, ma, so, ghi") == [
+        (2, None, "a", "5", None), (3, None, "lô 1²", "2,4×10⁻³ <x>", "mg SO2/m3"), (4, None, None, "10³", "1₂")
+    ]  # fmt: skip
+
+
+def rewritten(path: Path, inline: bool = False, **changes: str) -> Path:
+    """A workbook with its sheet's XML changed, or with its shared texts put into the cells."""
+    with zipfile.ZipFile(path) as book:
+        parts = {name: book.read(name).decode() for name in book.namelist()}
+    sheet = "xl/worksheets/sheet1.xml"
+    if inline:
+        texts = re.findall(r"<si>(.*?)</si>", parts["xl/sharedStrings.xml"])
+        parts[sheet] = re.sub(r' t="s"><v>(\d+)</v>', lambda m: f' t="inlineStr"><is>{texts[int(m[1])]}</is>', parts[sheet])
+    for old, new in changes.items():
+        parts[sheet] = parts[sheet].replace(f'<row r="{old[1:]}"', f'<row r="{new}"')
+    with zipfile.ZipFile(path.with_name("changed.xlsx"), "w") as book:
+        for name, text in parts.items():
+            book.writestr(name, text)
+    return path.with_name("changed.xlsx")
+
+
+@pytest.mark.parametrize("changes", [{"r3": "2"}, {"r4": "1"}], ids=["twice", "backwards"])
+def test_two_rows_of_one_number_are_no_sheet(con: duckdb.DuckDBPyConnection, tmp_path: Path, changes: dict[str, str]) -> None:
+    """To a reader of cells by their place the later one is all there is: the other was lost in silence."""
+    path = workbook(tmp_path / "a.xlsx", lambda book: book.add_worksheet().write_column("A1", ["Mã", "a", "b", "c"]))
+    seen = problem(tabular.read(con, contract({"ma": "Mã"}, "xlsx"), [delivery(rewritten(path, **changes))], "cut"))
+    assert seen.code == "damaged_file" and rows(con) == []
 
 
 def test_figures_of_merged_cells(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:

@@ -80,11 +80,14 @@ _ROW = {
 }
 
 
+_OPERATORS = {"IN": "IN", "NOT_IN": "NOT IN"}
+
+
 def _where(condition: dict[str, Any]) -> str:
-    """GX's row condition `Column(name).is_in([…])`; raises KeyError or ValueError on any other."""
-    if condition.get("operator") != "IN":
-        raise ValueError("only the operator IN is known")
-    return f"{condition['column']['name']} IN ({', '.join(quoted(v) for v in condition['parameter'])})"
+    """GX's row conditions `Column(name).is_in([…])` and `is_not_in`, for a column without NULL; raises KeyError or ValueError on any other."""
+    if (operator := _OPERATORS.get(condition["operator"])) is None:
+        raise ValueError("only the operators IN and NOT_IN are known")
+    return f"{condition['column']['name']} {operator} ({', '.join(quoted(v) for v in condition['parameter'])})"
 
 
 _BATCH = {"expect_table_row_count_to_be_between", "expect_table_columns_to_match_set"}
@@ -119,7 +122,7 @@ def rules_of(suite: dict[str, Any]) -> list[Rule]:
                 try:
                     bad = f"({_where(condition)}) AND ({bad})"
                 except (KeyError, TypeError, AttributeError, ValueError) as error:
-                    raise SuiteError(f"{where}: row_condition must be a comparison of a column with operator IN, found {condition}") from error
+                    raise SuiteError(f"{where}: row_condition must be a comparison of a column with operator IN or NOT_IN, found {condition}") from error
         elif kind in _BATCH and meta["action"] != "quarantine":
             bad = None
         else:

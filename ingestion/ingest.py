@@ -195,14 +195,15 @@ def _note_unclaimed(
     """
     passed = {c.folder for c in contracts.values() if c.files.in_place} - {contracts[name].folder for name in wanted}
     noted = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall()
-    files = unclaimed(settings, [c for c in contracts.values() if c.folder not in passed]) + [n for n in noted if n[0] in passed]
+    looked_at = [c for c in contracts.values() if c.folder not in passed]
+    files = unclaimed(settings, looked_at, {c.folder for c in contracts.values()}) + [n for n in noted if n[0] in passed]
     files.sort(key=lambda f: f[:2])
     if files != noted:
         with transaction(con):
             con.execute("DELETE FROM lake.ops.unclaimed")
             for file in files:
                 con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
-    return [f"{folder}/{name} {why_unclaimed(name, size)}" for folder, name, size in files]
+    return [f"{f'{folder}/' if folder else ''}{name} {why_unclaimed(folder, name, size)}" for folder, name, size in files]
 
 
 def take_in(

@@ -16,9 +16,10 @@ import heapq
 import os
 import shutil
 import signal
+import stat
 import time
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -177,10 +178,17 @@ def _everything(folder: str) -> Iterator[tuple[str, list[str], list[str]]]:
         yield parent, [], []
 
 
-def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
+def _passed_over(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry of an inbox is no delivery and nobody's concern: hidden, still being written, or litter."""
+    low = entry.name.lower()
+    return low.startswith((".", "~$")) or low.endswith(UNFINISHED) or low in LITTER
+
+
+def _walk(folder: Path, odd: bool = False) -> Iterator[tuple[str, str, bool]]:
     """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order.
 
-    A folder that cannot be listed comes as one, its name ending in `/`. Raises OSError where the inbox itself is no folder.
+    A folder that cannot be listed comes as one, its name ending in `/`; with `odd`, what is neither file nor folder (a link, a pipe) as a file whose
+    name ends in `@`. Raises OSError where the inbox itself is no folder.
     """
     try:
         waiting = [(entry, "") for entry in reversed(_entries(str(folder)))]
@@ -191,11 +199,10 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
         return
     while waiting:  # as deep as senders nest their folders
         entry, prefix = waiting.pop()
-        low = entry.name.lower()
-        if low.startswith((".", "~$")) or low.endswith(UNFINISHED) or low in LITTER:
+        if _passed_over(entry):
             continue
         is_dir = entry.is_dir(follow_symlinks=False)
-        if is_dir and not low.endswith(".gdb"):
+        if is_dir and not entry.name.lower().endswith(".gdb"):
             prefix = f"{prefix}{portable(entry.name)}/"
             try:
                 waiting += [(e, prefix) for e in reversed(_entries(entry.path))]
@@ -205,6 +212,8 @@ def _walk(folder: Path) -> Iterator[tuple[str, str, bool]]:
                 yield prefix, entry.path, True
         elif is_dir or entry.is_file(follow_symlinks=False):
             yield prefix + portable(entry.name), entry.path, is_dir
+        elif odd:
+            yield f"{prefix}{portable(entry.name)}@", entry.path, False
 
 
 def _mine(contract: Contract, shared: bool, name: str) -> bool:
@@ -278,36 +287,61 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             yield found
 
 
-def unclaimed(settings: Settings, contracts: Iterable[Contract]) -> list[tuple[str, str, int | None]]:
+def unclaimed(settings: Settings, contracts: Iterable[Contract], folders: Collection[str]) -> list[tuple[str, str, int | None]]:
     """(folder, name, bytes) of what is never taken, a silence that somebody has to hear of: files in shared inboxes that no contract claims,
-    geodatabase folders that are too large, and what this user may not read or take away (bytes None)."""
+    geodatabase folders that are too large, and (bytes None) what this user may not read or take away, links, and what lies in the inbox
+    beside the `folders` of all sources (folder '')."""
     by_folder: dict[str, list[Contract]] = {}
     for contract in contracts:
         by_folder.setdefault(contract.folder, []).append(contract)
-    found: list[tuple[str, str, int | None]] = []
+    found: list[tuple[str, str, int | None]] = _beside(settings.inbox, {f.partition("/")[0] for f in folders})
     for folder, readers in by_folder.items():
         in_place = all(c.files.in_place for c in readers)
         try:
-            lying = list(_walk(settings.inbox / folder))
+            lying = list(_walk(settings.inbox / folder, odd=True))
         except OSError:
             continue  # whoever takes from there says so
         for name, path, is_dir in lying:
-            nobodys = len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
-            closed = not _may_take(path, is_dir, in_place)
-            if nobodys or is_dir or closed:
-                with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                no_file = not is_dir and not stat.S_ISREG(os.lstat(path).st_mode)
+                nobodys = not no_file and len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
+                closed = no_file or not _may_take(path, is_dir, in_place)
+                if nobodys or is_dir or closed:
                     size = None if closed else sum(i[2] for i in _identities(path, is_dir))
                     if nobodys or size is None or size > FOLDER_BYTES:
                         found.append((folder, name, size))
     return sorted(found, key=lambda f: f[:2])
 
 
+def _beside(inbox: Path, folders: Collection[str]) -> list[tuple[str, str, int | None]]:
+    """What lies in the inbox itself and in folders of it that are no source's, if anything does: a name mistyped, a source renamed or withdrawn."""
+    try:
+        entries = _entries(str(inbox))
+    except OSError:
+        return []  # each source says so
+    found: list[tuple[str, str, int | None]] = []
+    for entry in entries:
+        if entry.name in folders or _passed_over(entry):
+            continue
+        if not entry.is_dir(follow_symlinks=False):
+            found.append(("", portable(entry.name), None))
+            continue
+        with contextlib.suppress(OSError):
+            if next(_walk(Path(entry.path), odd=True), None):
+                found.append(("", f"{portable(entry.name)}/", None))
+    return found
+
+
 _LONGEST_NAME = 3_000
 """Characters of a path below an inbox, from which on the system may not reach it (4,096 bytes in all)."""
 
 
-def why_unclaimed(name: str, size: int | None) -> str:
+def why_unclaimed(folder: str, name: str, size: int | None) -> str:
     """Why a file of `unclaimed` is not taken and what to do, after its name."""
+    if not folder:
+        return "lies in no source's inbox: move it into the folder of its source (`tnmt status` names them), or rename the folder to that"
+    if size is None and name.endswith("@"):
+        return "is a link or another thing that is no file, and is not followed: put the file itself there"
     if size is None:
         if len(name) > _LONGEST_NAME:
             return "lies in folders whose names together are too long: move it to the top of the inbox"

@@ -67,8 +67,8 @@ class Loaded:
 
     @property
     def refused_too_many(self) -> bool:
-        """Whether more of the rows read went to quarantine than the contract tolerates, or files did of which no line could be read and nothing else came."""
-        return self.rows_quarantined > self.tolerated * self.rows_read or (self.quarantined > 0 and not self.rows_read)
+        """Whether a larger share of the rows, or of the files, went to quarantine than the contract tolerates."""
+        return self.rows_quarantined > self.tolerated * self.rows_read or self.quarantined > self.tolerated * self.deliveries
 
     def plus(self, other: Loaded) -> Loaded:
         """Both steps as one."""

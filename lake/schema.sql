@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS lake.ops.pending (delivery_id VARCHAR, source VARCHAR
 CREATE TABLE IF NOT EXISTS lake.ops.waiting (delivery_id VARCHAR, source VARCHAR);
 -- Rows that lost to a row of another value under the same key in the same delivery: which of the two is meant it does not say.
 CREATE TABLE IF NOT EXISTS lake.ops.conflict (delivery_id VARCHAR, source VARCHAR, day DATE, rows BIGINT);
--- Files in an inbox that several sources share and none claims, as of the last look.
+-- What lies in an inbox and is never taken, as of the last look (ingestion/landing.py, `unclaimed`); folder '' is the inbox itself.
 CREATE TABLE IF NOT EXISTS lake.ops.unclaimed (folder VARCHAR, name VARCHAR, bytes BIGINT, seen_at TIMESTAMP);
 -- What a publish changed; marts recompute exactly this.
 CREATE TABLE IF NOT EXISTS lake.ops.affected (seq BIGINT, source VARCHAR, target VARCHAR, unit VARCHAR, day DATE);

@@ -122,7 +122,9 @@ def rules_of(suite: dict[str, Any]) -> list[Rule]:
                 try:
                     bad = f"({_where(condition)}) AND ({bad})"
                 except (KeyError, TypeError, AttributeError, ValueError) as error:
-                    raise SuiteError(f"{where}: row_condition must be a comparison of a column with operator IN or NOT_IN, found {condition}") from error
+                    raise SuiteError(
+                        f"{where}: row_condition must be a comparison of a column with operator IN or NOT_IN, found {condition}"
+                    ) from error
         elif kind in _BATCH and meta["action"] != "quarantine":
             bad = None
         else:

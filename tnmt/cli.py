@@ -33,9 +33,9 @@ app = typer.Typer(
 )
 quarantine_app = typer.Typer(no_args_is_help=True, help="Rows and deliveries that could not be placed.")
 app.add_typer(quarantine_app, name="quarantine")
-err = Console(stderr=True)
+err = Console(stderr=True, soft_wrap=True)
 # a pipe has no width: wide enough there that no table is cut
-out = Console() if sys.stdout.isatty() else Console(width=200)
+out = Console() if sys.stdout.isatty() else Console(width=2_000)
 
 
 class Engine(StrEnum):
@@ -238,11 +238,10 @@ def run(
         for r in loaded:
             if r.failed and not r.blocked:
                 err.print(f"alert: {r.source}: more rows than tolerated break {', '.join(r.failed)}", style="yellow", markup=False, highlight=False)
-            if r.refused_too_many and r.rows_read:
-                share = f"{r.rows_quarantined:,} of {r.rows_read:,} rows refused, {r.tolerated:.1%} are tolerated"
-                err.print(f"refused: {r.source}: {share}; see `tnmt quarantine list {r.source}`", style="yellow", markup=False, highlight=False)
-            elif r.quarantined and not r.rows_quarantined:
-                text = f"refused: {r.source}: {r.quarantined:,} files of which no line could be read; see `tnmt quarantine list {r.source}`"
+            parts = {"files": (r.quarantined, r.deliveries), "rows": (r.rows_quarantined, r.rows_read)}
+            refused = [f"{n:,} of {of:,} {what}" for what, (n, of) in parts.items() if n and (what == "files" or r.refused_too_many)]
+            if refused:
+                text = f"refused: {r.source}: {' and '.join(refused)}, {r.tolerated:.1%} are tolerated; see `tnmt quarantine list {r.source}`"
                 err.print(text, style="yellow", markup=False, highlight=False)
             if r.rows_conflict:
                 err.print(
@@ -336,7 +335,8 @@ def status(as_json: Json = False) -> None:
         for b in found:
             print(f"{status.replace('_', ' ')}: {b.source}: {b.name}: {b.reason} --delivery-id {b.delivery_id}")
     for folder, name, size in unclaimed:
-        text = f"unclaimed: inbox/{folder}/{name}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(name, size)}"
+        where = f"inbox/{folder}/{name}" if folder else f"inbox/{name}"
+        text = f"unclaimed: {where}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(folder, name, size)}"
         err.print(text, style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)

@@ -313,15 +313,20 @@ def test_24_dates_of_1904_written_as_true(tmp_path: Path) -> None:
         assert con.execute("SELECT permit_date, _reasons FROM typed ORDER BY _line").fetchall() == [(date(2024, 5, 1), []), (date(2024, 5, 2), [])]
 
 
-def test_the_exit_code_tells_of_refused_rows_and_of_a_missing_suite(lake: Settings) -> None:
+def test_the_exit_code_tells_of_refused_rows_and_files_and_of_a_missing_suite(lake: Settings) -> None:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [str(Path(sys.executable).parent / "tnmt"), *arguments]
         return subprocess.run(command, env={**os.environ, "TNMT_HOME": str(lake.home)}, capture_output=True, text=True, check=False)
 
     _text(lake.inbox / "do_luu_luong" / "thang12.csv", "Điểm;Ngày;Lưu lượng\nD2;01/11/2026;1,5\nD2;02/11/2026;x\n")
     refused = run("run", "do_luu_luong", "--no-marts")
-    assert refused.returncode == 3 and "1 of 2 rows refused, 0.0% are tolerated" in refused.stderr
+    assert refused.returncode == 3 and "1 of 2 rows, 0.0% are tolerated" in refused.stderr
     assert run("run", "do_luu_luong", "--no-marts").returncode == 0
+    _text(lake.inbox / "do_luu_luong" / "thang13.csv", "Điểm;Ngày;Lưu lượng\nD3;01/11/2026;1,5\n")
+    (lake.inbox / "do_luu_luong" / "thang14.csv").write_bytes(b"\x00\x01" * 600)
+    refused = run("run", "do_luu_luong", "--no-marts")
+    assert refused.returncode == 3, refused.stderr
+    assert "1 of 2 files, 0.0% are tolerated; see `tnmt quarantine list do_luu_luong`" in refused.stderr
     _own(lake, "khong_bo", key=["a"], format={"reader": "csv"}, columns={"a": {"header": "a"}}, suite="khong_co")
     try:
         missing = run("run", "khong_bo", "dossier", "--no-marts")

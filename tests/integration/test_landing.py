@@ -267,6 +267,30 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
 
+def test_what_lies_beside_all_inboxes_and_links_are_told_and_wake_nobody(made: Settings) -> None:
+    """A folder mistyped, a file in no folder, a link, a pipe: nothing takes them, and somebody waits for them. An empty folder is nothing."""
+    inbox = made.inbox
+    for folder in ("station_text", "leer", "station_txt/2026"):
+        (inbox / folder).mkdir(parents=True)
+    (inbox / "station_text" / "BP_AAAA_NUOTHA_20260325000000.txt").write_text("x")
+    (inbox / "station_text" / "BP_BBBB_NUOTHA_20260325000000.txt").write_text("x")
+    (inbox / "so.csv").write_text("x")
+    (inbox / "~$so.csv").write_text("x")
+    (inbox / "station_txt" / "2026" / "BP_CCCC_NUOTHA_20260325000000.txt").symlink_to("/etc/hostname")
+    os.mkfifo(inbox / "station_txt" / "BP_DDDD_NUOTHA_20260325000000.txt")
+    assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
+    done = ingest(made, now=NOW, run_id="r", only=["station_txt"])
+    assert (done.errors, done.landed["station_txt"].files) == ({}, 0)
+    assert [text.split(" ")[0] for text in done.unclaimed] == [
+        "so.csv", "station_text/", "station_txt/2026/BP_CCCC_NUOTHA_20260325000000.txt@", "station_txt/BP_DDDD_NUOTHA_20260325000000.txt@"]  # fmt: skip
+    assert ["no source's inbox" in text for text in done.unclaimed] == [True, True, False, False]
+    for path in ("station_text", "leer", "station_txt/2026"):
+        shutil.rmtree(inbox / path)
+    for path in ("so.csv", "~$so.csv", "station_txt/BP_DDDD_NUOTHA_20260325000000.txt"):
+        (inbox / path).unlink()
+    assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
+
+
 def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings) -> None:
     folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260324.gdb"
     folder.mkdir(parents=True)

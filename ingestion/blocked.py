@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import duckdb
+
+from lake.lake import transaction
 
 Stopped = Literal["blocked", "set_aside"]
 STOPPED: tuple[Stopped, ...] = ("blocked", "set_aside")
 """What the ledger says of a delivery of which nothing is taken in."""
 
 
+CLOSED = "closed"
+"""What it says of one that somebody has settled: it was sent again under another name, or nobody waits for it."""
+
+
 @dataclass(frozen=True)
 class Blocked:
-    """A delivery of which nothing is taken in until it, its contract or its suite changes, or somebody has it tried again."""
+    """A delivery of which nothing is taken in until its contract, its suite or the reader changes and it is gated again.
+
+    Settled, and no more among them, when a later one of its name was published, or when somebody closes it.
+    """
 
     source: str
     delivery_id: str
@@ -37,11 +47,40 @@ def blocked_now(con: duckdb.DuckDBPyConnection, sources: Iterable[str] | None = 
         ),
         since AS (
             SELECT o.delivery_id FROM lake.ops.outcome AS o JOIN said USING (day, delivery_id) WHERE o.seq > said.seq
+        ),
+        stopped AS (
+            SELECT said.source, said.delivery_id, l.name, said.reason, l.received_at
+            FROM said JOIN lake.ops.landed AS l USING (day, delivery_id)
+            WHERE said.delivery_id NOT IN (SELECT delivery_id FROM since WHERE delivery_id IS NOT NULL)
+        ),
+        sent_again AS (
+            SELECT stopped.delivery_id, later.delivery_id AS later, later.day
+            FROM stopped JOIN lake.ops.landed AS later USING (source, name) WHERE later.received_at > stopped.received_at
+        ),
+        settled AS (
+            SELECT sent_again.delivery_id FROM sent_again JOIN lake.ops.outcome AS o ON o.day = sent_again.day AND o.delivery_id = sent_again.later
+            GROUP BY sent_again.delivery_id, sent_again.later HAVING arg_max(o.status, o.seq) = 'published'
         )
-        SELECT said.source, said.delivery_id, l.name, said.reason
-        FROM said JOIN lake.ops.landed AS l USING (day, delivery_id)
-        WHERE said.delivery_id NOT IN (SELECT delivery_id FROM since WHERE delivery_id IS NOT NULL)
-        ORDER BY said.source, l.name, said.delivery_id""",
+        SELECT source, delivery_id, name, reason FROM stopped WHERE delivery_id NOT IN (SELECT delivery_id FROM settled)
+        ORDER BY source, name, delivery_id""",
         [status],
     ).fetchall()
     return [Blocked(*r) for r in rows if wanted is None or r[0] in wanted]
+
+
+def close(con: duckdb.DuckDBPyConnection, source: str, delivery_id: str, why: str, *, now: datetime, run_id: str) -> None:
+    """Settles a delivery that is blocked or set aside; `why` is kept as its reason. `con` is the writing connection.
+
+    Nothing of its bytes or of the tables changes, and `quarantine retry` with its id still gates it again.
+    Raises LookupError where it is not blocked or set aside now.
+    """
+    if delivery_id not in {b.delivery_id for status in STOPPED for b in blocked_now(con, [source], status)}:
+        raise LookupError(f"{source} has no blocked or set aside delivery {delivery_id}; `tnmt status` names them")
+    with transaction(con):
+        seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+        con.execute(
+            "INSERT INTO lake.ops.outcome SELECT delivery_id, source, day, ?, ?, NULL, NULL, NULL, NULL, ?, ?, ? FROM lake.ops.landed "
+            "WHERE source = ? AND delivery_id = ?",
+            [CLOSED, why, now, run_id, seq, source, delivery_id],
+        )
+        con.execute("INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, 0, 0, TRUE, NULL, CAST([] AS VARCHAR[]), 0.0, ?", [run_id, source, seq, now])

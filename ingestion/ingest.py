@@ -203,7 +203,10 @@ def _note_unclaimed(
             con.execute("DELETE FROM lake.ops.unclaimed")
             for file in files:
                 con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
-    return [f"{f'{folder}/' if folder else ''}{name} {why_unclaimed(folder, name, size)}" for folder, name, size in files]
+    asked = {contracts[name].folder for name in wanted}  # of an inbox that fails its source's error tells
+    return [
+        f"{f'{folder}/' if folder else ''}{name} {why_unclaimed(folder, name, size)}" for folder, name, size in files if name or folder not in asked
+    ]
 
 
 def take_in(

@@ -149,10 +149,15 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
         return sorted(found, key=lambda e: e.name)
 
 
+_CLOSED = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG)
+"""Why a folder is left alone and told: it stays so. Any other error (a share that fails, no descriptor left) says nothing about what is in it."""
+
+
 def tree(folder: str, closed: list[str] | None = None) -> Iterator[tuple[str, list[str], list[str]]]:
     """(folder, its folders, its other files), the outer before the inner, as os.walk, and as deep as senders nest them, where that one fails.
 
-    What cannot be listed is passed over, and named in `closed`, if given; what went meanwhile is not. Folders taken out of a list are not entered.
+    What this user may not list is passed over, and named in `closed`, if given; what went meanwhile is not. Folders taken out of a list are not
+    entered. Raises OSError where a folder cannot be listed for another reason.
     """
     waiting = [folder]
     while waiting:
@@ -161,7 +166,9 @@ def tree(folder: str, closed: list[str] | None = None) -> Iterator[tuple[str, li
             entries = _entries(parent)
         except FileNotFoundError:
             continue
-        except OSError:
+        except OSError as error:
+            if error.errno not in _CLOSED:
+                raise
             if closed is not None:
                 closed.append(parent)
             continue
@@ -187,15 +194,16 @@ def _passed_over(entry: os.DirEntry[str]) -> bool:
 def _walk(folder: Path, odd: bool = False) -> Iterator[tuple[str, str, bool]]:
     """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order.
 
-    A folder that cannot be listed comes as one, its name ending in `/`; with `odd`, what is neither file nor folder (a link, a pipe) as a file whose
-    name ends in `@`. Raises OSError where the inbox itself is no folder.
+    With `odd`, what this user may not list comes as a folder whose name ends in `/`, and what is neither file nor folder (a link, a pipe) as a file
+    whose name ends in `@`. Raises OSError where the inbox itself is no folder, and where one below it fails.
     """
     try:
         waiting = [(entry, "") for entry in reversed(_entries(str(folder)))]
     except FileNotFoundError:
         return
     except PermissionError:
-        yield "", str(folder), True
+        if odd:
+            yield "", str(folder), True
         return
     while waiting:  # as deep as senders nest their folders
         entry, prefix = waiting.pop()
@@ -208,8 +216,11 @@ def _walk(folder: Path, odd: bool = False) -> Iterator[tuple[str, str, bool]]:
                 waiting += [(e, prefix) for e in reversed(_entries(entry.path))]
             except FileNotFoundError:
                 continue
-            except OSError:  # not this user's, a path that is too long, a disk that fails there: the others are taken
-                yield prefix, entry.path, True
+            except OSError as error:
+                if error.errno not in _CLOSED:
+                    raise
+                if odd:
+                    yield prefix, entry.path, True
         elif is_dir or entry.is_file(follow_symlinks=False):
             yield prefix + portable(entry.name), entry.path, is_dir
         elif odd:
@@ -289,8 +300,8 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
 
 def unclaimed(settings: Settings, contracts: Iterable[Contract], folders: Collection[str]) -> list[tuple[str, str, int | None]]:
     """(folder, name, bytes) of what is never taken, a silence that somebody has to hear of: files in shared inboxes that no contract claims,
-    geodatabase folders that are too large, and (bytes None) what this user may not read or take away, links, and what lies in the inbox
-    beside the `folders` of all sources (folder '')."""
+    geodatabase folders that are too large, and (bytes None) what this user may not read or take away, links, an inbox that cannot be looked
+    into (name ''), and what lies beside the `folders` of all sources (folder '')."""
     by_folder: dict[str, list[Contract]] = {}
     for contract in contracts:
         by_folder.setdefault(contract.folder, []).append(contract)
@@ -298,18 +309,23 @@ def unclaimed(settings: Settings, contracts: Iterable[Contract], folders: Collec
     for folder, readers in by_folder.items():
         in_place = all(c.files.in_place for c in readers)
         try:
-            lying = list(_walk(settings.inbox / folder, odd=True))
+            lying = list(_walk(inbox_of(settings, readers[0]), odd=True))
         except OSError:
-            continue  # whoever takes from there says so
+            found.append((folder, "", None))
+            continue
         for name, path, is_dir in lying:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 no_file = not is_dir and not stat.S_ISREG(os.lstat(path).st_mode)
+                closed = no_file or name[-1:] in ("", "/") or not _may_take(path, is_dir, in_place)
                 nobodys = not no_file and len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
-                closed = no_file or not _may_take(path, is_dir, in_place)
                 if nobodys or is_dir or closed:
                     size = None if closed else sum(i[2] for i in _identities(path, is_dir))
                     if nobodys or size is None or size > FOLDER_BYTES:
                         found.append((folder, name, size))
+            except FileNotFoundError:
+                continue
+            except OSError:  # out of reach, or its disk fails, which its source says too
+                found.append((folder, name, None))
     return sorted(found, key=lambda f: f[:2])
 
 
@@ -333,17 +349,19 @@ def _beside(inbox: Path, folders: Collection[str]) -> list[tuple[str, str, int |
 
 
 _LONGEST_NAME = 3_000
-"""Characters of a path below an inbox, from which on the system may not reach it (4,096 bytes in all)."""
+"""Bytes of a path below an inbox, from which on the system may not reach it (4,096 bytes in all)."""
 
 
 def why_unclaimed(folder: str, name: str, size: int | None) -> str:
     """Why a file of `unclaimed` is not taken and what to do, after its name."""
     if not folder:
         return "lies in no source's inbox: move it into the folder of its source (`tnmt status` names them), or rename the folder to that"
+    if not name:
+        return "cannot be looked into: it has to be a folder, no file and no link out of the inbox, that the user of the pipeline may list (chown, chmod)"
     if size is None and name.endswith("@"):
         return "is a link or another thing that is no file, and is not followed: put the file itself there"
     if size is None:
-        if len(name) > _LONGEST_NAME:
+        if len(name.encode()) > _LONGEST_NAME:
             return "lies in folders whose names together are too long: move it to the top of the inbox"
         return "may not be read, or not be taken out of its folder, by the user of the pipeline: give it to that user (chown, chmod), with its folder"
     if name.lower().endswith(".gdb") and size > FOLDER_BYTES:

@@ -281,16 +281,14 @@ def status(as_json: Json = False) -> None:
     rows = con.execute(
         f"""
         WITH ledger AS (
-            SELECT source, max(received_at) FILTER (status NOT IN ('blocked', 'set_aside')) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
-                   count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
+            SELECT source, max(received_at) FILTER (status = 'published') AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
                    count(*) FILTER (status = 'quarantined') AS quarantined_files,
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
             FROM lake.ops.delivery GROUP BY source
         ),
         differing AS ({"SELECT source, sum(rows)::BIGINT AS rows FROM lake.ops.conflict GROUP BY source" if noted else "SELECT NULL AS source, 0 AS rows"})
         SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
-               coalesce(l.blocked, 0) AS blocked, coalesce(l.set_aside, 0) AS set_aside,
-               coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
+               0 AS blocked, 0 AS set_aside, coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
                coalesce(d.rows, 0) AS conflicting_rows,
                CASE WHEN l.last_received_at IS NULL THEN 'never'
                     WHEN s.cadence_minutes IS NULL
@@ -304,6 +302,8 @@ def status(as_json: Json = False) -> None:
     unclaimed = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall() if noted else []
     records = [dict(zip(names, r, strict=True)) for r in rows]
     stopped = {status: blocked_now(con, status=status) for status in STOPPED}
+    for record in records:  # without those that are settled
+        record |= {status: sum(b.source == record["source"] for b in found) for status, found in stopped.items()}
     serving, writer, held = current(s), lock_holder(s), held_back(con)
     if as_json:
         print(
@@ -333,7 +333,9 @@ def status(as_json: Json = False) -> None:
     out.print(table)
     for status, found in stopped.items():
         for b in found:
-            print(f"{status.replace('_', ' ')}: {b.source}: {b.name}: {b.reason} --delivery-id {b.delivery_id}")
+            print(f"{status.replace('_', ' ')}: {b.source}: {b.name}: {b.reason}")
+            print(f"    after a fix: tnmt quarantine retry {b.source} --delivery-id {b.delivery_id}")
+            print(f"    nobody waits for it: tnmt quarantine close {b.source} --delivery-id {b.delivery_id} --reason … --by …")
     for folder, name, size in unclaimed:
         where = f"inbox/{folder}/{name}" if folder else f"inbox/{name}"
         text = f"unclaimed: {where}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(folder, name, size)}"
@@ -451,28 +453,35 @@ def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None
 @quarantine_app.command("list")
 def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """Quarantined rows by source and reason, each with its newest example, and deliveries that are blocked or set aside."""
+    from ingestion.blocked import STOPPED, blocked_now
     from ingestion.ingest import contracts_of
+    from lake.lake import open_reader
     from lake.query import query
 
     if source and source not in (known := contracts_of(settings())):
-        _fail(f"there is no source {source}; there are {', '.join(known)}", 2)
+        _, left = query(settings(), "SELECT 1 FROM lake.ops.landed WHERE source = ? LIMIT 1", [source], now=now())
+        if not left:  # of a source that was withdrawn the rows stay
+            _fail(f"there is no source {source}; there are {', '.join(known)}", 2)
     where = "WHERE source = ?" if source else ""
+    with open_reader(settings()) as con:
+        stopped = [b.delivery_id for status in STOPPED for b in blocked_now(con, [source] if source else None, status)]
     names, rows = query(
         settings(),
         f"""
         WITH refused AS (
             SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day,
-                   arg_max({{'delivery_id': delivery_id, 'line': line, 'details': details}}, {{'day': day, 'id': delivery_id, 'first': -line}}) AS newest
+                   arg_max({{'delivery_id': delivery_id, 'line': line, 'details': details}},
+                           {{'at': received_at, 'id': delivery_id, 'first': -coalesce(line, 2147483647)}}) AS newest
             FROM lake.quarantine.row {where} GROUP BY ALL
         )
         SELECT refused.source, reasons, rows, deliveries, last_day, newest.delivery_id AS delivery_id, l.name AS file, newest.line AS line, newest.details AS example
         FROM refused LEFT JOIN lake.ops.landed AS l ON l.delivery_id = newest.delivery_id
         UNION ALL
         -- a refused file stands above with its lines; here only where it has none that could be shown
-        SELECT source, status, rows_quarantined, 1, day, delivery_id, name, NULL, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"} status IN ('blocked', 'set_aside', 'quarantined')
-        AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where + " AND" if where else "WHERE"} delivery_id IS NOT NULL))
+        SELECT source, status, rows_quarantined, 1, day, delivery_id, name, NULL, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"}
+        (status = 'quarantined' OR list_contains(?, delivery_id)) AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where + " AND" if where else "WHERE"} delivery_id IS NOT NULL))
         ORDER BY source, rows DESC NULLS FIRST, delivery_id""",
-        [source, source, source] if source else [],
+        [source, source, stopped, source] if source else [stopped],
         now=now(),
     )
     _print(names, rows, as_json)
@@ -514,6 +523,25 @@ def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Optio
         except LookupError as error:
             _fail(str(error.args[0]), 2)
     print(f"{count} deliveries of {source} wait to be gated again; `tnmt run {source}` does it")
+
+
+@quarantine_app.command("close")
+def quarantine_close(
+    source: str,
+    delivery_id: Annotated[str, typer.Option(help="The delivery; `tnmt status` names it.")],
+    reason: Annotated[str, typer.Option(help="Why nobody waits for it; people read it in reports.")],
+    by: Annotated[str, typer.Option(help="Post and unit that decides (no personal name).")],
+) -> None:
+    """Settle a blocked delivery that was sent again under another name, or for which nobody waits. One sent again under its name settles itself."""
+    from ingestion.blocked import close
+    from lake.lake import open_writer
+
+    with open_writer(settings(), f"close {source}") as con:
+        try:
+            close(con, source, delivery_id, f"{reason} ({by})", now=now(), run_id=uuid.uuid4().hex[:12])
+        except LookupError as error:
+            _fail(str(error.args[0]), 2)
+    print(f"delivery {delivery_id} of {source} is closed; its bytes stay")
 
 
 @app.command()

@@ -342,6 +342,31 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
     assert (done.landed["station_txt"].new, done.unclaimed) == (3, [])
 
 
+@pytest.mark.parametrize(
+    ("times", "source"), [(1, "station_txt"), (9, "station_txt"), (9, "parcel_fgdb")], ids=["once", "always", "in a geodatabase"]
+)
+def test_a_folder_that_cannot_be_listed_this_time_is_no_delivery(made: Settings, monkeypatch: pytest.MonkeyPatch, times: int, source: str) -> None:
+    """No descriptor left, a share that fails: it was landed as a geodatabase folder with what could be seen of it, refused by its name, and removed."""
+    name = {"station_txt": f"2026/BP_RRRR_NUOTHA_2026032500000{times}.txt", "parcel_fgdb": "thua_dat_688_20260326.gdb/in/a00000001.gdbtable"}[source]
+    path = made.inbox / source / name
+    path.parent.mkdir(parents=True)
+    path.write_text("COD\t1\tmg/L\t20260325000000\t00\n")
+    failing, real = [str(path.parent)] * times, landing._entries
+
+    def entries(folder: str) -> Any:
+        if folder in failing:
+            failing.remove(folder)
+            raise OSError(24, "Too many open files", folder)
+        return real(folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(landing, "_entries", entries)
+        assert "Too many open files" in ingest(made, now=NOW, run_id="failing", only=[source]).errors[source]
+    assert path.exists()
+    done = ingest(made, now=NOW, run_id="well", only=[source])
+    assert (done.errors, done.landed[source].new) == ({}, 1)
+
+
 def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made: Settings) -> None:
     """A file in its place, a link to itself, folders deeper than a path may be long: that source fails, or tells what it cannot reach; the others go on."""
     inbox = made.inbox / "station_txt"
@@ -364,6 +389,8 @@ def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made
         assert set(done.errors) == set(wrong) and done.landed["station_txt"].new == 2
         assert [len(text) > 3000 and "too long" in text for text in done.unclaimed] == [True]
         assert not (inbox / "d").exists()
+        told = ingest(made, now=NOW, run_id="others", only=["station_txt"]).unclaimed
+        assert [text.split(" ")[0] for text in told if "cannot be looked into" in text] == ["land_owner/", "land_price/"]
     finally:
         os.chdir(before)
         for path in wrong.values():

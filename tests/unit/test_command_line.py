@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import date, datetime
+from typing import Any
 
 import pytest
 
 from ingestion import decide as decisions
 from ingestion.ingest import contracts_of
 from ingestion.load import Loaded
-from lake.lake import open_writer
+from lake.lake import open_reader, open_writer
 from simulator.files import write_xlsx
 from tests.support import command
 from tnmt.cli import _moment
@@ -78,7 +79,40 @@ def test_what_is_blocked_is_told_by_every_run_until_it_is_not(home: Settings) ->
     assert command("quarantine", "list", "programme_indicators")[0] == 2
 
 
-def test_a_file_without_a_line_that_could_be_read_is_too_much_where_nothing_else_came() -> None:
-    assert Loaded("station_txt", quarantined=1).refused_too_many
-    assert not Loaded("station_txt", quarantined=1, published=9, rows_read=90, rows_accepted=90, tolerated=0.05).refused_too_many
+def test_a_blocked_delivery_is_settled_by_the_next_of_its_name_or_by_a_person(home: Settings) -> None:
+    """Its bytes stay wrong for ever: without that the exit code of every later run would tell of it, and of nothing else any more."""
+
+    def send(name: str, header: str, value: str) -> None:
+        rows = [["R901", "x", "%", "Q3", date(2026, 9, 30), 90, value, "VP", None]]
+        columns = ["Mã chỉ tiêu", "Tên chỉ tiêu", "Đơn vị tính", "Kỳ", "Ngày cuối kỳ", "Mục tiêu", header, "Đơn vị báo cáo", "Ghi chú"]
+        write_xlsx(home.inbox / "programme_indicator" / name, "Chỉ tiêu", columns, rows)
+
+    def stopped() -> list[dict[str, Any]]:
+        told = json.loads(command("status", "--json")[1])
+        assert [r["blocked"] for r in told["sources"] if r["source"] == "programme_indicator"] == [len(told["blocked"])]
+        return told["blocked"]
+
+    for name in ("chi_tieu_20260301.xlsx", "chi_tieu_20260302.xlsx"):
+        send(name, "Cột lạ", "91")
+    assert command("run", "programme_indicator", "--no-marts")[0] == 3 and len(stopped()) == 2
+    send("chi_tieu_20260301.xlsx", "Thực hiện", "91")
+    assert command("run", "programme_indicator", "--no-marts")[0] == 3
+    (left,) = stopped()
+    assert left["name"] == "chi_tieu_20260302.xlsx"
+    decided = ("--reason", "đã gửi lại trong chi_tieu_20260301.xlsx", "--by", "Phòng CNTT")
+    assert command("quarantine", "close", "programme_indicator", "--delivery-id", "x" * 12, *decided)[0] == 2
+    assert command("quarantine", "close", "programme_indicator", "--delivery-id", left["delivery_id"], *decided)[0] == 0
+    assert stopped() == [] and command("run", "programme_indicator", "--no-marts")[0] == 0
+    assert left["delivery_id"] not in command("quarantine", "list", "programme_indicator", "--json")[1]
+    with open_reader(home) as con:
+        said = con.execute("SELECT status, reason FROM lake.ops.delivery WHERE delivery_id = ?", [left["delivery_id"]]).fetchall()
+    assert said == [("closed", "đã gửi lại trong chi_tieu_20260301.xlsx (Phòng CNTT)")]
+    assert command("quarantine", "retry", "programme_indicator", "--delivery-id", left["delivery_id"])[0] == 0
+    assert command("run", "programme_indicator", "--no-marts")[0] == 3 and stopped() == [left]
+
+
+def test_files_without_a_line_that_could_be_read_are_too_many_like_rows() -> None:
+    assert Loaded("station_txt", deliveries=1, quarantined=1).refused_too_many
+    assert Loaded("station_txt", deliveries=10, quarantined=1, published=9, rows_read=90, rows_accepted=90, tolerated=0.05).refused_too_many
+    assert not Loaded("station_txt", deliveries=20, quarantined=1, published=19, rows_read=90, rows_accepted=90, tolerated=0.05).refused_too_many
     assert not Loaded("station_txt").refused_too_many

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import html
 import re
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -32,9 +33,14 @@ _QUOTED = re.compile(r'"[^"]*"|\\.|\[[^\]]*\]|_.|\*.')
 _SCALED = re.compile(r"[0#?],+(?![0#?,])")
 _SECTIONS = re.compile(r'(?:^|(?<=;))((?:"[^"]*"|\\.|[^;"\\])*)')
 _CONDITION = re.compile(r"\[[<>=]")
-_LITERAL = re.compile(r'"([^"]+)"|\\(.)')
-_PLACEHOLDER = re.compile(r"[0#?@]|general|[ymdhs]", re.IGNORECASE)
-_BOUND = re.compile("[<>≤≥≈~]")
+_TOKEN = re.compile(r'"([^"]*)"|\\(.)|\[\$([^\]-]*)[^\]]*\]|\[[^\]]*\]|[_*].|([0#?.,@%]|general|e[+-])|(.)', re.IGNORECASE | re.DOTALL)
+_DATE = re.compile(r"[ymdhs]", re.IGNORECASE)
+_CURRENCY = re.compile(r"[$€£¥₫]|đ|vnđ|vnd|usd|đồng", re.IGNORECASE)
+_OTHER = re.compile(
+    r"[<>≤≥≈~]|trăm|ngh[iì]n|ng[aà]n|tri[eệ]u|\btr\b|\bt[yỷỉ]\b|hundred|thousand|million|billion|\bk\b|[x×*·]\s*10|10\s*[\^⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]",
+    re.IGNORECASE,
+)
+"""Words and signs behind a number that make it another."""
 _BUILT_IN = {9: "0%", 10: "0.00%"}
 _RUN = re.compile(rb"<(?:\w+:)?r(?:\s[^>]*)?>(.*?)</(?:\w+:)?r>", re.DOTALL)
 _RUN_TEXT = re.compile(rb"<(?:\w+:)?t(?:\s[^>]*)?>([^<]*)<")
@@ -47,6 +53,9 @@ class NotReadable(Exception):
     """No workbook of Open XML, or one that is damaged."""
 
 
+Worded = tuple[str | None, str | None, str | None]
+
+
 @dataclass(frozen=True)
 class Cell:
     """An odd cell. `problem` where it holds no value; else how its number is shown."""
@@ -56,8 +65,9 @@ class Cell:
     percent: bool = False
     scaled: bool = False
     zeros: int = 0
-    worded: tuple[bool, bool, bool] = (False, False, False)
-    """Whether a number above, below and at zero is shown as another text: `<5.0` (`\\<0.0`), `KPH` (`"KPH"`), `500` (`0"00"`)."""
+    worded: Worded = (None, None, None)
+    """What is shown of a number above, below and at zero where that is no writing of it: the text (`KPH` of `"KPH"`), or '' where it hangs on the
+    number (`<5.0` of `\\<0.0`, `500` of `0"00"`, `5 nghìn`). None: the number, with a unit or without."""
     form: str = ""
     raised: bool = False
     """`text` has digits that stand above or below a digit, as the letters for that; its bare text reads 10³ as 103."""
@@ -131,7 +141,7 @@ def _shown(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
                 bare = _QUOTED.sub("", form)
                 zeros = len(bare) if re.fullmatch("0{2,}", bare) else 0
                 cell = Cell(form=form, percent="%" in bare, scaled=bool(_SCALED.search(bare)), zeros=zeros, worded=_worded(form))
-                if cell.percent or cell.scaled or cell.zeros or any(cell.worded):
+                if cell.percent or cell.scaled or cell.zeros or any(w is not None for w in cell.worded):
                     odd[str(number).encode()] = cell
     return odd
 
@@ -157,42 +167,62 @@ def _raised_texts(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
 
 
 def _raised(text: bytes) -> str | None:
-    """A text of several runs with the digits of runs above or below the line as such letters, where they follow a digit; None where none does."""
-    shown, found = "", False
+    """A text of several runs with the figures of runs above or below the line as such letters, where they follow a figure; None where none does."""
+    runs: list[tuple[bytes, str]] = []
     for run in _RUN.findall(text):
-        part = html.unescape("".join(t.decode("utf-8", "replace") for t in _RUN_TEXT.findall(run)))
-        if (style := _RAISED.search(run)) and shown[-1:].isdigit() and _EXPONENT.match(part):
-            part, found = part.translate(_UP if style[1] == b"superscript" else _DOWN), True
-        shown += part
+        style = _RAISED.search(run)
+        placed, part = style[1] if style else b"", html.unescape("".join(t.decode("utf-8", "replace") for t in _RUN_TEXT.findall(run)))
+        if runs and runs[-1][0] == placed:  # a writer may cut a text anywhere
+            part = runs.pop()[1] + part
+        runs.append((placed, part))
+    shown, found = "", False
+    for placed, part in runs:
+        if placed and shown[-1:].isdigit() and _EXPONENT.match(part):
+            found = True
+            shown += part.translate(_UP if placed == b"superscript" else _DOWN)
+        else:
+            shown += part
     return shown if found else None
 
 
-def _worded(form: str) -> tuple[bool, bool, bool]:
+def _worded(form: str) -> Worded:
     """`Cell.worded` of a number format. Literals that only name a unit (`0.0" mg/L"`, `#,##0" m2"`) leave the number as it is.
 
     Sections by sign as ECMA-376 part 1, 18.8.31 has them; where they have conditions of their own, each counts for every number.
     """
-    sections = [_misleads(section) for section in _SECTIONS.findall(form)[:3]] if form else []
+    sections = _SECTIONS.findall(form)[:3] if form else []
     if not sections:
-        return (False, False, False)
+        return (None, None, None)
+    said = [_shown_as(section, at) for at, section in enumerate(sections)]
     if _CONDITION.search(form):
-        return (any(sections),) * 3
-    positive, negative, zero = (sections + [sections[0]] * 3)[:3]
+        any_number = None if set(said) == {None} else ""
+        return any_number, any_number, any_number
+    positive, negative, zero = (said + [said[0]] * 3)[:3]
     return positive, negative, zero
 
 
-def _misleads(section: str) -> bool:
-    if not section:
-        return False  # shows nothing, or a minus: no other figure
-    bare = _QUOTED.sub("", section)
-    if not _PLACEHOLDER.search(bare) and _LITERAL.search(section):
-        return True
-    return any(
-        _BOUND.search(literal := found[1] or found[2] or "")
-        or (literal[:1].isdigit() and section[: found.start()].endswith(("0", "#", "?")))
-        or (literal[-1:].isdigit() and section[found.end() :].startswith(("0", "#", "?")))
-        for found in _LITERAL.finditer(section)
-    )
+_SIGNS = (("", "+"), ("", "+", "-"), ("", "+", "-"))
+"""What may stand before a number above, below and at zero (a dash for nothing, as accountants write it) without making it another."""
+
+
+def _shown_as(section: str, at: int) -> str | None:
+    """A section of a number format: None where it writes the number, else the text that it shows, or '' where that hangs on the number."""
+    literals, figures = [""], False
+    for quoted, escaped, currency, placeholder, bare in _TOKEN.findall(section):
+        if placeholder:
+            if not figures or literals[-1]:
+                literals.append("")
+            figures = True
+        elif bare and _DATE.match(bare):
+            return None  # a moment: it is read as one
+        else:
+            literals[-1] += quoted or escaped or currency or bare
+    before, *between, after = (unicodedata.normalize("NFC", text).strip() for text in (*literals, "")[: max(2, len(literals))])
+    if not figures:
+        return before or None
+    sign = _CURRENCY.sub("", before).replace("(", "").strip()
+    one_number = sign in _SIGNS[at] and all(text in ("", "/") for text in between) and not _OTHER.search(after)
+    return None if one_number and not literals[-1][:1].isdigit() else ""
 
 
 def _pieces(xml: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
@@ -217,7 +247,7 @@ def _pieces(xml: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
 def _scan(xml: IO[bytes], shown: dict[bytes, Cell], raised: dict[bytes, Cell], untrusted: bool) -> Written:
     """`untrusted`: results of formulas were put there by a program that does not compute."""
     found = Written()
-    styles = [b"vertAlign", *(b's="' + style + b'"' for style in shown), *(b"v>" + number + b"</" for number in raised)]
+    styles = [b"vertAlign", *(b's="' + style + b'"' for style in shown), *([b't="s"'] if raised else [])]
     number, before = -1, -1
     for block, prefix in _pieces(xml):
         start, formula = b"<" + prefix + b"row", b"<" + prefix + b"f"

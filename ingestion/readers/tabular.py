@@ -671,12 +671,12 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
     """What an odd cell says: an error or a formula without result is no value; a number is what is shown of it, or refused where that is unsure."""
     if cell.problem:
         return _Odd(cell.text, cell.problem)
-    if cell.raised:
-        return cell.text
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return value
     named = [c for c in (_column_of(contract, n) for n, p in places.items() if p == column) if c is not None]
     figures = [c for c in named if c.is_figure]
+    if cell.raised:  # a name is told by its bare letters (P-PO43-), however it is set
+        return cell.text if figures else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
     if cell.percent:
         percent = Decimal(repr(value)) * 100
         if figures and all((c.source_unit or c.unit) == "share" for c in figures):
@@ -685,7 +685,10 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
             return float(percent)
         shown = f"{percent.normalize():f}%"
         return _Odd(shown, "cell_format") if figures or not named else shown
-    if cell.scaled or cell.worded[0 if value > 0 else 1 if value < 0 else 2]:
+    worded = cell.worded[0 if value > 0 else 1 if value < 0 else 2]
+    if worded and named and not figures:
+        return worded
+    if cell.scaled or worded is not None:
         return _Odd(f"{value} ({cell.form})", "cell_format")
     if cell.zeros and not figures and value == int(value):
         return f"{int(value):0{cell.zeros}d}"

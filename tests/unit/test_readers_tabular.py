@@ -308,8 +308,13 @@ def test_numbers_that_their_format_shows_as_other_texts(con: duckdb.DuckDBPyConn
     """A laboratory's "<5.0" and "KPH" that are formats of 5 and 3 were read as 5 and 3; units and signs of a format leave the number as it is."""
     forms = {
         r"\<0.0": (5, True), '"<"0.00': (0.5, True), '"KPH"': (3, True), '[<1]"KPH";0.0': (0.3, True), '0"00"': (5, True), '"1"0': (5, True),
-        '0.0" mg/L"': (5, False), '#,##0" m2"': (5, False), '0;-0;"-"': (5, False), '_(* #,##0_);_(* \\(#,##0\\);_(* "-"??_);_(@_)': (-5, False),
-        "[Red]0.0;[Blue]-0.0": (5, False), "General": (5, False), "0.00E+00": (5, False), "@": (5, False), '0.0;"âm"': (5, False), '0.00;"âm"': (-5, True),
+        "<0.0": (5, True), ">0": (5, True), "~0.0": (5, True), "[$<]0.0": (5, True), "[$KPH]": (3, True), r"0\.0": (25, True), '0"."0': (25, True),
+        '"-"0.0': (5, True), "-0.0": (5, True), '0.0"x10³"': (5, True), '0.0" × 10^3"': (5, True), '0" nghìn"': (5, True), '0" tr.đ"': (5, True),
+        '0" tỷ đồng"': (5, True), '"dưới "0': (5, True), '0.00;"âm"': (-5, True), '0;-0;"-"': (0, True),
+        '0.0" mg/L"': (5, False), '#,##0" m2"': (5, False), '0" mg/m^3"': (5, False), '0" MPN/100mL"': (5, False), '0;-0;"âm"': (5, False),
+        '_(* #,##0_);_(* \\(#,##0\\);_(* "-"??_);_(@_)': (-5, False), '_-* #,##0\\ _₫_-;-* #,##0\\ _₫_-;_-* "-"??\\ _₫_-;_-@_-': (0, False),
+        "[Red]0.0;[Blue]-0.0": (-5, False), "General": (5, False), "0.00E+00": (5, False), "@": (5, False), '0.0;"âm"': (5, False), "# ?/?": (5, False),
+        "#\\ ##0.0": (5, False), "[$₫-42A]#,##0": (5, False), '#,##0\\ "đ"': (5, False), "+0.0;-0.0": (5, False), "[>5]0.0;0.00": (5, False),
     }  # fmt: skip
 
     def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
@@ -319,6 +324,15 @@ def test_numbers_that_their_format_shows_as_other_texts(con: duckdb.DuckDBPyConn
 
     found = {list(forms)[line - 2]: problem == "cell_format" for line, problem, *_ in odd(con, tmp_path, write)}
     assert found == {form: refused for form, (_, refused) in forms.items()}
+
+
+def test_a_text_is_what_the_format_of_its_number_shows(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
+        for row, form in enumerate(('"KPH"', r"\<0.0", '0" mg/L"'), 1):
+            sheet.write_row(row, 0, ["a", 1])
+            sheet.write(row, 2, 3, book.add_format({"num_format": form}))
+
+    assert [r[:2] + r[4:] for r in odd(con, tmp_path, write)] == [(2, None, "KPH"), (3, "cell_format", None), (4, None, "3")]
 
 
 @pytest.mark.parametrize("where", ["shared", "inline"])
@@ -331,8 +345,8 @@ def test_a_raised_digit_is_no_digit_of_the_number_before_it(con: duckdb.DuckDBPy
         sheet.write_rich_string(2, 0, "lô 1", up, "2")
         sheet.write_rich_string(2, 1, "2,4×10", up, "-3", " <x>")
         sheet.write_rich_string(2, 2, "mg SO", down, "2", "/m", up, "3")
-        sheet.write_rich_string(3, 1, "10", up, "3")
-        sheet.write_rich_string(3, 2, "1", down, "2")
+        sheet.write_rich_string(3, 1, "10", up, "-", up, "3")
+        sheet.write_rich_string(3, 2, "P-PO", down, "4", up, "3-")
 
     def both(book: xlsxwriter.Workbook) -> None:
         sheet = book.add_worksheet()
@@ -344,7 +358,7 @@ def test_a_raised_digit_is_no_digit_of_the_number_before_it(con: duckdb.DuckDBPy
         path = rewritten(path, inline=True)
     assert tabular.read(con, contract(FIGURES, "xlsx"), [delivery(path)], "cut") == {}
     assert rows(con, "_line, _problem, ma, so, ghi") == [
-        (2, None, "a", "5", None), (3, None, "lô 1²", "2,4×10⁻³ <x>", "mg SO2/m3"), (4, None, None, "10³", "1₂")
+        (2, None, "a", "5", None), (3, None, "lô 12", "2,4×10⁻³ <x>", "mg SO2/m3"), (4, None, None, "10⁻³", "P-PO43-")
     ]  # fmt: skip
 
 

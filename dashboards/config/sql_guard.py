@@ -76,6 +76,7 @@ def bounded(sql: str) -> None:
         raise Refused(f"Câu lệnh có {len(tokens)} thành phần, tối đa {MAX_TOKENS}: hãy chia nhỏ")
     ends = [*(start for start, _ in tokens[1:]), len(text)]
     depth = run = 0
+    before: tuple[bytes, ...] = ()
     for (start, kind), end in zip(tokens, ends):
         if kind in (duckdb.token_type.string_const, duckdb.token_type.comment):
             run = 0
@@ -86,6 +87,9 @@ def bounded(sql: str) -> None:
         run = run + 1 if word in (b"not", b"-", b"+", b"~", b"!", b"@") else 0
         if max(depth, run) > MAX_DEPTH:
             raise Refused(f"Câu lệnh lồng nhau quá {MAX_DEPTH} tầng")
+        before = (*before[-2:], word)
+        if before == (b"as", b"not", b"materialized"):  # the tree does not tell it, and each name of such a CTE is planned anew
+            raise Refused("Không cho phép NOT MATERIALIZED: hãy bỏ hai từ đó")
 
 
 # ---- 2. the tree
@@ -133,11 +137,17 @@ def sized(tree: dict[str, Any], columns: Mapping[tuple[str, str], int]) -> None:
     """Raises Refused for a statement that unfolds into more than DuckDB may be asked to hold: its own limits do not cover that."""
     size = sql_size.size_of(tree, columns)
     if size.characters > MAX_MADE:
-        raise Refused(f"Câu lệnh tạo giá trị quá dài (tối đa {MAX_MADE} ký tự mỗi dòng): hãy bớt hàm nối, thay, lặp chữ lồng nhau")
+        found = "không có giới hạn" if size.characters >= sql_size.ENDLESS else f"tới {size.characters} ký tự mỗi dòng"
+        raise Refused(f"Câu lệnh có thể tạo giá trị quá dài ({found}, tối đa {MAX_MADE}): hãy bớt hàm nối, thay, lặp chữ lồng nhau hoặc trong đệ quy")
     if size.columns > MAX_COLUMNS:
-        raise Refused(f"Câu lệnh sinh ra quá nhiều cột (tối đa {MAX_COLUMNS}): hãy ghi tên cột thay cho *")
+        raise Refused(
+            f"Câu lệnh sinh ra quá nhiều cột ({size.columns}, tối đa {MAX_COLUMNS}): hãy ghi tên cột thay cho *, bớt bảng tạm nối với chính nó"
+        )
     if size.parts > MAX_PARTS:
-        raise Refused(f"Câu lệnh có quá nhiều biểu thức (tối đa {MAX_PARTS}): tên đặt lại được viết thành biểu thức của nó, hãy dùng bảng tạm (WITH)")
+        raise Refused(
+            f"Câu lệnh có quá nhiều biểu thức ({size.parts}, tối đa {MAX_PARTS}; tên đặt lại được viết thành biểu thức của nó, CUBE thành mọi tổ hợp): "
+            "hãy tính từng bước bằng bảng tạm (WITH), bớt cột trong CUBE, ROLLUP"
+        )
 
 
 def _look(part: Any, ctes: frozenset[str], found: set[tuple[str, str]]) -> None:

@@ -25,6 +25,7 @@ STORED = 100  # characters; longer stored texts (boundaries) are few
 GATHERED = 20  # values that an aggregate puts into one; the aggregate itself is under DuckDB's limit of memory
 UNKNOWN_COLUMNS = 100
 ENDLESS = 10**18
+NESTED = 3  # lambdas, and recursions, within each other that are reckoned twice; what is deeper counts as endless or by its larger bound
 
 KEEPS = frozenset(  # no longer than the longest argument
     [
@@ -125,7 +126,7 @@ KEEPS = frozenset(  # no longer than the longest argument
     ]
 )
 SHORT = frozenset(
-    ["md5", "sha1", "sha256", "chr", "dayname", "monthname", "format_bytes", "formatreadablesize", "formatreadabledecimalsize", "to_base", "hash"]
+    ["md5", "sha1", "sha256", "dayname", "monthname", "format_bytes", "formatreadablesize", "formatreadabledecimalsize", "to_base", "hash"]
 )
 TIMES = {  # so many times its arguments
     **dict.fromkeys(["hex", "to_hex", "base64", "to_base64", "regexp_escape"], 2),
@@ -266,6 +267,8 @@ class _Scope:
     """Aliases of this SELECT."""
     parameters: Mapping[str, Value]
     """Of the lambdas around."""
+    nested: int = 0
+    """Lambdas and recursions around."""
 
 
 def size_of(node: dict[str, Any], columns: Mapping[tuple[str, str], int]) -> Size:
@@ -306,15 +309,26 @@ class _Reckoning:
         if node["type"] == "SELECT_NODE":
             return self._select(node, scope)
         if node["type"] == "RECURSIVE_CTE_NODE":
-            first = self.query(node["left"], scope)
-            step = self.query(node["right"], replace(scope, ctes={**scope.ctes, node["cte_name"].lower(): first}))
-            grows = GATHERED if step.length > max(first.length, STORED) else 1
-            found = Rows(max(first.columns, step.columns), min(max(first.length, step.length) * grows, ENDLESS))
+            found = self._recursion(node, scope)
         else:
             sides = [self.query(side, scope) for side in (node.get("left"), node.get("right"), *node.get("children", ())) if side]
             found = Rows(sum(s.columns for s in sides), max(s.length for s in sides))  # by name: each side may bring its own
         self._all(node["modifiers"], replace(scope, seen=found))
         return found
+
+    def _recursion(self, node: dict[str, Any], scope: _Scope) -> Rows:
+        """Of as many steps as may be: endless, where a step makes more of what it is given."""
+        first = self.query(node["left"], scope)
+
+        def step(length: int) -> Rows:
+            given = replace(first, length=length)
+            return self.query(node["right"], replace(scope, ctes={**scope.ctes, node["cte_name"].lower(): given}, nested=scope.nested + 1))
+
+        once = step(max(first.length, FIXED))
+        columns, length = max(first.columns, once.columns), max(first.length, FIXED, once.length)
+        if length > max(first.length, FIXED) and (scope.nested >= NESTED or step(length).length > length):
+            self.size.characters = length = ENDLESS
+        return Rows(columns, length)
 
     def _select(self, node: dict[str, Any], scope: _Scope) -> Rows:
         rows = self._from(node["from_table"], scope)
@@ -416,21 +430,28 @@ class _Reckoning:
         return total
 
     def _lambda(self, name: str, sub: list[dict[str, Any]], scope: _Scope) -> Value:
-        """A list of n characters has at most n elements; what a body makes of an element is made of each."""
+        """Of n characters a list has n elements of one, or one of n, or what lies between: the larger of both bounds, and their product where it is deep."""
         values = self.value(sub[0], scope)
-        parameters = dict.fromkeys(_parameters(sub[1]), Value(1) if name in MAPS else Value(values.length))
-        body = self.value(sub[1]["expr"], replace(scope, parameters={**scope.parameters, **parameters}))
+
+        def body(length: int) -> Value:
+            given = dict.fromkeys(_parameters(sub[1]), Value(length))
+            return self.value(sub[1]["expr"], replace(scope, parameters={**scope.parameters, **given}, nested=scope.nested + 1))
+
+        whole = body(values.length)
         rest = [self.value(s, scope) for s in sub[2:]]
-        parts = 1 + values.parts + body.parts + sum(r.parts for r in rest)
+        parts = 1 + values.parts + whole.parts + sum(r.parts for r in rest)
         if name in MAPS:
-            return Value(min(values.length * body.length, ENDLESS), parts)
+            each = whole if scope.nested >= NESTED else body(1)
+            return Value(min(max(values.length * each.length, whole.length), ENDLESS), parts)
         longest = max(values.length, *(r.length for r in rest)) if rest else values.length
-        return Value(longest if body.length <= max(longest, FIXED) else ENDLESS, parts)
+        return Value(longest if whole.length <= max(longest, FIXED) else ENDLESS, parts)
 
 
 def _call(part: dict[str, Any], given: list[int], most: int, total: int) -> int:
     """Of a call whose arguments are `given` long."""
     name = part["function_name"].lower()
+    if name == "chr":
+        return 1
     if name in fixed_functions() or name in SHORT:
         return FIXED
     if name in ("+", "add") and any(c["class"] == "CONSTANT" for c in part["children"]):

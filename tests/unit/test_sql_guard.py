@@ -169,6 +169,15 @@ SWOLLEN = {
     "towers": "SELECT length(" + "hex(" * 20 + "name" + ")" * 21 + " FROM marts_core.commune",
     "list_reduce": "SELECT list_reduce([name, name], lambda a, b: a || a) FROM marts_core.commune",
     "list_select": f"SELECT list_select([{A_THOUSAND}], [{'1, ' * 1000}1])",
+    "list_transform": "SELECT length(list_transform([repeat('a', 400)], lambda x: replace(replace(x, 'a', x), 'a', x))[1])",
+    "list_transform with an arrow": "SELECT list_transform(list(name), x -> replace(replace(x, 'a', x), 'a', x)) FROM marts_core.commune",
+    "a comprehension": "SELECT [replace(replace(x, 'a', x), 'a', x) for x in [repeat('a', 400)]]",
+    "lambdas in lambdas": "SELECT " + "list_transform([name], lambda x: " * 12 + "x || x" + ")" * 12 + " FROM marts_core.commune",
+    "a recursion that doubles": "WITH RECURSIVE t AS (SELECT name AS c FROM marts_core.commune UNION ALL SELECT c || c FROM t WHERE length(c) < 400000000) "
+    "SELECT max(length(c)) FROM t",
+    "a recursion that doubles a letter": "WITH RECURSIVE t AS (SELECT 'a' AS c UNION ALL SELECT c || c FROM t WHERE length(c) < 1000000000) SELECT max(length(c)) FROM t",
+    "recursions in recursions": "WITH RECURSIVE a AS (SELECT 'a' AS c UNION ALL (WITH RECURSIVE b AS (SELECT c FROM a UNION ALL SELECT c || c FROM b) SELECT c FROM b)) "
+    "SELECT c FROM a",
     "bins": "SELECT equi_width_bins(0, 1000000000, 1000000, false)",
     "stars": _doubling("SELECT 1 AS c", "SELECT * FROM t{0} x, t{0} y", " SELECT count(*) FROM t{0}", 18),
     "stars in a row": f"SELECT {'*, ' * 1500}* FROM marts_core.commune",
@@ -180,6 +189,14 @@ SWOLLEN = {
     "each column": "SELECT COLUMNS(*)" + " * 2" * 30 + " FROM (SELECT *, * , *, * FROM marts_environment.reading)",
     "groups": "SELECT 1 FROM marts_core.commune GROUP BY CUBE (" + ", ".join(f"code + {i}" for i in range(13)) + ")",
 }
+
+
+@pytest.mark.parametrize("words", ["AS NOT MATERIALIZED", "as not/* */ materialized ", "AS\nNOT --x\nMATERIALIZED"])
+def test_a_step_that_is_planned_at_each_of_its_names_is_refused(serving: SimpleNamespace, words: str) -> None:
+    """Joined with itself in a chain of sixteen it takes seven seconds of planning, and DuckDB's tree does not say the words."""
+    with pytest.raises(serving.guard.Refused, match="NOT MATERIALIZED"):
+        serving.guard.tables_of(f"WITH t {words} (SELECT 1 AS c) SELECT * FROM t x, t y")
+    serving.guard.tables_of("WITH t AS MATERIALIZED (SELECT NOT true AS materialized) SELECT * FROM t WHERE NOT materialized")
 
 
 @pytest.mark.parametrize("sql", SWOLLEN.values(), ids=SWOLLEN)
@@ -199,6 +216,10 @@ def test_what_swells_is_refused_before_duckdb_plans_it(serving: SimpleNamespace,
         "SELECT regexp_replace(name, '[0-9]+', '#', 'g'), strftime(now(), '%d/%m/%Y'), json_extract_string('{}', '$.a') FROM marts_core.commune",
         "SELECT list_transform(parts, lambda x: x * 2 + 1), list_reduce(parts, lambda a, b: greatest(a, b)) FROM marts_core.commune",
         _doubling("SELECT *, 1 AS d FROM marts_environment.reading", "SELECT *, value * {0} AS v{0} FROM t{0}", " SELECT * FROM t{0}", 20),
+        "SELECT array_to_string(list(strftime(now(), '%d/%m/%Y %H:%M') || ' ' || name || ' ' || code), chr(10)) FROM marts_core.commune",
+        "SELECT list_transform(string_split(name, ' '), lambda x: upper(x[1]) || lower(x[2:]) || '.') FROM marts_core.commune",
+        "WITH RECURSIVE t AS (SELECT 'x' AS path, 1 AS n UNION ALL SELECT name, n + 1 FROM t, marts_core.commune WHERE n < 4) SELECT path || n FROM t",
+        _doubling("SELECT name AS c FROM marts_core.commune", "SELECT x.c FROM t{0} x, t{0} y WHERE x.c = ''", " SELECT count(*) FROM t{0}", 14),
         "SELECT word, count(*) FROM (SELECT unnest(string_split(name, ' ')) AS word FROM marts_core.commune) GROUP BY 1",
         "SELECT name, unnest(regexp_extract_all(name, '[a-z]+')), unnest(list(code)) FROM marts_core.commune GROUP BY name",
         "SELECT code AS a, a + 1 AS b, a + b AS c, (c - a) / nullif(b, 0) AS d FROM marts_core.commune",

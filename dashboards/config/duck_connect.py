@@ -18,6 +18,7 @@ import os
 import re
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,6 +149,51 @@ def _characters(cell) -> int:
     return sum(map(_characters, cell)) if isinstance(cell, (list, tuple)) else 8
 
 
+class _Clock:
+    """One thread for all calls in work: a process at its bound of memory may start none."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._calls: dict[object, list[tuple[float, Callable[[], None]]]] = {}
+        threading.Thread(target=self._watch, name="statement clock", daemon=True).start()
+
+    @contextlib.contextmanager
+    def watched(self, seconds: float, interrupt: Callable[[], None], deaf: Callable[[], None]) -> Iterator[None]:
+        """Calls `interrupt` when the block lasts longer, and `deaf` when it goes on for DEAF_SECONDS after that."""
+        call, until = object(), time.monotonic() + seconds
+        with self._changed:
+            self._calls[call] = [(until, interrupt), (until + DEAF_SECONDS, deaf)]
+            self._changed.notify()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._calls[call]
+
+    def _watch(self) -> None:
+        while True:
+            with self._changed:
+                now = time.monotonic()
+                for due in self._calls.values():
+                    while due and due[0][0] <= now:
+                        try:
+                            due.pop(0)[1]()
+                        except Exception:  # the other calls are watched on
+                            log.exception("a statement could not be ended")
+                first = min((due[0][0] for due in self._calls.values() if due), default=None)
+                self._changed.wait(None if first is None else max(first - time.monotonic(), 0.0))
+
+
+@functools.cache
+def _clock_of(process: int) -> _Clock:
+    return _Clock()
+
+
+def _clock() -> _Clock:
+    """Of this process: a fork has no threads of its parent."""
+    return _clock_of(os.getpid())
+
+
 class GuardedCursor(CursorWrapper):
     """Runs what the judge lets pass, and hands out no more rows than the platform allows."""
 
@@ -160,7 +206,7 @@ class GuardedCursor(CursorWrapper):
         if statement.strip().lower() != "commit":
             self._connection.check(statement)
         self._rows = self._text = 0
-        with _told(self._connection.seconds):
+        with _told(self._connection.seconds), self._connection.clocked(anew=True):
             super().execute(statement, parameters or None, context)
 
     def executemany(self, statement, parameters=None, context=None) -> None:
@@ -169,7 +215,7 @@ class GuardedCursor(CursorWrapper):
 
     def fetchmany(self, size=None) -> list:
         """Raises sql_guard.Refused past the limit of rows: a result that was cut in silence would look whole."""
-        with _told(self._connection.seconds):
+        with _told(self._connection.seconds), self._connection.clocked():
             return self._fetch(1 if size is None else size)
 
     def _fetch(self, wanted: int) -> list:
@@ -204,17 +250,29 @@ class GuardedCursor(CursorWrapper):
 
 
 class TimedConnection(ConnectionWrapper):
-    """Is interrupted after `seconds`: Superset's own limit uses signals, which do nothing in a thread."""
+    """Interrupts what works for more than `seconds` on one statement: Superset's own limit uses signals, which do nothing in a thread.
+
+    While nobody asks it for anything, as between the parts of a download, no clock runs.
+    """
 
     def __init__(self, file: _File, seconds: float, in_lab: bool) -> None:
         self._con = file.cursor()
         super().__init__(self._con)
-        self._file, self._in_lab, self.seconds = file, in_lab, seconds
-        self._timer = threading.Timer(seconds, self._con.interrupt)
-        self._deaf = threading.Timer(seconds + DEAF_SECONDS, _replaced, [seconds + DEAF_SECONDS])
-        for timer in (self._timer, self._deaf):
-            timer.daemon = True
-            timer.start()
+        self._file, self._in_lab, self.seconds, self._worked = file, in_lab, seconds, 0.0
+        _clock()
+
+    @contextlib.contextmanager
+    def clocked(self, anew: bool = False) -> Iterator[None]:
+        """For the time of one call; `anew` where a statement begins. What hears no interrupt for DEAF_SECONDS costs its process."""
+        self._worked = 0.0 if anew else self._worked
+        started = time.monotonic()
+        try:
+            with _clock().watched(
+                max(self.seconds - self._worked, 0.0), self._con.interrupt, functools.partial(_replaced, self.seconds + DEAF_SECONDS)
+            ):
+                yield
+        finally:
+            self._worked += time.monotonic() - started
 
     def cursor(self) -> GuardedCursor:
         """The only way to run a statement."""
@@ -228,14 +286,6 @@ class TimedConnection(ConnectionWrapper):
     def columns(self) -> list[tuple[str, str, str, str]]:
         """(schema, table, column, type) of the whole file; Superset shows an account its own part of them."""
         return self._file.columns
-
-    def close(self) -> None:
-        """Closes and stops the clock."""
-        self._timer.cancel()
-        try:
-            super().close()
-        finally:
-            self._deaf.cancel()
 
 
 class ServingDialect(Dialect):

@@ -1,5 +1,6 @@
 """One process with threads: the limits and caches of the default set-up are in its memory. More workers need Redis and PostgreSQL."""
 
+import contextlib
 import os
 import signal
 import threading
@@ -24,7 +25,8 @@ def post_worker_init(_worker):
     def spent():
         last = threading.Timer(graceful_timeout + 2, os._exit, [1])  # a thread that hears nothing would keep it for ever
         last.daemon = True
-        last.start()
+        with contextlib.suppress(RuntimeError):  # a process at its bound of memory may start no thread; the arbiter ends it after `timeout` then
+            last.start()
         os.kill(os.getpid(), signal.SIGTERM)
 
     duck_connect.spent = spent

@@ -292,6 +292,23 @@ def test_a_statement_that_hears_no_interrupt_costs_its_process(serving: SimpleNa
     assert told == ["spent"]
 
 
+def test_the_clock_stands_while_nobody_asks(serving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes its download slowly: the process was given up for it. What comes after the pause is bounded as before it."""
+    told: list[str] = []
+    monkeypatch.setattr(serving.connect, "DEAF_SECONDS", 0.1)
+    monkeypatch.setattr(serving.connect, "spent", lambda: told.append("spent"))
+    con = serving.connect.TimedConnection(serving.version, 0.5, in_lab=True)
+    cursor = con.cursor()
+    cursor.execute("SELECT * FROM range(2000)")
+    assert len(cursor.fetchmany(1000)) == 1000
+    time.sleep(1)
+    assert len(cursor.fetchmany(2000)) == 1000 and told == []
+    with pytest.raises(duckdb.InterruptException):
+        cursor.execute("SELECT sum(a.range + b.range) FROM range(10000000) a, range(10000000) b")
+        cursor.fetchall()
+    con.close()
+
+
 @pytest.mark.parametrize("call", ["lpad('x', 2000000000, 'y')", "rpad('x', code, 'y')", "repeat('x', 1001)", "repeat('x', (SELECT 5))"])
 def test_a_text_as_long_as_one_likes_is_refused(serving: SimpleNamespace, call: str) -> None:
     with pytest.raises(serving.guard.Refused, match="độ dài"):

@@ -62,5 +62,6 @@
         when 'cross-checked' then 'đối chiếu hai nguồn'
         when 'memory' then 'chưa đối chiếu'
         when 'single-source-doubtful' then 'một nguồn, còn nghi ngờ'
+        else {{ confidence }}
     end
 {%- endmacro %}

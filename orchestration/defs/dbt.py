@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
@@ -24,6 +25,8 @@ from orchestration.marts import (
 )
 from tnmt.settings import settings
 
+AS_OF_TAG = "tnmt/as_of"
+"""Tag of a run that says of which moment its first try was; the next ones are of the same, so that what that one made is up to date."""
 ENGINE_TAG = "tnmt/engine"
 """Tag of a run that names what computes the models with meta.scale_out: duckdb or spark."""
 
@@ -50,6 +53,8 @@ def marts_assets() -> dg.AssetsDefinition:
         where = platform.settings()
         engine = context.run.tags.get(ENGINE_TAG, where.engine)
         as_of = platform.as_of()
+        if context.retry_number and (run_now := context.instance.get_run_by_id(context.run_id)):
+            as_of = datetime.fromisoformat(run_now.tags.get(AS_OF_TAG, as_of.isoformat()))
         built = plan(where, as_of)
         results = target_dir(where) / "run_results.json"
         # the child writes: on SQLite under the writer lock; on PostgreSQL increments go on beside it, upkeep does not
@@ -63,6 +68,7 @@ def marts_assets() -> dg.AssetsDefinition:
             raise dg.Failure(f"dbt could not go on: {run.get_error()}")
         if (met := met_another_writer(held)) and context.retry_number < TRIES - 1:
             context.log.info("another writer made %s meanwhile: the step is run again", ", ".join(met))
+            context.instance.add_run_tags(context.run_id, {AS_OF_TAG: as_of.isoformat()})
             raise dg.RetryRequested(max_retries=TRIES - 1)
         # what was not asked for stays as the last build left it: held back, or good
         asked = {".".join(key.path) for key in context.selected_asset_keys}

@@ -35,14 +35,17 @@ class Platform(dg.ConfigurableResource[Any]):
 
 @contextmanager
 def _lent(environment: Mapping[str, str]) -> Iterator[None]:
-    """The environment of this process, for as long as it takes to start a child; afterwards as it was."""
-    before = dict(os.environ)
-    os.environ.update(environment)
+    """The environment of this process, for as long as it takes to start a child; what was changed for it is put back, and nothing else touched."""
+    changed = {name: os.environ.get(name) for name, value in environment.items() if os.environ.get(name) != value}
+    os.environ.update({name: environment[name] for name in changed})
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in changed.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class OfflineDbt(DbtCliResource):

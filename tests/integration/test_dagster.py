@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -138,45 +139,45 @@ def test_an_asset_leaves_what_a_run_leaves(home: Settings, monkeypatch: pytest.M
         assert con.execute("SELECT folder, name FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX")]
 
 
-def test_a_build_that_met_another_writer_is_run_again(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not where a model failed by itself: that one fails each time."""
-    from datetime import datetime
+@pytest.mark.parametrize("ends", ["well", "otherwise", "never"])
+def test_a_build_that_met_another_writer_is_run_again(home: Settings, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """Of the same moment, so that what was made is up to date; not where a model failed by itself, which fails each time; and not for ever."""
+    from datetime import datetime, timedelta
 
     from orchestration.defs import dbt as marts
-    from orchestration.defs.resources import resources
-    from orchestration.marts import CONFLICT, Held
+    from orchestration.defs.resources import Platform, resources
+    from orchestration.marts import CONFLICT, TRIES, Held
 
-    tries: list[bool] = []
+    moments: list[str] = []
+    asked: list[None] = []
 
     class Run:
-        def __init__(self) -> None:
-            tries.append(len(tries) == 2)
-
         def stream(self) -> list[object]:
             marts.target_dir(home).joinpath("run_results.json").write_text("{}")
-            return []
+            return [dg.Output(None, "reference__unit_alias")] if self.is_successful() else []
 
         def is_successful(self) -> bool:
-            return tries[-1]
+            return ends == "well" and len(moments) == 3
+
+    def cli(_: object, arguments: list[str], **__: object) -> Run:
+        moments.append(json.loads(arguments[arguments.index("--vars") + 1])["as_of"])
+        return Run()
 
     def held(*_: object) -> tuple[Held, ...]:
-        return (
-            Held(
-                "reference.unit_alias",
-                "unit_alias",
-                f"unit_alias: {CONFLICT}: changed" if len(tries) == 1 else "unit_alias: no such column",
-                datetime(2026, 3, 25),
-                False,
-            ),
-        )
+        reason = "no such column" if ends == "otherwise" and len(moments) == 2 else f"{CONFLICT}: changed"
+        return (Held("reference.unit_alias", "unit_alias", f"unit_alias: {reason}", datetime(2026, 3, 25), False),)
 
-    asset = marts.marts_assets()
-    given = resources()
-    monkeypatch.setattr(type(given["dbt"]), "cli", lambda *_, **__: Run())
+    def clock(_: Platform) -> datetime:
+        asked.append(None)
+        return datetime(2026, 3, 25) + timedelta(seconds=len(asked))
+
+    asset, given = marts.marts_assets(), resources()
+    monkeypatch.setattr(type(given["dbt"]), "cli", cli)
+    monkeypatch.setattr(Platform, "as_of", clock)
     monkeypatch.setattr(marts, "read_held", held)
     monkeypatch.setattr(marts, "serve_marts", lambda *_: pytest.fail("served"))
     done = dg.materialize([asset], selection=[dg.AssetKey(["reference", "unit_alias"])], resources=given, raise_on_error=False)
-    assert [e.event_type_value for e in done.all_events if e.event_type_value in ("STEP_UP_FOR_RETRY", "STEP_FAILURE")] == [
-        "STEP_UP_FOR_RETRY",
-        "STEP_FAILURE",
-    ] and len(tries) == 2
+    told = [e.event_type_value for e in done.all_events if e.event_type_value in ("STEP_UP_FOR_RETRY", "STEP_FAILURE", "STEP_SUCCESS")]
+    tries = {"well": 3, "otherwise": 2, "never": TRIES}[ends]
+    assert told == ["STEP_UP_FOR_RETRY"] * (tries - 1) + ["STEP_SUCCESS" if ends == "well" else "STEP_FAILURE"]
+    assert len(moments) == tries and len(set(moments)) == 1

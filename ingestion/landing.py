@@ -46,6 +46,8 @@ YOUNG_SECONDS = 5.0
 """Of a small file that was written less long ago it is asked whether somebody still writes it; the others are too many."""
 QUIET_SECONDS = 3.0
 """How long a file that is not small has to lie unchanged, where nobody can say whether it is still open for writing."""
+EMPTY_SECONDS = 3600.0
+"""How long a folder below an inbox has to be empty before it is removed."""
 SMALL_BYTES = 16 << 20
 """A larger file of a small-file inbox is kept by hash in the landing folder, as a large one."""
 TOO_LARGE = 256 << 20
@@ -500,7 +502,7 @@ def record(
             errno.EACCES, "the user of the pipeline may not read this inbox and take files out of it: chown or chmod it", str(folder)
         )
     if not contract.files.in_place:
-        _put_back(folder)
+        _tidy(folder)
     found = list(finished(settings, contract, shared=shared, patient=True))
     if most is not None and len(found) > most:
         found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
@@ -511,7 +513,7 @@ def record(
         taken += kept
     if not taken or contract.files.in_place:
         return landed, _nothing
-    return landed, functools.partial(_clear, str(folder), taken, contract.files.small)
+    return landed, functools.partial(_clear, taken, contract.files.small)
 
 
 def _rounds(found: list[Found]) -> Iterator[list[Found]]:
@@ -598,11 +600,8 @@ def _nothing() -> None:
     """Nothing is to be taken out of the inbox."""
 
 
-def _clear(folder: str, taken: list[Found], small: bool) -> None:
-    """Takes landed files out of the inbox, each aside first: what is no longer the file that was landed goes back, for the next look.
-
-    Folders of a dated layout go when they are empty.
-    """
+def _clear(taken: list[Found], small: bool) -> None:
+    """Takes landed files out of the inbox, each aside first: what is no longer the file that was landed goes back, for the next look."""
     by_parent: dict[str, list[Found]] = {}
     for one in taken:
         by_parent.setdefault(one.path.rpartition("/")[0], []).append(one)
@@ -625,14 +624,6 @@ def _clear(folder: str, taken: list[Found], small: bool) -> None:
                 os.unlink(moved)
         with contextlib.suppress(OSError):
             os.rmdir(aside)
-    for parent in sorted(by_parent, key=len, reverse=True):
-        empty = parent
-        while empty != folder:
-            try:
-                os.rmdir(empty)
-            except OSError:
-                break
-            empty = empty.rpartition("/")[0]
 
 
 def _give_back(moved: str, path: str) -> None:
@@ -649,13 +640,24 @@ def _give_back(moved: str, path: str) -> None:
             path = f"{parent}/again-{number}/{name}"
 
 
-def _put_back(folder: Path) -> None:
-    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed."""
-    for parent, folders, _ in tree(str(folder)):
+def _tidy(folder: Path) -> None:
+    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed.
+
+    Folders of a dated layout go when they have been empty for EMPTY_SECONDS: a sender may have made one a moment ago, or still be in it.
+    """
+    empty: list[str] = []
+    for parent, folders, files in tree(str(folder)):
         for name in [n for n in folders if n.startswith(TAKEN)]:
             aside = os.path.join(parent, name)
             for moved in os.listdir(aside):
                 _give_back(f"{aside}/{moved}", f"{parent}/{moved}")
+                files.append(moved)
             with contextlib.suppress(OSError):
                 os.rmdir(aside)
             folders.remove(name)
+        if not files and parent != str(folder):
+            empty.append(parent)
+    for parent in reversed(empty):  # the inner before the outer
+        with contextlib.suppress(OSError):
+            if time.time() - Path(parent).stat().st_mtime > EMPTY_SECONDS:
+                os.rmdir(parent)

@@ -116,7 +116,7 @@ def _deliver(inbox: Path) -> None:
         ("Coliform", "4,600", "MPN/100mL"), ("Coliform", "11,000", "MPN/100 mL"), ("BOD5", "12.5", "mg/L"), ("P-PO4", 2.345, "mg/l"),
         ("BOD5", 7.125, "mg/L"), ("E. coli", ">2419", "MPN/100mL"), ("NH4", ".21", "Mg/L"), ("As", "<0,05", "µg/L"), ("Chì", "KPH", "mg/L"),
         ("Temp", "-0.5", "°C"), ("Cd", "1.140", "mg/L"), ("Krypton", "1", "mg/L"), ("Cu", "1", "mmol/L"), ("TSS", "vết", "mg/L"),
-        ("COD", "-5", "mg/L"),
+        ("COD", "-5", "mg/L"), ("NH4+", "0.3", "mg/L"),
     ]  # fmt: skip
     sheet = [[f"M{n}", STATION, "20/11/2026 09:00", p, r, u, 0.01, "", "", ""] for n, (p, r, u) in enumerate(results)]
     _workbook(inbox / "lab_result" / "phieu.xlsx", "Kết quả", [lab, *sheet, ["M99", "BP_LA", *sheet[2][2:]]])  # 09
@@ -218,7 +218,7 @@ def test_08_a_cell_that_shows_92_percent(lake: Settings) -> None:
 def test_09_laboratory_figures(lake: Settings) -> None:
     assert bad(lake, "phieu.xlsx") == [
         (2, "value_unreadable"), (3, "value_unreadable"), (12, "value_unreadable"), (13, "unknown_parameter"), (14, "unknown_unit"),
-        (15, "value_unreadable"), (16, "result_negative"), (17, "unknown_station"),
+        (15, "value_unreadable"), (16, "result_negative"), (17, "unknown_parameter"), (18, "unknown_station"),
     ]  # fmt: skip
     found = rows(lake, "SELECT sample_id, parameter, qualifier, value, unit, result_text FROM lake.clean.lab_result ORDER BY _line")
     assert found == [

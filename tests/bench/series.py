@@ -73,6 +73,14 @@ def database(folder: Path) -> duckdb.DuckDBPyConnection:
     return con
 
 
+TABLES = {
+    # the bounds are in int_qc_bound for us, and in qc_threshold for the libraries
+    "qc": ("staging.stg_reading", "marts_core.dim_station", "intermediate.int_qc_bound", "reference.qc_dependence", "reference.qc_threshold"),
+    "aggregates": ("intermediate.int_reading", *REGISTERS, "marts_core.dim_parameter"),
+}
+"""What every contestant of a part is given."""
+
+
 def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> dict[str, Any]:
     """Writes `<folder>/qc` and `<folder>/aggregates`; the second holds every station `copies` times. Returns rows and series of each."""
     from ingestion.ingest import ingest
@@ -99,10 +107,8 @@ def prepare(folder: str, stations: dict[str, int], days: int, copies: int) -> di
     out = Path(folder)
     answer: dict[str, Any] = {}
     with open_reader(s) as con:
-        for part, models, tables in (
-            ("qc", ["reading_qc"], ["staging.stg_reading", "marts_core.dim_station", "intermediate.int_qc_bound", "reference.qc_dependence"]),
-            ("aggregates", AGGREGATES, ["intermediate.int_reading", *REGISTERS, "marts_core.dim_parameter"]),
-        ):
+        for part, models in (("qc", ["reading_qc"]), ("aggregates", AGGREGATES)):
+            tables = TABLES[part]
             (out / part).mkdir(parents=True)
             for model in models:
                 (out / part / f"{model}.sql").write_text(sql[model], encoding="utf-8")

@@ -1,7 +1,7 @@
 """The command line. Thin: it reads options, calls the rooms, prints what they return.
 
 Exit codes: 0 done; 1 an error that the message explains; 2 wrong usage; 3 done, but a source failed, a delivery is
-blocked, a mart is held back, or more rows of a source were refused than its contract tolerates; 4 the lake is being written by another process; 5 `doctor`
+blocked, a mart is held back, or more rows or files of a source were refused than its contract tolerates; 4 the lake is being written by another process; 5 `doctor`
 found something missing.
 """
 

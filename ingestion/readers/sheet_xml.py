@@ -37,15 +37,19 @@ _TOKEN = re.compile(r'"([^"]*)"|\\(.)|\[\$([^\]-]*)[^\]]*\]|\[[^\]]*\]|[_*].|([0
 _DATE = re.compile(r"[ymdhs]", re.IGNORECASE)
 _CURRENCY = re.compile(r"[$€£¥₫]|đ|vnđ|vnd|usd|đồng", re.IGNORECASE)
 _OTHER = re.compile(
-    r"[<>≤≥≈~]|trăm|ngh[iì]n|ng[aà]n|tri[eệ]u|\btr\b|\bt[yỷỉ]\b|hundred|thousand|million|billion|\bk\b|[x×*·]\s*10|10\s*[\^⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]",
+    r"^[\s(]*[.,']?\s*\d|^e[+-]?\d|[<>≤≥≈~]|trăm|ngh[iì]n|ng[aà]n|ngđ|nđ|tri[eệ]u|\btr\b|trđ|\bt[yỷỉ]\b|t[yỷỉ]đ|vạn|chục|(?-i:^\s*M\s*$)"
+    r"|hundred|thousand|million|billion|\bk\b|[x×*·]\s*10|10\s*[\^⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]",
     re.IGNORECASE,
 )
-"""Words and signs behind a number that make it another."""
+"""What makes another figure of the number before it: figures that go on, words, bounds."""
+_DASHES = re.compile(r"[-–—\s]*")
+_CODE = re.compile(r"[0#?]+")
 _BUILT_IN = {9: "0%", 10: "0.00%"}
 _RUN = re.compile(rb"<(?:\w+:)?r(?:\s[^>]*)?>(.*?)</(?:\w+:)?r>", re.DOTALL)
 _RUN_TEXT = re.compile(rb"<(?:\w+:)?t(?:\s[^>]*)?>([^<]*)<")
 _RAISED = re.compile(rb'<(?:\w+:)?vertAlign\b[^>]*"(superscript|subscript)"')
 _EXPONENT = re.compile(r"[+\-−]?\d+")
+_INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
 _UP, _DOWN = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻"), str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
 
 
@@ -64,7 +68,8 @@ class Cell:
     problem: str | None = None
     percent: bool = False
     scaled: bool = False
-    zeros: int = 0
+    code: tuple[str, ...] = ()
+    """The pieces of an integer format of a code (`0"/QĐ-UBND"`, `0000 000 000`): runs of placeholders, and what stands between."""
     worded: Worded = (None, None, None)
     """What is shown of a number above, below and at zero where that is no writing of it: the text (`KPH` of `"KPH"`), or '' where it hangs on the
     number (`<5.0` of `\\<0.0`, `500` of `0"00"`, `5 nghìn`). None: the number, with a unit or without."""
@@ -139,9 +144,8 @@ def _shown(archive: zipfile.ZipFile) -> dict[bytes, Cell]:
                 code = int(style.get("numFmtId") or 0)
                 form = own.get(code, _BUILT_IN.get(code, ""))
                 bare = _QUOTED.sub("", form)
-                zeros = len(bare) if re.fullmatch("0{2,}", bare) else 0
-                cell = Cell(form=form, percent="%" in bare, scaled=bool(_SCALED.search(bare)), zeros=zeros, worded=_worded(form))
-                if cell.percent or cell.scaled or cell.zeros or any(w is not None for w in cell.worded):
+                cell = Cell(form=form, percent="%" in bare, scaled=bool(_SCALED.search(bare)), code=_code(form), worded=_worded(form))
+                if cell.percent or cell.scaled or cell.code or any(w is not None for w in cell.worded):
                     odd[str(number).encode()] = cell
     return odd
 
@@ -171,7 +175,10 @@ def _raised(text: bytes) -> str | None:
     runs: list[tuple[bytes, str]] = []
     for run in _RUN.findall(text):
         style = _RAISED.search(run)
-        placed, part = style[1] if style else b"", html.unescape("".join(t.decode("utf-8", "replace") for t in _RUN_TEXT.findall(run)))
+        placed, part = (
+            style[1] if style else b"",
+            _INVISIBLE.sub("", html.unescape("".join(t.decode("utf-8", "replace") for t in _RUN_TEXT.findall(run)))),
+        )
         if runs and runs[-1][0] == placed:  # a writer may cut a text anywhere
             part = runs.pop()[1] + part
         runs.append((placed, part))
@@ -183,6 +190,42 @@ def _raised(text: bytes) -> str | None:
         else:
             shown += part
     return shown if found else None
+
+
+def _code(form: str) -> tuple[str, ...]:
+    """`Cell.code` of a number format: none where it only writes an integer."""
+    pieces: list[str] = []
+    sections = _SECTIONS.findall(form)
+    for quoted, escaped, currency, placeholder, bare in _TOKEN.findall(sections[0] if sections else ""):
+        if placeholder and not _CODE.fullmatch(placeholder):
+            return ()
+        if not placeholder and bare and _DATE.match(bare):
+            return ()
+        text = placeholder or quoted or escaped or currency or bare
+        if pieces and bool(_CODE.fullmatch(pieces[-1])) == bool(placeholder):
+            pieces[-1] += text
+        elif text:
+            pieces.append(text)
+    runs = [p for p in pieces if _CODE.fullmatch(p)]
+    return tuple(pieces) if runs and (len(pieces) > 1 or (len(runs[0]) > 1 and "0" in runs[0])) else ()
+
+
+def as_code(code: tuple[str, ...], value: int) -> str:
+    """An integer as the format of a code shows it: its digits fill the placeholders from the right, those that are left stand at the first."""
+    digits, shown, waiting = str(abs(value)), "", sum(len(p) for p in code if _CODE.fullmatch(p))
+    for piece in reversed(code):
+        if not _CODE.fullmatch(piece):
+            shown = piece + shown
+            continue
+        for placeholder in reversed(piece):
+            waiting -= 1
+            if digits:
+                taken = digits if not waiting else digits[-1]
+                digits = digits[: len(digits) - len(taken)]
+                shown = taken + shown
+            elif placeholder == "0":
+                shown = "0" + shown
+    return ("-" if value < 0 else "") + shown.strip()
 
 
 def _worded(form: str) -> Worded:
@@ -219,7 +262,7 @@ def _shown_as(section: str, at: int) -> str | None:
             literals[-1] += quoted or escaped or currency or bare
     before, *between, after = (unicodedata.normalize("NFC", text).strip() for text in (*literals, "")[: max(2, len(literals))])
     if not figures:
-        return before or None
+        return None if at == 2 and _DASHES.fullmatch(_CURRENCY.sub("", before)) else before or None  # a dash for nothing
     sign = _CURRENCY.sub("", before).replace("(", "").strip()
     one_number = sign in _SIGNS[at] and all(text in ("", "/") for text in between) and not _OTHER.search(after)
     return None if one_number and not literals[-1][:1].isdigit() else ""

@@ -30,7 +30,7 @@ from ingestion.contract import Column, Contract
 from ingestion.encodings import decode
 from ingestion.model import Delivery, Problem
 from ingestion.readers import fold, guard, match_headers
-from ingestion.readers.sheet_xml import Cell, NotReadable, Written, look
+from ingestion.readers.sheet_xml import Cell, NotReadable, Written, as_code, look
 from quality.rules import quoted_name
 
 _BLOCK = 8 << 20
@@ -677,6 +677,11 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
         return cell.text if figures else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
+    worded = cell.worded[0 if value > 0 else 1 if value < 0 else 2]
+    if worded and not figures:
+        return worded
+    if named and (cell.scaled or (worded is not None and (figures or not cell.code))):
+        return _Odd(f"{value} ({cell.form})", "cell_format")
     if cell.percent:
         percent = Decimal(repr(value)) * 100
         if figures and all((c.source_unit or c.unit) == "share" for c in figures):
@@ -684,14 +689,9 @@ def _as_written(contract: Contract, places: dict[str, int], column: int, cell: C
         if figures and all((c.source_unit or c.unit) == "percent" for c in figures):
             return float(percent)
         shown = f"{percent.normalize():f}%"
-        return _Odd(shown, "cell_format") if figures or not named else shown
-    worded = cell.worded[0 if value > 0 else 1 if value < 0 else 2]
-    if worded and named and not figures:
-        return worded
-    if cell.scaled or worded is not None:
-        return _Odd(f"{value} ({cell.form})", "cell_format")
-    if cell.zeros and not figures and value == int(value):
-        return f"{int(value):0{cell.zeros}d}"
+        return _Odd(shown, "cell_format") if figures else shown
+    if cell.code and not figures and value == int(value):
+        return as_code(cell.code, int(value))
     return value
 
 
@@ -724,10 +724,12 @@ def _xlsx_table(contract: Contract, header: list[str], places: dict[str, int], r
     wanted = sorted(set(places.values()))
 
     def problem(cells: list[Any]) -> str | None:
+        if isinstance(cells[0], _Odd) and cells[0].problem == "cell_unread":
+            return "cell_unread"
         return next(
             (
                 c.problem if isinstance(c, _Odd) else "formula_error"
-                for c in (*(cells[p] for p in wanted), cells[0])
+                for c in (cells[p] for p in wanted)
                 if isinstance(c, _Odd) or (type(c) is str and c in _ERRORS)
             ),
             None,

@@ -310,11 +310,14 @@ def test_numbers_that_their_format_shows_as_other_texts(con: duckdb.DuckDBPyConn
         r"\<0.0": (5, True), '"<"0.00': (0.5, True), '"KPH"': (3, True), '[<1]"KPH";0.0': (0.3, True), '0"00"': (5, True), '"1"0': (5, True),
         "<0.0": (5, True), ">0": (5, True), "~0.0": (5, True), "[$<]0.0": (5, True), "[$KPH]": (3, True), r"0\.0": (25, True), '0"."0': (25, True),
         '"-"0.0': (5, True), "-0.0": (5, True), '0.0"x10³"': (5, True), '0.0" × 10^3"': (5, True), '0" nghìn"': (5, True), '0" tr.đ"': (5, True),
-        '0" tỷ đồng"': (5, True), '"dưới "0': (5, True), '0.00;"âm"': (-5, True), '0;-0;"-"': (0, True),
+        '0" tỷ đồng"': (5, True), '"dưới "0': (5, True), '0.00;"âm"': (-5, True), '0;-0;"KPH"': (0, True), '#,##0".000"': (5, True), '0",5"': (5, True),
+        '0" 000"': (5, True), '0" (1000đ)"': (5, True), '0"E3"': (5, True), '0" trđ"': (5, True), '0" tỷđ"': (5, True), '0" vạn"': (5, True), '0"M"': (5, True), '0" m"': (5, False),
         '0.0" mg/L"': (5, False), '#,##0" m2"': (5, False), '0" mg/m^3"': (5, False), '0" MPN/100mL"': (5, False), '0;-0;"âm"': (5, False),
         '_(* #,##0_);_(* \\(#,##0\\);_(* "-"??_);_(@_)': (-5, False), '_-* #,##0\\ _₫_-;-* #,##0\\ _₫_-;_-* "-"??\\ _₫_-;_-@_-': (0, False),
         "[Red]0.0;[Blue]-0.0": (-5, False), "General": (5, False), "0.00E+00": (5, False), "@": (5, False), '0.0;"âm"': (5, False), "# ?/?": (5, False),
         "#\\ ##0.0": (5, False), "[$₫-42A]#,##0": (5, False), '#,##0\\ "đ"': (5, False), "+0.0;-0.0": (5, False), "[>5]0.0;0.00": (5, False),
+        '0;-0;"-"': (0, False), '_(* #,##0_);_(* \\(#,##0\\);_(* "-"_);_(@_)': (0, False), '_-* #,##0\\ "₫"_-;\\-* #,##0\\ "₫"_-;_-* "-"\\ "₫"_-;_-@_-': (0, False),
+        '0" ha (m2)"': (5, False), '0"."': (5, False),
     }  # fmt: skip
 
     def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
@@ -328,11 +331,45 @@ def test_numbers_that_their_format_shows_as_other_texts(con: duckdb.DuckDBPyConn
 
 def test_a_text_is_what_the_format_of_its_number_shows(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
     def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
-        for row, form in enumerate(('"KPH"', r"\<0.0", '0" mg/L"'), 1):
-            sheet.write_row(row, 0, ["a", 1])
-            sheet.write(row, 2, 3, book.add_format({"num_format": form}))
+        for row, (form, (number, _)) in enumerate(forms.items(), 1):
+            sheet.write(row, 0, "a")
+            sheet.write(row, 2, number, book.add_format({"num_format": form}))
 
-    assert [r[:2] + r[4:] for r in odd(con, tmp_path, write)] == [(2, None, "KPH"), (3, "cell_format", None), (4, None, "3")]
+    forms = {
+        '"KPH"': (3, "KPH"), r"\<0.0": (3, None), '"<"0': (3, "<3"), '0" mg/L"': (3, "3 mg/L"), "0#########": (912345678, "0912345678"),
+        "0000 000 000": (912345678, "0912 345 678"), "0000\\ 000\\ 000": (912345678, "0912 345 678"), '0"/QĐ-UBND"': (12, "12/QĐ-UBND"),
+        '000"/TB"': (12, "012/TB"), "00000;@": (7, "00007"), "000;-000": (-7, "-007"), "00": (12345, "12345"), "#,##0": (1234, "1234"), "0.0": (1.5, "1.5"),
+    }  # fmt: skip
+    found = [r[1:2] + r[4:] for r in odd(con, tmp_path, write)]
+    assert found == [("cell_format" if shown is None else None, shown) for _, shown in forms.values()]
+
+
+def test_percent_formats_that_show_another_text(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    forms = {r"\<0%": 0.05, '0%;0%;"KPH"': 0, '"KPH"%': 0.05, '0".5"%': 0.05, '[>0.5]"cao";0%': 0.9, '0%"00"': 0.05, "0,%": 5}
+
+    def write(book: xlsxwriter.Workbook, sheet: Any) -> None:
+        for row, (form, number) in enumerate(forms.items(), 1):
+            sheet.write(row, 0, "a")
+            sheet.write(row, 1, number, book.add_format({"num_format": form}))
+
+    for unit in ("percent", "share"):
+        found = odd(con, tmp_path, write, {**FIGURES, "so": {"header": "Số", "type": "decimal(12,3)", "unit": unit}})
+        assert [r[1] for r in found] == ["cell_format"] * len(forms)
+
+
+def test_what_stands_in_a_column_that_nobody_reads_refuses_no_row(con: duckdb.DuckDBPyConnection, tmp_path: Path) -> None:
+    def write(book: xlsxwriter.Workbook) -> None:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["STT", "Mã", "Số", "Ghi chú"])
+        sheet.write(1, 0, 1, book.add_format({"num_format": '"số "0'}))
+        sheet.write_formula(2, 0, "=A2+1")
+        sheet.write_formula(3, 0, "=NA()", None, "#N/A")
+        for row in (1, 2, 3):
+            sheet.write_row(row, 1, ["a", row])
+
+    path = workbook(tmp_path / "a.xlsx", write)
+    assert tabular.read(con, contract(FIGURES, "xlsx"), [delivery(path)], "cut") == {}
+    assert rows(con, "_line, _problem, so") == [(2, None, "1"), (3, None, "2"), (4, None, "3")]
 
 
 @pytest.mark.parametrize("where", ["shared", "inline"])
@@ -345,7 +382,7 @@ def test_a_raised_digit_is_no_digit_of_the_number_before_it(con: duckdb.DuckDBPy
         sheet.write_rich_string(2, 0, "lô 1", up, "2")
         sheet.write_rich_string(2, 1, "2,4×10", up, "-3", " <x>")
         sheet.write_rich_string(2, 2, "mg SO", down, "2", "/m", up, "3")
-        sheet.write_rich_string(3, 1, "10", up, "-", up, "3")
+        sheet.write_rich_string(3, 1, "10\u200b", up, "-", up, "\ufeff3")
         sheet.write_rich_string(3, 2, "P-PO", down, "4", up, "3-")
 
     def both(book: xlsxwriter.Workbook) -> None:

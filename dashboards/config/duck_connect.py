@@ -107,7 +107,7 @@ class _File:
         for name, value in sql_guard.LOCKED.items():
             self.con.execute(f"SET {name} = {value}")
         self.columns = sql_guard.columns_of(self.con, sql_guard.ALIAS)
-        self.judge = functools.lru_cache(maxsize=16)(functools.partial(sql_guard.Judge, self.columns))
+        self.judge = functools.lru_cache(maxsize=16)(functools.partial(sql_guard.Judge, self.columns, watched=_judged))
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         con = self.con.cursor()
@@ -192,6 +192,11 @@ def _clock_of(process: int) -> _Clock:
 def _clock() -> _Clock:
     """Of this process: a fork has no threads of its parent."""
     return _clock_of(os.getpid())
+
+
+def _judged(seconds: float, interrupt: Callable[[], None]) -> contextlib.AbstractContextManager[None]:
+    """The clock of a statement that is judged: where no interrupt is heard, that costs the process too."""
+    return _clock().watched(seconds, interrupt, functools.partial(_replaced, seconds + DEAF_SECONDS))
 
 
 class GuardedCursor(CursorWrapper):

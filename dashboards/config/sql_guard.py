@@ -15,10 +15,11 @@ Nothing here needs Superset. duck_connect.py puts it before every statement that
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -259,11 +260,34 @@ def system_names() -> frozenset[str]:
     return frozenset({*(name.lower() for (name,) in rows), ALIAS, "memory", "temp", "system"})
 
 
+class Unjudged(Refused):
+    """No verdict: the statement was not judged for want of time or memory, which may be there next time."""
+
+
+@contextlib.contextmanager
+def _timed(seconds: float, interrupt: Callable[[], None]) -> Iterator[None]:
+    timer = threading.Timer(seconds, interrupt)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 class Judge:
     """A locked database that has the granted tables, empty, and nothing else."""
 
-    def __init__(self, columns: Iterable[tuple[str, str, str, str]], granted: Tables | None) -> None:
-        """`columns` are (schema, table, column, type) of the file in their order; `granted` None means every table."""
+    def __init__(
+        self,
+        columns: Iterable[tuple[str, str, str, str]],
+        granted: Tables | None,
+        watched: Callable[[float, Callable[[], None]], contextlib.AbstractContextManager[None]] = _timed,
+    ) -> None:
+        """`columns` are (schema, table, column, type) of the file in their order; `granted` None means every table.
+
+        `watched` calls the interrupt that it is given when the block under it lasts longer than so many seconds.
+        """
+        self._watched = watched
         tables: dict[tuple[str, str], list[str]] = {}
         for schema, table, column, kind in columns:
             if granted is None or (schema.lower(), table.lower()) in granted:
@@ -276,6 +300,9 @@ class Judge:
             self._con.execute(f"CREATE SCHEMA IF NOT EXISTS {_quoted(schema)}")
         for (schema, table), declared in tables.items():
             self._con.execute(f"CREATE TABLE {_quoted(schema)}.{_quoted(table)} ({', '.join(declared)})")
+        # only names and types are asked for: an optimizer would compute what is constant, and hear no interrupt meanwhile
+        optimizers = ",".join(name for (name,) in self._con.execute("SELECT name FROM duckdb_optimizers()").fetchall())
+        self._con.execute(f"SET GLOBAL disabled_optimizers = '{optimizers}'")
         for name, value in LOCKED.items():
             self._con.execute(f"SET {name} = {value}")
         self._verdict = functools.lru_cache(maxsize=512)(self._try)
@@ -292,23 +319,25 @@ class Judge:
             if foreign:
                 return f"Không có bảng {', '.join('.'.join(t) for t in foreign)} trong phần được xem"
             self._bind(sql)
+        except Unjudged:
+            raise
         except Refused as refused:
             return str(refused)
         return None
 
     def _bind(self, sql: str) -> None:
         con = self._con.cursor()
-        timer = threading.Timer(JUDGE_SECONDS, con.interrupt)
-        timer.start()
         try:
-            con.execute(f"USE {ALIAS}")
-            con.execute(f"EXPLAIN {sql}")
+            with self._watched(JUDGE_SECONDS, con.interrupt):
+                con.execute(f"USE {ALIAS}")
+                con.execute(f"EXPLAIN {sql}")
         except duckdb.InterruptException as error:
-            raise Refused(f"Câu lệnh không xét xong trong {JUDGE_SECONDS} giây") from error
+            raise Unjudged(f"Câu lệnh không xét xong trong {JUDGE_SECONDS} giây") from error
+        except duckdb.OutOfMemoryException as error:
+            raise Unjudged("Câu lệnh cần nhiều bộ nhớ hơn mức cho phép để được xét") from error
         except (duckdb.Error, RuntimeError) as error:
             raise Refused(f"Câu lệnh không chạy được trên các bảng được xem: {error}") from error
         finally:
-            timer.cancel()
             con.close()
 
 

@@ -196,6 +196,7 @@ PRODUCT = frozenset(  # each of one for each of the other
     ]
 )
 MAPS = frozenset(["list_transform", "array_transform", "list_apply", "array_apply", "apply"])
+FILTERS = frozenset(["list_filter", "array_filter", "filter"])
 REDUCES = frozenset(["list_reduce", "array_reduce", "reduce"])
 TRUTHS = {"COMPARISON", "CONJUNCTION", "BETWEEN"}
 TRUTH_OPERATORS = {"OPERATOR_NOT", "OPERATOR_IS_NULL", "OPERATOR_IS_NOT_NULL", "COMPARE_IN", "COMPARE_NOT_IN", "GROUPING_FUNCTION"}
@@ -385,12 +386,14 @@ class _Reckoning:
     def value(self, part: dict[str, Any], scope: _Scope) -> Value:
         """Bounds of an expression; what it makes is added to the size of the statement."""
         kind, sub = part["class"], [*_children(part)]
-        if part.get("function_name") and part["function_name"].lower() in MAPS | REDUCES and len(sub) > 1 and sub[1]["class"] == "LAMBDA":
+        if part.get("function_name") and part["function_name"].lower() in MAPS | FILTERS | REDUCES and len(sub) > 1 and sub[1]["class"] == "LAMBDA":
             found = self._lambda(part["function_name"].lower(), sub, scope)
         elif kind == "LAMBDA":
             found = self.value(part["expr"], replace(scope, parameters={**scope.parameters, **dict.fromkeys(_parameters(part), Value())}))
         else:
             given = [self.value(s, scope) for s in sub]
+            if _is_sum(part):  # of what a sum adds up only the whole counts
+                self.size.characters -= sum(v.length for s, v in zip(sub, given) if _is_sum(s) and v.length > STORED)
             for other in _others(part):
                 self.value(other, scope)
             parts = 1 + sum(v.parts for v in given)
@@ -437,13 +440,15 @@ class _Reckoning:
             given = dict.fromkeys(_parameters(sub[1]), Value(length))
             return self.value(sub[1]["expr"], replace(scope, parameters={**scope.parameters, **given}, nested=scope.nested + 1))
 
-        whole = body(values.length)
         rest = [self.value(s, scope) for s in sub[2:]]
+        longest = max([values.length, *(r.length for r in rest)])
+        whole = body(longest)
         parts = 1 + values.parts + whole.parts + sum(r.parts for r in rest)
+        if name in FILTERS:
+            return Value(values.length, parts)
         if name in MAPS:
             each = whole if scope.nested >= NESTED else body(1)
             return Value(min(max(values.length * each.length, whole.length), ENDLESS), parts)
-        longest = max(values.length, *(r.length for r in rest)) if rest else values.length
         return Value(longest if whole.length <= max(longest, FIXED) else ENDLESS, parts)
 
 
@@ -454,8 +459,8 @@ def _call(part: dict[str, Any], given: list[int], most: int, total: int) -> int:
         return 1
     if name in fixed_functions() or name in SHORT:
         return FIXED
-    if name in ("+", "add") and any(c["class"] == "CONSTANT" for c in part["children"]):
-        return FIXED  # of numbers and moments; + joins lists too
+    if _is_sum(part) and any(_is_fixed(c) for c in part["children"]):
+        return FIXED  # of numbers and moments; + joins lists too, but no list with one of these
     if name in KEEPS:
         return most
     if name == "repeat":
@@ -478,6 +483,20 @@ def _call(part: dict[str, Any], given: list[int], most: int, total: int) -> int:
             product = min(product * max(length, 1), ENDLESS)
         return product
     return max(total, FIXED) * TIMES.get(name, 1)
+
+
+def _is_sum(part: dict[str, Any]) -> bool:
+    return str(part.get("function_name", "")).lower() in ("+", "add")
+
+
+def _is_fixed(part: dict[str, Any]) -> bool:
+    """Whether an expression is a number, a truth value or a moment, whatever its columns are."""
+    if part["class"] == "CONSTANT":
+        return True
+    if part["class"] == "CAST":
+        return str((part.get("cast_type") or {}).get("id", "")) in FIXED_TYPES
+    name = str(part.get("function_name", "")).lower()
+    return name in fixed_functions() or (_is_sum(part) and any(_is_fixed(c) for c in part["children"]))
 
 
 def _named(names: list[str], scope: _Scope) -> Value:

@@ -173,6 +173,9 @@ SWOLLEN = {
     "regexp_replace": f"SELECT regexp_replace(name, '', {A_THOUSAND} || {A_THOUSAND}, 'g') FROM marts_core.commune",
     "towers": "SELECT length(" + "hex(" * 20 + "name" + ")" * 21 + " FROM marts_core.commune",
     "list_reduce": "SELECT list_reduce([name, name], lambda a, b: a || a) FROM marts_core.commune",
+    "list_reduce from a start": "SELECT length(list_reduce(['b'], lambda a, b: replace(a, 'a', a), repeat(repeat('a', 60), 1000)))",
+    "list_filter": "SELECT len(list_filter([repeat(repeat('a', 18), 1000) || code], lambda x: length(replace(x, 'a', x)) > 0)) FROM marts_core.commune",
+    "lists that are added": "WITH RECURSIVE t AS (SELECT list(code) AS c FROM marts_core.commune UNION ALL SELECT c + c FROM t) SELECT len(c) FROM t",
     "list_select": f"SELECT list_select([{A_THOUSAND}], [{'1, ' * 1000}1])",
     "list_transform": "SELECT length(list_transform([repeat('a', 400)], lambda x: replace(replace(x, 'a', x), 'a', x))[1])",
     "list_transform with an arrow": "SELECT list_transform(list(name), x -> replace(replace(x, 'a', x), 'a', x)) FROM marts_core.commune",
@@ -222,6 +225,9 @@ def test_what_swells_is_refused_before_duckdb_plans_it(serving: SimpleNamespace,
         "SELECT list_transform(parts, lambda x: x * 2 + 1), list_reduce(parts, lambda a, b: greatest(a, b)) FROM marts_core.commune",
         _doubling("SELECT *, 1 AS d FROM marts_environment.reading", "SELECT *, value * {0} AS v{0} FROM t{0}", " SELECT * FROM t{0}", 20),
         "SELECT array_to_string(list(strftime(now(), '%d/%m/%Y %H:%M') || ' ' || name || ' ' || code), chr(10)) FROM marts_core.commune",
+        "SELECT " + ", ".join(["(" + " + ".join(["code"] * 24) + ") / 24"] * 8) + " FROM marts_core.commune",
+        "WITH RECURSIVE t(d) AS (SELECT TIMESTAMP '2026-01-01' UNION ALL SELECT d + INTERVAL 1 HOUR FROM t WHERE d < DATE '2026-01-02') SELECT count(*) FROM t",
+        "SELECT list_filter(list_transform(list(code), lambda x: x + 1), lambda x: x > 3) FROM marts_core.commune",
         "SELECT list_transform(string_split(name, ' '), lambda x: upper(x[1]) || lower(x[2:]) || '.') FROM marts_core.commune",
         "WITH RECURSIVE t AS (SELECT 'x' AS path, 1 AS n UNION ALL SELECT name, n + 1 FROM t, marts_core.commune WHERE n < 4) SELECT path || n FROM t",
         _doubling("SELECT name AS c FROM marts_core.commune", "SELECT x.c FROM t{0} x, t{0} y WHERE x.c = ''", " SELECT count(*) FROM t{0}", 14),
@@ -295,6 +301,21 @@ def test_a_statement_that_hears_no_interrupt_costs_its_process(serving: SimpleNa
     with pytest.raises((duckdb.Error, serving.guard.Refused)):
         _run(serving, deaf, seconds=0.1)
     assert told == ["spent"]
+
+
+def test_the_judge_computes_nothing_and_keeps_no_verdict_of_haste(serving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is constant was computed there, for minutes that heard no interrupt; a statement asked once under load stayed refused until the next file."""
+    monkeypatch.setattr(serving.connect, "granted", lambda _in_lab: None)
+    judge = serving.version.judge(None)
+    slow = "SELECT list_transform([1, 2, 3, 4], lambda i: levenshtein(repeat(repeat('a', 20), 1000) || i, repeat(repeat('b', 20), 1000)))"
+    started = time.monotonic()
+    judge.check(slow)
+    assert time.monotonic() - started < 4
+    asked = "SELECT a.code FROM marts_core.commune a" + "".join(f", marts_core.commune b{i}" for i in range(20))
+    with monkeypatch.context() as patch, pytest.raises(serving.guard.Unjudged):
+        patch.setattr(serving.guard, "JUDGE_SECONDS", 0.0)
+        judge.check(asked)
+    judge.check(asked)
 
 
 def test_the_clock_stands_while_nobody_asks(serving: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,8 @@ CLOSED = "closed"
 class Blocked:
     """A delivery of which nothing is taken in until its contract, its suite or the reader changes and it is gated again.
 
-    Settled, and no more among them, when a later one of its name was published, or when somebody closes it.
+    Settled, and no more among them, when a later one of its name was published that is of the same moment or whose source sends all each time,
+    or when somebody closes it.
     """
 
     source: str
@@ -49,17 +50,22 @@ def blocked_now(con: duckdb.DuckDBPyConnection, sources: Iterable[str] | None = 
             SELECT o.delivery_id FROM lake.ops.outcome AS o JOIN said USING (day, delivery_id) WHERE o.seq > said.seq
         ),
         stopped AS (
-            SELECT said.source, said.delivery_id, l.name, said.reason, l.received_at
+            SELECT said.source, said.delivery_id, l.name, said.reason, l.received_at, l.as_of, said.seq
             FROM said JOIN lake.ops.landed AS l USING (day, delivery_id)
             WHERE said.delivery_id NOT IN (SELECT delivery_id FROM since WHERE delivery_id IS NOT NULL)
         ),
         sent_again AS (
-            SELECT stopped.delivery_id, later.delivery_id AS later, later.day
-            FROM stopped JOIN lake.ops.landed AS later USING (source, name) WHERE later.received_at > stopped.received_at
+            SELECT stopped.delivery_id, stopped.seq, later.delivery_id AS later, later.day
+            FROM stopped JOIN lake.ops.landed AS later USING (source, name) LEFT JOIN lake.ops.source AS s USING (source)
+            -- of one state in time, as the name says it, or of a source whose later file is all there is: then the later one is what was meant
+            WHERE later.delivery_id <> stopped.delivery_id AND later.received_at >= stopped.received_at
+                AND (later.as_of = stopped.as_of OR s.load = 'snapshot')
         ),
         settled AS (
             SELECT sent_again.delivery_id FROM sent_again JOIN lake.ops.outcome AS o ON o.day = sent_again.day AND o.delivery_id = sent_again.later
-            GROUP BY sent_again.delivery_id, sent_again.later HAVING arg_max(o.status, o.seq) = 'published'
+            GROUP BY sent_again.delivery_id, sent_again.seq, sent_again.later
+            -- gated after it: a clock may stand still or go back
+            HAVING arg_max(o.status, o.seq) = 'published' AND max(o.seq) > sent_again.seq
         )
         SELECT source, delivery_id, name, reason FROM stopped WHERE delivery_id NOT IN (SELECT delivery_id FROM settled)
         ORDER BY source, name, delivery_id""",
@@ -71,7 +77,7 @@ def blocked_now(con: duckdb.DuckDBPyConnection, sources: Iterable[str] | None = 
 def close(con: duckdb.DuckDBPyConnection, source: str, delivery_id: str, why: str, *, now: datetime, run_id: str) -> None:
     """Settles a delivery that is blocked or set aside; `why` is kept as its reason. `con` is the writing connection.
 
-    Nothing of its bytes or of the tables changes, and `quarantine retry` with its id still gates it again.
+    Nothing of its bytes or of the tables changes. Only `quarantine retry` with its id gates it again.
     Raises LookupError where it is not blocked or set aside now.
     """
     if delivery_id not in {b.delivery_id for status in STOPPED for b in blocked_now(con, [source], status)}:

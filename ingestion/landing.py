@@ -261,9 +261,17 @@ def _age(found: Found) -> float:
     return abs(time.time() - found.modified)
 
 
+def _ages_of_folders(path: str) -> list[float]:
+    """Seconds since something came into a folder or one below it, or left it."""
+    ages = [0.0]
+    with contextlib.suppress(FileNotFoundError):
+        ages = [abs(time.time() - Path(parent).stat().st_mtime) for parent, _, _ in tree(path)]
+    return ages
+
+
 def _quiet_in(contract: Contract, found: Found) -> float:
     """Seconds until a file may be taken: none where nobody writes it; where that cannot be known, until a file that is not small has lain long enough."""
-    age = _age(found)
+    age = min(_age(found), *_ages_of_folders(found.path)) if found.is_dir else _age(found)
     if contract.files.quiet_seconds is not None and age < contract.files.quiet_seconds:
         return contract.files.quiet_seconds - age
     if contract.files.small and age > YOUNG_SECONDS:
@@ -271,7 +279,8 @@ def _quiet_in(contract: Contract, found: Found) -> float:
     asked = {_writer(p) for p in ([str(m) for m in _members(Path(found.path))] if found.is_dir else [found.path])}
     if True in asked:
         return float("inf")
-    unsure = None in asked and not contract.files.small and contract.files.quiet_seconds is None
+    # of a folder nobody knows whether its sender is between two members
+    unsure = found.is_dir or (None in asked and not contract.files.small and contract.files.quiet_seconds is None)
     return max(0.0, QUIET_SECONDS - age) if unsure else 0.0
 
 
@@ -291,7 +300,7 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             if error.errno == errno.ENAMETOOLONG:
                 continue  # out of reach: `unclaimed` tells it
             raise
-        if (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, contract.files.in_place):
+        if (is_dir and not found.identity) or (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, contract.files.in_place):
             continue  # `unclaimed` tells it
         if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
             time.sleep(wait)
@@ -636,8 +645,9 @@ def _give_back(moved: str, path: str) -> None:
             Path(moved).unlink(missing_ok=True)
             return
         except FileExistsError:
-            Path(f"{parent}/again-{number}").mkdir(exist_ok=True)
-            path = f"{parent}/again-{number}/{name}"
+            with contextlib.suppress(FileExistsError):  # a file of that name: the next number
+                Path(f"{parent}/again-{number}").mkdir(exist_ok=True)
+                path = f"{parent}/again-{number}/{name}"
 
 
 def _tidy(folder: Path) -> None:

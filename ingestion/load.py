@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import structlog
 
+from ingestion.blocked import STOPPED, blocked_now
 from ingestion.cast import cast, literal
 from ingestion.contract import Contract
 from ingestion.landing import TOO_LARGE, stored_path
@@ -734,10 +735,15 @@ def requeue(
                 f"the raw bytes of {found[0][1]} ({delivery_id}) were erased when the retention of contract {source} had passed: "
                 "expected bytes to gate again, found none; ask the sender for the file and put it into the inbox under another name"
             )
-    conditions, values = ["o.source = ?"], [source]
+    conditions: list[str] = ["o.source = ?"]
+    values: list[Any] = [source]
     if delivery_id:
         conditions.append("o.delivery_id = ?")
         values.append(delivery_id)
+    else:
+        # what is settled stays so: by a person, or by the next of its name
+        conditions.append("o.status <> 'closed' AND (o.status NOT IN ('blocked', 'set_aside') OR list_contains(?, o.delivery_id))")
+        values.append([b.delivery_id for status in STOPPED for b in blocked_now(con, [source], status)])
     if day:
         conditions.append("o.day = ?")
         values.append(str(day))

@@ -84,9 +84,11 @@ _OPERATORS = {"IN": "IN", "NOT_IN": "NOT IN"}
 
 
 def _where(condition: dict[str, Any]) -> str:
-    """GX's row conditions `Column(name).is_in([…])` and `is_not_in`, for a column without NULL; raises KeyError or ValueError on any other."""
+    """GX's row conditions `Column(name).is_in([…])` and `is_not_in`, NULL fits neither; raises KeyError, TypeError or ValueError on any other."""
     if (operator := _OPERATORS.get(condition["operator"])) is None:
         raise ValueError("only the operators IN and NOT_IN are known")
+    if not isinstance(condition["parameter"], list):
+        raise TypeError("a list of values was expected")
     return f"{condition['column']['name']} {operator} ({', '.join(quoted(v) for v in condition['parameter'])})"
 
 

@@ -472,7 +472,8 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
             SELECT source, array_to_string(reasons, ', ') AS reasons, count(*) AS rows, count(DISTINCT delivery_id) AS deliveries, max(day) AS last_day,
                    arg_max({{'delivery_id': delivery_id, 'line': line, 'details': details}},
                            {{'at': received_at, 'id': delivery_id, 'first': -coalesce(line, 2147483647)}}) AS newest
-            FROM lake.quarantine.row {where} GROUP BY ALL
+            FROM lake.quarantine.row {where + " AND" if where else "WHERE"}
+                (delivery_id IS NULL OR delivery_id NOT IN (SELECT delivery_id FROM lake.ops.delivery WHERE status = 'closed')) GROUP BY ALL
         )
         SELECT refused.source, reasons, rows, deliveries, last_day, newest.delivery_id AS delivery_id, l.name AS file, newest.line AS line, newest.details AS example
         FROM refused LEFT JOIN lake.ops.landed AS l ON l.delivery_id = newest.delivery_id

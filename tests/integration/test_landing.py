@@ -291,6 +291,22 @@ def test_what_lies_beside_all_inboxes_and_links_are_told_and_wake_nobody(made: S
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
 
+def test_a_geodatabase_that_is_being_copied_is_no_delivery_yet(made: Settings) -> None:
+    """Between two members nobody has anything open: it was taken as it was, empty even, and its folder removed under its sender."""
+    contract = contracts_of(made)["parcel_fgdb"]
+    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260327.gdb"
+    folder.mkdir(parents=True)
+    long_ago = time.time() - 60
+    os.utime(folder, (long_ago, long_ago))
+    assert not list(finished(made, contract))
+    (folder / "a00000001.gdbtable").write_text("x")
+    os.utime(folder / "a00000001.gdbtable", (long_ago, long_ago))  # copied with its time
+    assert not list(finished(made, contract))
+    os.utime(folder, (long_ago, long_ago))
+    assert [f.name for f in finished(made, contract)] == [folder.name]
+    shutil.rmtree(folder)
+
+
 def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings) -> None:
     folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260324.gdb"
     folder.mkdir(parents=True)

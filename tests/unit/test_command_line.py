@@ -104,11 +104,28 @@ def test_a_blocked_delivery_is_settled_by_the_next_of_its_name_or_by_a_person(ho
     assert command("quarantine", "close", "programme_indicator", "--delivery-id", left["delivery_id"], *decided)[0] == 0
     assert stopped() == [] and command("run", "programme_indicator", "--no-marts")[0] == 0
     assert left["delivery_id"] not in command("quarantine", "list", "programme_indicator", "--json")[1]
+    assert command("quarantine", "retry", "programme_indicator")[0] == 0  # neither of them comes back by it
+    assert command("run", "programme_indicator", "--no-marts")[0] == 0 and stopped() == []
     with open_reader(home) as con:
         said = con.execute("SELECT status, reason FROM lake.ops.delivery WHERE delivery_id = ?", [left["delivery_id"]]).fetchall()
     assert said == [("closed", "đã gửi lại trong chi_tieu_20260301.xlsx (Phòng CNTT)")]
     assert command("quarantine", "retry", "programme_indicator", "--delivery-id", left["delivery_id"])[0] == 0
     assert command("run", "programme_indicator", "--no-marts")[0] == 3 and stopped() == [left]
+
+
+def test_a_file_of_the_same_name_and_another_month_settles_nothing(home: Settings) -> None:
+    """Where no name says which state a file is of, and each brings its own rows; a clock that stands still says nothing either."""
+    (home.home / "contracts" / "thu.yaml").parent.mkdir(parents=True, exist_ok=True)
+    (home.home / "contracts" / "thu.yaml").write_text(
+        "title: Thử\ndescription: Thử\nowner: {unit: x, contact: y}\nterms: z\ntarget: thu\nload: upsert\nkey: [ma]\nformat: {reader: csv, delimiter: ';'}\n"
+        "columns:\n  ma: {header: 'Mã', required: true, description: m}\n  so: {header: 'Số', type: 'decimal(9,1)', required: true, description: s}\n"
+    )
+    (home.inbox / "thu").mkdir(parents=True)
+    for month, (rows, code) in enumerate((("T3_1;5\nT3_2;x\n", 3), ("T4_1;7\n", 3))):
+        (home.inbox / "thu" / "ket_qua.csv").write_text(f"Mã;Số\n{rows}")
+        assert command("run", "thu", "--no-marts")[0] == code, month
+    (blocked,) = json.loads(command("status", "--json")[1])["blocked"]
+    assert blocked["name"] == "ket_qua.csv"
 
 
 def test_files_without_a_line_that_could_be_read_are_too_many_like_rows() -> None:

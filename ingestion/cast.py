@@ -121,10 +121,15 @@ CLEAN_TEXT = f"""CREATE OR REPLACE TEMP MACRO clean_text(t) AS CASE
     ELSE trim(t) END"""
 
 
+def as_python(letters: str) -> str:
+    """A class of letters as Python's `re` writes it."""
+    return re.sub(r"\\x\{(\w+)\}", r"\\u\1", letters)
+
+
 def clean_text(text: str) -> str:
     """A text of a contract in the form in which texts are compared: NFC, one blank between words, no invisible letters."""
     for letters, instead in ((INVISIBLE, ""), (BLANKS, " ")):
-        text = re.sub(re.sub(r"\\x\{(\w+)\}", r"\\u\1", letters), instead, text)
+        text = re.sub(as_python(letters), instead, text)
     return " ".join(unicodedata.normalize("NFC", text).split())
 
 

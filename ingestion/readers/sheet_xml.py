@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from typing import IO, BinaryIO
 from xml.etree import ElementTree
 
+from ingestion.cast import INVISIBLE, as_python
+
 _BLOCK = 1 << 20
 _LONGEST_ROW = 64 << 20
 _MOST_STYLES = 64 << 20
@@ -49,7 +51,7 @@ _RUN = re.compile(rb"<(?:\w+:)?r(?:\s[^>]*)?>(.*?)</(?:\w+:)?r>", re.DOTALL)
 _RUN_TEXT = re.compile(rb"<(?:\w+:)?t(?:\s[^>]*)?>([^<]*)<")
 _RAISED = re.compile(rb'<(?:\w+:)?vertAlign\b[^>]*"(superscript|subscript)"')
 _EXPONENT = re.compile(r"[+\-−]?\d+")
-_INVISIBLE = re.compile("[\u00ad\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")
+_INVISIBLE = re.compile(as_python(INVISIBLE))
 _UP, _DOWN = str.maketrans("0123456789+-−", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻"), str.maketrans("0123456789+-−", "₀₁₂₃₄₅₆₇₈₉₊₋₋")
 
 

@@ -2,7 +2,8 @@
 
 Each animal says where it is put, what it holds and what must come of it. `taken`: all of its rows are accepted; `refused`:
 none of them is, and the reason says what to do; `partly`: some rows are accepted, the others refused; `left`: no source takes
-it (unfinished, hidden, or claimed by nobody), it stays where it is. Nothing here depends on a clock or a random number.
+it (unfinished, hidden, or claimed by nobody), it stays where it is; `removed`: a folder that has long been empty. Nothing here
+depends on a clock or a random number.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from simulator.files import write_vector
 AIR, WATER = "BP_AAAA_KHIKXQ", "BP_WAAA_NUOTHA"
 """Stations of the tiny province (tests/tiny.py)."""
 
-Fate = Literal["taken", "refused", "partly", "left"]
+Fate = Literal["taken", "refused", "partly", "left", "removed"]
 
 
 @dataclass(frozen=True)
@@ -514,8 +515,13 @@ def _folders() -> Iterator[Animal]:
     def link(path: Path) -> None:
         path.symlink_to("/etc/hostname")
 
+    def unfinished(path: Path) -> None:
+        path.mkdir()
+        (path / "x.txt.part").write_bytes(b"x")
+
     yield Animal("station_txt", b"lien_ket.txt", "left", link)
     yield Animal("station_txt", b"ong.txt", "left", os.mkfifo)
-    yield Animal("station_txt", b"thu_muc.txt", "left", lambda path: path.mkdir())
+    yield Animal("station_txt", b"thu_muc.txt", "removed", lambda path: path.mkdir())
+    yield Animal("station_txt", b"thu_muc_dang_chep.txt", "left", unfinished)
     yield Animal("land_price", b"~$bang_gia_dat_20260101.xlsx", "left", _bytes(b"khoa cua Excel"))
     yield Animal("nguon_khong_ai_nhan", b"x.txt", "left", _bytes(b"x"))

@@ -91,9 +91,9 @@ def test_each_has_the_fate_that_it_should(kept: tuple[Path, dict[str, Any]]) -> 
     for animal in ANIMALS:
         found = [v for (source, name), v in outcomes.items() if source == animal.source and on_disk(name) == os.fsdecode(animal.name)]
         lies = os.path.lexists(os.fsencode(home / "inbox" / animal.source) + b"/" + animal.name)
-        if animal.fate == "left":
-            if found or not lies:
-                wrong.append((animal.label, "left", found, lies))
+        if animal.fate in ("left", "removed"):
+            if found or lies != (animal.fate == "left"):
+                wrong.append((animal.label, animal.fate, found, lies))
             continue
         if len(found) != 1:
             wrong.append((animal.label, animal.fate, found, lies))

@@ -9,7 +9,7 @@ from typing import Literal
 
 import duckdb
 
-from lake.lake import transaction
+from lake.lake import next_publish, transaction
 
 Stopped = Literal["blocked", "set_aside"]
 STOPPED: tuple[Stopped, ...] = ("blocked", "set_aside")
@@ -83,7 +83,7 @@ def close(con: duckdb.DuckDBPyConnection, source: str, delivery_id: str, why: st
     if delivery_id not in {b.delivery_id for status in STOPPED for b in blocked_now(con, [source], status)}:
         raise LookupError(f"{source} has no blocked or set aside delivery {delivery_id}; `tnmt status` names them")
     with transaction(con):
-        seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+        seq = next_publish(con)
         con.execute(
             "INSERT INTO lake.ops.outcome SELECT delivery_id, source, day, ?, ?, NULL, NULL, NULL, NULL, ?, ?, ? FROM lake.ops.landed "
             "WHERE source = ? AND delivery_id = ?",

@@ -20,7 +20,7 @@ import pyarrow as pa
 import structlog
 
 from ingestion.contract import Contract, load_contracts
-from ingestion.landing import Landed, record, unclaimed, why_unclaimed
+from ingestion.landing import Landed, record, told_unclaimed, unclaimed
 from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
 from ingestion.registers import PLACED_BY, requeue_moved
@@ -63,7 +63,7 @@ class Ingested:
     @property
     def troubles(self) -> list[str]:
         """A line of each source that failed and of each file that is never taken."""
-        return [f"failed: {name}: {text}" for name, text in self.errors.items()] + [f"unclaimed: inbox/{text}" for text in self.unclaimed]
+        return [f"failed: {name}: {text}" for name, text in self.errors.items()] + [f"unclaimed: {text}" for text in self.unclaimed]
 
 
 def contracts_of(settings: Settings) -> dict[str, Contract]:
@@ -204,9 +204,7 @@ def _note_unclaimed(
             for file in files:
                 con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
     asked = {contracts[name].folder for name in wanted}  # of an inbox that fails its source's error tells
-    return [
-        f"{f'{folder}/' if folder else ''}{name} {why_unclaimed(folder, name, size)}" for folder, name, size in files if name or folder not in asked
-    ]
+    return [told_unclaimed(folder, name, size) for folder, name, size in files if name or folder not in asked]
 
 
 def take_in(

@@ -363,8 +363,13 @@ _LONGEST_NAME = 3_000
 """Bytes of a path below an inbox, from which on the system may not reach it (4,096 bytes in all)."""
 
 
-def why_unclaimed(folder: str, name: str, size: int | None) -> str:
-    """Why a file of `unclaimed` is not taken and what to do, after its name."""
+def told_unclaimed(folder: str, name: str, size: int | None) -> str:
+    """A file of `unclaimed`: where it lies, its bytes where they are known, why it is not taken and what to do."""
+    where = f"inbox/{folder}/{name}" if folder else f"inbox/{name}"
+    return f"{where}{'' if size is None else f' ({size:,} bytes)'} {_why_unclaimed(folder, name, size)}"
+
+
+def _why_unclaimed(folder: str, name: str, size: int | None) -> str:
     if not folder:
         return "lies in no source's inbox: move it into the folder of its source (`tnmt status` names them), or rename the folder to that"
     if not name:

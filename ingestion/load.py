@@ -26,7 +26,7 @@ from ingestion.readers import apart
 from ingestion.targets import clean_columns, resolve
 from ingestion.units import UnitError
 from lake.faults import reach
-from lake.lake import LakeError, transaction
+from lake.lake import LakeError, next_publish, transaction
 from quality.gate import GateError, Verdict, judge_batch, judge_rows
 from quality.rules import SuiteError, load_suite, quoted_name, rules_of
 from tnmt.settings import Settings
@@ -225,7 +225,7 @@ def _set_aside(gating: _Gating, problems: dict[str, Problem], deliveries: Sequen
         ),
     )
     with transaction(con):
-        seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+        seq = next_publish(con)
         con.execute(
             """
             INSERT INTO lake.ops.outcome
@@ -508,7 +508,7 @@ def _publish(gating: _Gating, deliveries: list[Delivery], problems: dict[str, Pr
         ).fetchall()
     )
     with transaction(con):
-        seq = int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+        seq = next_publish(con)
         if regated:
             for schema in ("quarantine", "quarantine_closed"):
                 con.execute(

@@ -405,6 +405,11 @@ def has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
     return True
 
 
+def next_publish(con: duckdb.DuckDBPyConnection) -> int:
+    """The number (`seq`) of what is published next. `con` is the writing connection, in the transaction that publishes."""
+    return int(con.execute("SELECT coalesce(max(seq), 0) + 1 FROM lake.ops.gate_result").fetchall()[0][0])
+
+
 def columns_of(con: duckdb.DuckDBPyConnection, tables: Iterable[str]) -> dict[str, dict[str, str]]:
     """{`schema.name`: {column: DuckDB type}} of those tables and views that the lake has, columns in their order."""
     found: dict[str, dict[str, str]] = {}

@@ -266,7 +266,7 @@ def run(
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
     from ingestion.blocked import STOPPED, blocked_now
-    from ingestion.landing import why_unclaimed
+    from ingestion.landing import told_unclaimed
     from lake.lake import LakeError, has_table, lock_holder, open_reader
     from lake.serving import current
     from orchestration.marts import held_back, told_held
@@ -337,9 +337,7 @@ def status(as_json: Json = False) -> None:
             print(f"    after a fix: tnmt quarantine retry {b.source} --delivery-id {b.delivery_id}")
             print(f"    nobody waits for it: tnmt quarantine close {b.source} --delivery-id {b.delivery_id} --reason … --by …")
     for folder, name, size in unclaimed:
-        where = f"inbox/{folder}/{name}" if folder else f"inbox/{name}"
-        text = f"unclaimed: {where}{'' if size is None else f' ({size:,} bytes)'} {why_unclaimed(folder, name, size)}"
-        err.print(text, style="yellow", markup=False, highlight=False)
+        err.print(f"unclaimed: {told_unclaimed(folder, name, size)}", style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
     print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")

@@ -260,7 +260,7 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
         (folder / litter).write_text("x")
     assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
     done = ingest(made, now=NOW, run_id="r", only=[])
-    assert done.unclaimed == ["adjustment/THANG3.XLSX fits no contract of this inbox: rename or remove it"]
+    assert done.unclaimed == ["inbox/adjustment/THANG3.XLSX (1 bytes) fits no contract of this inbox: rename or remove it"]
     with open_reader(made) as con:
         assert con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX", 1)]
     (folder / "THANG3.XLSX").unlink()
@@ -281,7 +281,7 @@ def test_what_lies_beside_all_inboxes_and_links_are_told_and_wake_nobody(made: S
     assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
     done = ingest(made, now=NOW, run_id="r", only=["station_txt"])
     assert (done.errors, done.landed["station_txt"].files) == ({}, 0)
-    assert [text.split(" ")[0] for text in done.unclaimed] == [
+    assert [text.split(" ")[0].removeprefix("inbox/") for text in done.unclaimed] == [
         "so.csv", "station_text/", "station_txt/2026/BP_CCCC_NUOTHA_20260325000000.txt@", "station_txt/BP_DDDD_NUOTHA_20260325000000.txt@"]  # fmt: skip
     assert ["no source's inbox" in text for text in done.unclaimed] == [True, True, False, False]
     for path in ("station_text", "leer", "station_txt/2026"):
@@ -289,6 +289,22 @@ def test_what_lies_beside_all_inboxes_and_links_are_told_and_wake_nobody(made: S
     for path in ("so.csv", "~$so.csv", "station_txt/BP_DDDD_NUOTHA_20260325000000.txt"):
         (inbox / path).unlink()
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
+
+
+def test_what_is_given_back_beside_others_of_its_name_is_landed_with_them(made: Settings) -> None:
+    """A killed run's file goes back where another has come meanwhile, even where somebody calls a file as the folder that is made for it."""
+    inbox = made.inbox / "station_txt"
+    name = "BP_SSSS_NUOTHA_20260325000000.txt"
+    aside = inbox / f"{TAKEN}1"
+    aside.mkdir(parents=True)
+    for path, value in ((aside / name, 1), (inbox / name, 2)):
+        path.write_text(f"COD\t{value}\tmg/L\t20260325000000\t00\n")
+    (inbox / "again-1").write_text("x")
+    done = ingest(made, now=NOW, run_id="again", only=["station_txt"])
+    assert (done.errors, done.landed["station_txt"].new) == ({}, 3) and not aside.exists()
+    with open_reader(made) as con:
+        told = con.execute("SELECT name, bytes FROM lake.ops.delivery WHERE run_id = 'again' ORDER BY name").fetchall()
+    assert [n for n, _ in told] == [name, "again-1", f"again-2/{name}"]
 
 
 def test_a_geodatabase_that_is_being_copied_is_no_delivery_yet(made: Settings) -> None:
@@ -314,7 +330,7 @@ def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings
         file.truncate(FOLDER_BYTES + 1)  # a sparse file: no such disk is needed
     assert waiting_files(made)[1] == []
     done = ingest(made, now=NOW, run_id="r", only=["parcel_fgdb"])
-    assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("parcel_fgdb/thua_dat_688_20260324.gdb", True)]
+    assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("inbox/parcel_fgdb/thua_dat_688_20260324.gdb", True)]
     shutil.rmtree(folder)
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
@@ -347,7 +363,7 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
         done = ingest(made, now=NOW, run_id="closed", only=["station_txt", "parcel_fgdb", "dossier"])
         assert not done.errors and done.landed["station_txt"].new == 1
         names = ["station_txt/BP_KKKK_NUOTHA_20260325000000.txt", "station_txt/bound/BP_NNNN_NUOTHA_20260325000000.txt", "station_txt/shut/"]
-        assert [text.split(" ")[0] for text in done.unclaimed] == [
+        assert [text.split(" ")[0].removeprefix("inbox/") for text in done.unclaimed] == [
             "dossier/ho_so_20260312.csv", "parcel_fgdb/thua_dat_688_20260325.gdb", *names]  # fmt: skip
         assert all("chown" in text for text in done.unclaimed)
         closed[str(inbox)] = os.W_OK
@@ -406,7 +422,7 @@ def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made
         assert [len(text) > 3000 and "too long" in text for text in done.unclaimed] == [True]
         monkeypatch.setattr(landing, "EMPTY_SECONDS", -1.0)
         told = ingest(made, now=NOW, run_id="others", only=["station_txt"]).unclaimed
-        assert [text.split(" ")[0] for text in told if "cannot be looked into" in text] == ["land_owner/", "land_price/"]
+        assert [text.split(" ")[0] for text in told if "cannot be looked into" in text] == ["inbox/land_owner/", "inbox/land_price/"]
         assert not (inbox / "d").exists()
     finally:
         os.chdir(before)

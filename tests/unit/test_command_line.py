@@ -63,6 +63,23 @@ def test_refused_files_are_listed_beside_a_row_that_names_none(home: Settings) -
     assert code == 0 and "ảnh" in said
 
 
+def test_refused_rows_come_with_their_newest_example_and_outlive_their_source(home: Settings) -> None:
+    """Of two deliveries the one that came later, of its rows the first in the file; by time alone, whatever the names and ids."""
+    with open_writer(home, "test") as con:
+        for delivery, day in (("z", 24), ("a", 25), ("m", 23)):
+            con.execute(
+                f"INSERT INTO lake.ops.landed VALUES ('{delivery}', 'da_rut', '{delivery}.txt', 'x', 1, '{AT}', '{AT}', DATE '2026-03-24', 'raw.file')"
+            )
+            for line in (12, 3):
+                con.execute(
+                    "INSERT INTO lake.quarantine.row (delivery_id, source, target, day, line, reasons, details, received_at) "
+                    f"VALUES ('{delivery}', 'da_rut', 'reading', DATE '2026-03-24', {line}, ['bad_value'], 'dòng {line}', TIMESTAMP '2026-03-{day}')"
+                )
+    code, said = command("quarantine", "list", "da_rut", "--json")
+    (row,) = json.loads(said)
+    assert code == 0 and (row["rows"], row["deliveries"], row["file"], row["line"], row["example"]) == (6, 3, "a.txt", 3, "dòng 3")
+
+
 def test_what_is_blocked_is_told_by_every_run_until_it_is_not(home: Settings) -> None:
     """By `status` too, with its reason and the way to try it again; a source of which nothing was published is not fresh by it."""
     write_xlsx(home.inbox / "programme_indicator" / "chi_tieu_20260301.xlsx", "Chỉ tiêu", ["Cột lạ"], [["1"]])

@@ -19,6 +19,7 @@ import duckdb
 import pyarrow as pa
 import structlog
 
+from ingestion.blocked import settle
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, told_unclaimed, unclaimed
 from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
@@ -240,6 +241,7 @@ def take_in(
             log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
             log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
     _gate_given_back(con, settings, contracts, result, now)
+    settle(con, now=now, run_id=run_id)
     if result.errors:
         failed = ", ".join("?" * len(result.errors))
         gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"

@@ -371,7 +371,8 @@ def told_unclaimed(folder: str, name: str, size: int | None) -> str:
 
 def _why_unclaimed(folder: str, name: str, size: int | None) -> str:
     if not folder:
-        return "lies in no source's inbox: move it into the folder of its source (`tnmt status` names them), or rename the folder to that"
+        rename = ", or rename the folder to that" if name.endswith("/") else ""
+        return f"lies in no source's inbox: move it into the folder of its source (`tnmt status` names them){rename}"
     if not name:
         return "cannot be looked into: it has to be a folder, no file and no link out of the inbox, that the user of the pipeline may list (chown, chmod)"
     if size is None and name.endswith("@"):

@@ -15,7 +15,6 @@ import duckdb
 import pyarrow as pa
 import structlog
 
-from ingestion.blocked import STOPPED, blocked_now
 from ingestion.cast import cast, literal
 from ingestion.contract import Contract
 from ingestion.landing import TOO_LARGE, stored_path
@@ -741,9 +740,7 @@ def requeue(
         conditions.append("o.delivery_id = ?")
         values.append(delivery_id)
     else:
-        # what is settled stays so: by a person, or by the next of its name
-        conditions.append("o.status <> 'closed' AND (o.status NOT IN ('blocked', 'set_aside') OR list_contains(?, o.delivery_id))")
-        values.append([b.delivery_id for status in STOPPED for b in blocked_now(con, [source], status)])
+        conditions.append("o.status <> 'closed'")  # what is settled stays so: by a person, or by the next of its name
     if day:
         conditions.append("o.day = ?")
         values.append(str(day))

@@ -33,7 +33,7 @@ def query(
         if len(parsed) != 1 or parsed[0].type != duckdb.StatementType.SELECT:
             raise QueryRefused("expected one SELECT statement; this command only reads")
         touched = _Look(con).closed(statement)
-        if touched and not closed_reason:
+        if touched and not (closed_reason or "").strip():
             raise QueryRefused(f"{', '.join(sorted(touched))} hold personal data: name the reason with --closed REASON; it is recorded")
         if touched:
             with open_writer(settings, "closed access") as writer, transaction(writer):

@@ -109,16 +109,17 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
         running.append(site)
         _wait(f"http://{HOST}:{port}/health", site, logs / "superset.log", 120)
         _wait(f"http://{HOST}:{dagster_port}/server_info", web, logs / "dagster.log", 120)
-        if stay:
-            running.append(_start([str(here / "dagster-daemon"), "run", "-m", "orchestration.definitions"], logs / "dagster-daemon.log", dagster))
+        if not stay:
+            say("both came up, are set up and ended again; `tnmt serve` (or `make serve`) starts them and prints address and log-in")
+            return
+        running.append(_start([str(here / "dagster-daemon"), "run", "-m", "orchestration.definitions"], logs / "dagster-daemon.log", dagster))
         say(f"Superset  http://{HOST}:{port}/superset/dashboard/toan-canh/   user: admin   password: {_password(settings)}")
         say(f"Dagster   http://{HOST}:{dagster_port}/")
-        if stay:
-            say("Ctrl+C stops both.")
-            signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-            while all(p.poll() is None for p in running):
-                time.sleep(1)
-            raise ServeError(f"a server ended by itself; see {logs}")
+        say("Ctrl+C stops both.")
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        while all(p.poll() is None for p in running):
+            time.sleep(1)
+        raise ServeError(f"a server ended by itself; see {logs}")
     except KeyboardInterrupt:
         say("stopped")
     finally:

@@ -68,7 +68,7 @@ def _fail(message: str, code: int = 1) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _moment(text: str | None, s: Settings) -> datetime:
+def _moment(text: str | None, s: Settings, option: str = "--as-of") -> datetime:
     if text is None:
         return default_as_of(s)
     if text == "now":
@@ -76,7 +76,7 @@ def _moment(text: str | None, s: Settings) -> datetime:
     try:
         return as_local(datetime.fromisoformat(text))
     except ValueError:
-        _fail(f"--as-of: expected a time such as 2026-11-24T23:59 or `now`, found {text!r}", 2)
+        _fail(f"{option}: expected a time such as 2026-11-24T23:59 or `now`, found {text!r}", 2)
 
 
 def _day(option: str, text: str) -> date:
@@ -84,6 +84,19 @@ def _day(option: str, text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         _fail(f"{option}: expected a day such as 2026-11-24, found {text!r}", 2)
+
+
+def _said(value: str | None) -> str | None:
+    """A text that people read later: blanks alone are none."""
+    if value is not None and not value.strip():
+        raise typer.BadParameter("expected a text, found none")
+    return value
+
+
+Reason = Annotated[str, typer.Option(help="Why; people read it in reports.", callback=_said)]
+By = Annotated[str, typer.Option(help="Post and unit that decides (no personal name).", callback=_said)]
+Document = Annotated[str | None, typer.Option(help="Number of the paper behind it.")]
+Again = Annotated[str | None, typer.Option("--id", help="Number of an earlier decision, to put this one in its place.")]
 
 
 def _progress() -> Progress:
@@ -241,7 +254,8 @@ def run(
             parts = {"files": (r.quarantined, r.deliveries), "rows": (r.rows_quarantined, r.rows_read)}
             refused = [f"{n:,} of {of:,} {what}" for what, (n, of) in parts.items() if n and (what == "files" or r.refused_too_many)]
             if refused:
-                text = f"refused: {r.source}: {' and '.join(refused)}, {r.tolerated:.1%} are tolerated; see `tnmt quarantine list {r.source}`"
+                judged = "" if r.refused_too_many else "no more than "
+                text = f"refused: {r.source}: {' and '.join(refused)}, {judged}{r.tolerated:.1%} are tolerated; see `tnmt quarantine list {r.source}`"
                 err.print(text, style="yellow", markup=False, highlight=False)
             if r.rows_conflict:
                 err.print(
@@ -413,7 +427,7 @@ def trace(
 def sql(
     statement: str,
     fmt: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-    closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.")] = None,
+    closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.", callback=_said)] = None,
 ) -> None:
     """Run one read-only statement on the lake (catalog `lake`); the first line is the header."""
     from lake.lake import LakeError
@@ -493,7 +507,7 @@ def quarantine_show(delivery_id: str, as_json: Json = False) -> None:
 
     names, rows = query(settings(), "SELECT * FROM lake.ops.delivery WHERE delivery_id = ?", [delivery_id], now=now())
     if not rows:
-        _fail(f"there is no delivery {delivery_id}; `tnmt quarantine list` names those with bad rows")
+        _fail(f"there is no delivery {delivery_id}; `tnmt quarantine list` names those with bad rows", 2)
     _print(names, rows, as_json)
     _print(
         *query(
@@ -528,8 +542,8 @@ def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Optio
 def quarantine_close(
     source: str,
     delivery_id: Annotated[str, typer.Option(help="The delivery; `tnmt status` names it.")],
-    reason: Annotated[str, typer.Option(help="Why nobody waits for it; people read it in reports.")],
-    by: Annotated[str, typer.Option(help="Post and unit that decides (no personal name).")],
+    reason: Reason,
+    by: By,
 ) -> None:
     """Settle a blocked delivery that was sent again under another name, or for which nobody waits. One sent again under its name settles itself."""
     from ingestion.blocked import close
@@ -579,12 +593,6 @@ def replay(
     except (KeyError, ValueError, OSError) as error:
         _fail(str(error), 2)
     print(f"{sum(manifest.files.values())} files, {sum(manifest.rows.values())} rows in {s.inbox}")
-
-
-Reason = Annotated[str, typer.Option(help="Why; people read it in reports.")]
-By = Annotated[str, typer.Option(help="Post and unit that decides (no personal name).")]
-Document = Annotated[str | None, typer.Option(help="Number of the paper behind it.")]
-Again = Annotated[str | None, typer.Option("--id", help="Number of an earlier decision, to put this one in its place.")]
 
 
 def _decide(source: str, values: dict[str, Any]) -> None:
@@ -682,7 +690,7 @@ def propose_qc(
 
 @app.command()
 def as_known(
-    moment: Annotated[str, typer.Argument(help="The past moment (GMT+7), such as 2026-11-24T23:59.")],
+    moment: Annotated[str, typer.Argument(metavar="TIME", help="The past moment (GMT+7), such as 2026-11-24T23:59.")],
     out_file: Annotated[Path, typer.Argument(metavar="OUT", help="DuckDB file to write.")],
     since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First environment day wanted.")],
 ) -> None:
@@ -691,7 +699,9 @@ def as_known(
     from orchestration.marts import BuildFailed
 
     s = settings()
-    at = _moment(moment, s)
+    at = _moment(moment, s, "TIME")
+    if at > now():
+        _fail(f"TIME: expected a moment up to now ({now():%Y-%m-%dT%H:%M}), found {at:%Y-%m-%dT%H:%M}: nobody knows yet what will be received", 2)
     if not date(1990, 1, 1) <= since.date() <= at.date():
         _fail(f"--from: expected a day from 1990-01-01 up to the moment asked for ({at:%Y-%m-%d}), found {since.date()}", 2)
     try:

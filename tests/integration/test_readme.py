@@ -8,6 +8,7 @@ import re
 from datetime import datetime
 from pathlib import Path
 
+from ingestion.contract import load_contracts
 from ingestion.ingest import ingest
 from lake.lake import open_reader, open_writer
 from lake.query import query
@@ -19,6 +20,11 @@ BLOCK = re.compile(r"<!-- example: (?P<what>\w+) ?(?P<name>[\w./-]*) -->\n```\w+
 
 def table(names: list[str], rows: list[tuple]) -> list[list[str]]:
     return [names, *(["" if v is None else str(v) for v in row] for row in rows)]
+
+
+def test_the_number_of_sources() -> None:
+    told = re.findall(r"(\d+) sources", (ROOT / "README.md").read_text(encoding="utf-8") + (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert told and set(told) == {str(len(load_contracts()))}
 
 
 def test_the_worked_example(home) -> None:

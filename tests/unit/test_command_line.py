@@ -34,6 +34,14 @@ def test_a_moment_with_its_offset_is_that_moment(home: Settings) -> None:
     assert _moment("2026-11-24T16:59Z", home) == _moment("2026-11-24T23:59", home) == datetime(2026, 11, 24, 23, 59)
 
 
+@pytest.mark.parametrize(
+    ("moment", "day", "told"), [("2999-01-01T00:00", "2026-01-01", "up to now"), ("hôm qua", "2026-01-01", "TIME: expected a time")]
+)
+def test_what_will_be_known_nobody_knows(home: Settings, moment: str, day: str, told: str) -> None:
+    code, said = command("as-known", moment, str(home.home / "x.duckdb"), "--from", day)
+    assert code == 2 and told in said and moment.split("T")[0] in said
+
+
 @pytest.mark.parametrize("number", ["../../x", "QĐ-12/2026", "a" * 300])
 def test_a_decision_may_have_any_number(home: Settings, monkeypatch: pytest.MonkeyPatch, number: str) -> None:
     """It is a text of the row, and names no file."""
@@ -118,14 +126,21 @@ def test_a_blocked_delivery_is_settled_by_the_next_of_its_name_or_by_a_person(ho
     assert left["name"] == "chi_tieu_20260302.xlsx"
     decided = ("--reason", "đã gửi lại trong chi_tieu_20260301.xlsx", "--by", "Phòng CNTT")
     assert command("quarantine", "close", "programme_indicator", "--delivery-id", "x" * 12, *decided)[0] == 2
+    nothing = command("quarantine", "close", "programme_indicator", "--delivery-id", left["delivery_id"], "--reason", " ", "--by", "Phòng CNTT")
+    assert nothing[0] == 2 and "expected a text" in nothing[1]
     assert command("quarantine", "close", "programme_indicator", "--delivery-id", left["delivery_id"], *decided)[0] == 0
     assert stopped() == [] and command("run", "programme_indicator", "--no-marts")[0] == 0
     assert left["delivery_id"] not in command("quarantine", "list", "programme_indicator", "--json")[1]
     assert command("quarantine", "retry", "programme_indicator")[0] == 0  # neither of them comes back by it
     assert command("run", "programme_indicator", "--no-marts")[0] == 0 and stopped() == []
     with open_reader(home) as con:
-        said = con.execute("SELECT status, reason FROM lake.ops.delivery WHERE delivery_id = ?", [left["delivery_id"]]).fetchall()
-    assert said == [("closed", "đã gửi lại trong chi_tieu_20260301.xlsx (Phòng CNTT)")]
+        said = con.execute("SELECT status, reason, delivery_id FROM lake.ops.delivery ORDER BY received_at, name, status").fetchall()
+    again = next(d for status, _, d in said if status == "published")
+    # what is written into the ledger, not only what is asked of it: pages, marts and people read the same
+    assert sorted(said)[:2] == sorted([
+        ("closed", "đã gửi lại trong chi_tieu_20260301.xlsx (Phòng CNTT)", left["delivery_id"]),
+        ("closed", f"đã được gửi lại: lần nộp {again} cùng tên đã công bố", next(d for s, r, d in said if s == "closed" and d != left["delivery_id"])),
+    ])  # fmt: skip
     assert command("quarantine", "retry", "programme_indicator", "--delivery-id", left["delivery_id"])[0] == 0
     assert command("run", "programme_indicator", "--no-marts")[0] == 3 and stopped() == [left]
 

@@ -134,19 +134,32 @@ def test_months_and_ranks(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -
     con.execute(
         "CREATE OR REPLACE TABLE lake.marts_environment.emission_load_daily AS SELECT * FROM lake.marts_environment.emission_load_daily LIMIT 0"
     )
-    for facility, month, load in (("CS1", 3, 10), ("CS1", 3, 20), ("CS2", 3, 70), ("CS1", 4, 5)):
+    days = (
+        # facility, station, month, hours due and paired, load: CS1's thin day of March is made up for, and its extra hours of another make up for none;
+        # of CS3 one station is too thin
+        *(
+            ("CS1", "A", 3, 24, 12, 10),
+            ("CS1", "A", 3, 24, 30, 20),
+            ("CS1", "A", 3, 0, 0, None),
+            ("CS2", "B", 3, 24, 24, 70),
+            ("CS1", "A", 4, 20, 16, 5),
+        ),
+        *(("CS3", "C", 4, 24, 24, 2), ("CS3", "D", 4, 24, 17, 1)),
+    )
+    for number, (facility, station, month, due, paired, load) in enumerate(days):
         con.execute(
-            "INSERT INTO lake.marts_environment.emission_load_daily BY NAME SELECT ? AS facility_id, 'wastewater' AS matrix, 'COD' AS parameter, "
-            "? AS day, ?::DECIMAL(18,6) AS load_kg, ?::DOUBLE AS load_kg_estimated",
-            [facility, date(2026, month, load % 28 + 1), load, load * 1.5],
+            "INSERT INTO lake.marts_environment.emission_load_daily BY NAME SELECT ? AS facility_id, ? AS station_id, 'wastewater' AS matrix, 'COD' AS parameter, "
+            "? AS day, ? AS hours_due, ? AS hours_paired, ?::DECIMAL(18,6) AS load_kg",
+            [facility, station, date(2026, month, number + 1), due, paired, load],
         )
     found = records(con, f"SELECT * FROM ({sql['emission_load_monthly']}) ORDER BY month, rank_in_province")
     assert [
         (r["facility_id"], r["month"].month, r["load_kg"], r["load_kg_estimated"], r["rank_in_province"], r["share_of_province"]) for r in found
     ] == [
-        ("CS2", 3, 70, 105, 1, 0.7),
-        ("CS1", 3, 30, 45, 2, 0.3),
-        ("CS1", 4, 5, Decimal("7.5"), 1, 1.0),
+        ("CS2", 3, 70, 70, 1, 0.7),
+        ("CS1", 3, 30, Decimal("38.571"), 2, 0.3),
+        ("CS1", 4, 5, Decimal("6.25"), 1, 0.625),
+        ("CS3", 4, 3, None, 2, 0.375),
     ]
 
 

@@ -39,5 +39,5 @@ def test_a_condition_says_whose_rows_a_rule_is_for(operator: str, negative: list
     ],
 )
 def test_another_condition_is_refused_with_its_place(condition: Any) -> None:
-    with pytest.raises(SuiteError, match="suite s, expectation 1 .*row_condition must be"):
+    with pytest.raises(SuiteError, match=r"suite s, expectation 1 .*row_condition must be"):
         rules_of(_suite(condition))

@@ -1,6 +1,8 @@
 with quarantined as (
     select source, day, unnest(reasons) as reason
     from {{ source('quarantine', 'row') }}
+    -- nobody has to mend what was sent again
+    where delivery_id is null or delivery_id not in (select delivery_id from {{ source('ops', 'delivery') }} where status = 'closed')
 ),
 
 -- a column as its sender knows it

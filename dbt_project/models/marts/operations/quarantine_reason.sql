@@ -1,8 +1,15 @@
-with quarantined as (
-    select source, day, unnest(reasons) as reason
-    from {{ source('quarantine', 'row') }}
+with closed as (
+    select delivery_id
+    from {{ source('ops', 'delivery') }}
+    where status = 'closed'
+),
+
+quarantined as (
+    select refused.source, refused.day, unnest(refused.reasons) as reason
+    from {{ source('quarantine', 'row') }} as refused
+    left join closed on refused.delivery_id = closed.delivery_id
     -- nobody has to mend what was sent again
-    where delivery_id is null or delivery_id not in (select delivery_id from {{ source('ops', 'delivery') }} where status = 'closed')
+    where closed.delivery_id is null
 ),
 
 -- a column as its sender knows it

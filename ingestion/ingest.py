@@ -19,7 +19,7 @@ import duckdb
 import pyarrow as pa
 import structlog
 
-from ingestion.blocked import settle
+from ingestion.blocked import once_stopped, settle
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, told_unclaimed, unclaimed
 from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
@@ -147,9 +147,20 @@ def told(error: Exception) -> str:
 
 
 def _take_in_one(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, *, now: datetime, run_id: str, shared: bool, most: int | None = None
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    *,
+    now: datetime,
+    run_id: str,
+    shared: bool,
+    restless: bool,
+    most: int | None = None,
 ) -> tuple[Landed, Loaded]:
-    """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too."""
+    """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too.
+
+    `restless` says that deliveries of it were blocked or set aside before: what is published now, or was by a run that was killed, may settle them.
+    """
     suite_of(contract, settings)  # told before the first file comes, not by it
     if "geometry" in contract.columns:
         con.execute("LOAD spatial")
@@ -157,12 +168,16 @@ def _take_in_one(
     landed, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
+        if restless:
+            settle(con, contract.source)
         if contract.target in PLACED_BY:
             requeue_moved(con, settings, contract)  # whole; of what only waits the rows in quarantine are enough
         if contract.depends_on and _register_changed(con, contract):
             suite = suite_of(contract, settings)
             requeue(con, contract.source, reasons=REFERENCE_REASONS, only_waiting=rows_can_wait(contract, suite))
         loaded = load(con, settings, contract, run_id, now)
+        if restless and loaded.published:
+            settle(con, contract.source)
     left.result()
     reach("landing.cleared")
     return landed, loaded
@@ -228,20 +243,20 @@ def take_in(
     shared = shared_folders(contracts.values())
     say = step or (lambda source, stage: None)
     register_sources(con, contracts, now)
+    restless = once_stopped(con)
     for name, contract in contracts.items():
         if name not in wanted:
             continue
         try:
             say(name, "landing and gate")
             result.landed[name], result.loaded[name] = _take_in_one(
-                con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, most=most
+                con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, restless=name in restless, most=most
             )
         except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
             result.errors[name] = told(error)
             log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
             log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
     _gate_given_back(con, settings, contracts, result, now)
-    settle(con, now=now, run_id=run_id)
     if result.errors:
         failed = ", ".join("?" * len(result.errors))
         gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"

@@ -366,7 +366,8 @@ _LONGEST_NAME = 3_000
 def told_unclaimed(folder: str, name: str, size: int | None) -> str:
     """A file of `unclaimed`: where it lies, its bytes where they are known, why it is not taken and what to do."""
     where = f"inbox/{folder}/{name}" if folder else f"inbox/{name}"
-    return f"{where}{'' if size is None else f' ({size:,} bytes)'} {_why_unclaimed(folder, name, size)}"
+    bytes_of = "" if size is None else " (1 byte)" if size == 1 else f" ({size:,} bytes)"
+    return f"{where}{bytes_of} {_why_unclaimed(folder, name, size)}"
 
 
 def _why_unclaimed(folder: str, name: str, size: int | None) -> str:

@@ -15,6 +15,7 @@ import duckdb
 import pyarrow as pa
 import structlog
 
+from ingestion.blocked import settle
 from ingestion.cast import cast, literal
 from ingestion.contract import Contract
 from ingestion.landing import TOO_LARGE, stored_path
@@ -740,6 +741,7 @@ def requeue(
         conditions.append("o.delivery_id = ?")
         values.append(delivery_id)
     else:
+        settle(con, source)
         conditions.append("o.status <> 'closed'")  # what is settled stays so: by a person, or by the next of its name
     if day:
         conditions.append("o.day = ?")

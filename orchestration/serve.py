@@ -110,7 +110,9 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
         _wait(f"http://{HOST}:{port}/health", site, logs / "superset.log", 120)
         _wait(f"http://{HOST}:{dagster_port}/server_info", web, logs / "dagster.log", 120)
         if not stay:
-            say("both came up, are set up and ended again; `tnmt serve` (or `make serve`) starts them and prints address and log-in")
+            say(
+                "Superset and Dagster were started, set up and stopped again; `tnmt serve` (or `make serve`) starts them and prints addresses and log-in"
+            )
             return
         running.append(_start([str(here / "dagster-daemon"), "run", "-m", "orchestration.definitions"], logs / "dagster-daemon.log", dagster))
         say(f"Superset  http://{HOST}:{port}/superset/dashboard/toan-canh/   user: admin   password: {_password(settings)}")

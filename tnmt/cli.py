@@ -86,17 +86,17 @@ def _day(option: str, text: str) -> date:
         _fail(f"{option}: expected a day such as 2026-11-24, found {text!r}", 2)
 
 
-def _said(value: str | None) -> str | None:
+def _not_blank(value: str | None) -> str | None:
     """A text that people read later: blanks alone are none."""
     if value is not None and not value.strip():
         raise typer.BadParameter("expected a text, found none")
     return value
 
 
-Reason = Annotated[str, typer.Option(help="Why; people read it in reports.", callback=_said)]
-By = Annotated[str, typer.Option(help="Post and unit that decides (no personal name).", callback=_said)]
-Document = Annotated[str | None, typer.Option(help="Number of the paper behind it.")]
-Again = Annotated[str | None, typer.Option("--id", help="Number of an earlier decision, to put this one in its place.")]
+Reason = Annotated[str, typer.Option(help="Why; people read it in reports.", callback=_not_blank)]
+By = Annotated[str, typer.Option(help="Post and unit that decides (no personal name).", callback=_not_blank)]
+Document = Annotated[str | None, typer.Option(help="Number of the paper behind it.", callback=_not_blank)]
+Again = Annotated[str | None, typer.Option("--id", help="Number of an earlier decision, to put this one in its place.", callback=_not_blank)]
 
 
 def _progress() -> Progress:
@@ -254,8 +254,8 @@ def run(
             parts = {"files": (r.quarantined, r.deliveries), "rows": (r.rows_quarantined, r.rows_read)}
             refused = [f"{n:,} of {of:,} {what}" for what, (n, of) in parts.items() if n and (what == "files" or r.refused_too_many)]
             if refused:
-                judged = "" if r.refused_too_many else "no more than "
-                text = f"refused: {r.source}: {' and '.join(refused)}, {judged}{r.tolerated:.1%} are tolerated; see `tnmt quarantine list {r.source}`"
+                judged = f"{r.tolerated:.1%} are tolerated" if r.refused_too_many else f"which is within the tolerated {r.tolerated:.1%}"
+                text = f"refused: {r.source}: {' and '.join(refused)}, {judged}; see `tnmt quarantine list {r.source}`"
                 err.print(text, style="yellow", markup=False, highlight=False)
             if r.rows_conflict:
                 err.print(
@@ -427,7 +427,7 @@ def trace(
 def sql(
     statement: str,
     fmt: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
-    closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.", callback=_said)] = None,
+    closed: Annotated[str | None, typer.Option(help="Reason for reading closed schemas; it is recorded.", callback=_not_blank)] = None,
 ) -> None:
     """Run one read-only statement on the lake (catalog `lake`); the first line is the header."""
     from lake.lake import LakeError
@@ -700,8 +700,8 @@ def as_known(
 
     s = settings()
     at = _moment(moment, s, "TIME")
-    if at > now():
-        _fail(f"TIME: expected a moment up to now ({now():%Y-%m-%dT%H:%M}), found {at:%Y-%m-%dT%H:%M}: nobody knows yet what will be received", 2)
+    if at > (newest := max(now(), default_as_of(s))):
+        _fail(f"TIME: expected a moment up to now ({newest:%Y-%m-%dT%H:%M}), found {at:%Y-%m-%dT%H:%M}: nobody knows yet what will be received", 2)
     if not date(1990, 1, 1) <= since.date() <= at.date():
         _fail(f"--from: expected a day from 1990-01-01 up to the moment asked for ({at:%Y-%m-%d}), found {since.date()}", 2)
     try:
@@ -714,7 +714,10 @@ def as_known(
 
 
 @app.command()
-def extract(agreement: str, by: Annotated[str, typer.Option(help="Who asked for it (for the sharing log).")] = "") -> None:
+def extract(
+    agreement: str,
+    by: Annotated[str | None, typer.Option(help="Who asked for it (for the sharing log); the user's name unless said.", callback=_not_blank)] = None,
+) -> None:
     """Make the data package of an agreement, and note in the lake what was handed over, when and to whom."""
     from sharing.extract import ExtractRefused, make_extract
 

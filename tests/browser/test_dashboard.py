@@ -247,7 +247,7 @@ LOOK = """() => [...document.querySelectorAll('.dashboard-chart')].filter(e => e
   const cell = e.closest('[data-test-viz-type], .dashboard-component-chart-holder') || e
   return {title: (cell.querySelector('[data-test=editable-title], .header-title') || {}).innerText || '',
           error: !!cell.querySelector('.ant-alert-error, [data-test=error-alert], .ant-alert-warning'),
-          empty: !!cell.querySelector('.ant-empty, [data-test=empty-state]') || /Không có dữ liệu|Không có dòng nào|No data|No results/i.test(cell.innerText),
+          empty: !!cell.querySelector('.ant-empty, [data-test=empty-state]') || /Không có dữ liệu|No data|No results/i.test(cell.innerText),
           drawn: !!cell.querySelector('canvas, svg.chart, table, .header-line, .deckgl-wrapper, #deckgl-wrapper')}})"""
 
 

@@ -136,15 +136,21 @@ def test_months_and_ranks(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -
     )
     days = (
         # facility, station, month, hours due and paired, load: CS1's thin day of March is made up for, and its extra hours of another make up for none;
-        # of CS3 one station is too thin
+        # of CS3 one station is too thin; of CS2 one is an inlet; what CS4 lets out is less than a gram
         *(
-            ("CS1", "A", 3, 24, 12, 10),
-            ("CS1", "A", 3, 24, 30, 20),
+            ("CS1", "A", 3, 24, 14, 10),
+            ("CS1", "A", 3, 10, 20, 20),
             ("CS1", "A", 3, 0, 0, None),
             ("CS2", "B", 3, 24, 24, 70),
             ("CS1", "A", 4, 20, 16, 5),
         ),
-        *(("CS3", "C", 4, 24, 24, 2), ("CS3", "D", 4, 24, 17, 1)),
+        *(
+            ("CS3", "C", 4, 24, 24, 2),
+            ("CS3", "D", 4, 24, 17, 1),
+            ("CS2", "E", 3, 24, 0, None),
+            ("CS4", "F", 5, 24, 20, "0.0004"),
+            ("CS5", "G", 5, 24, 0, None),
+        ),
     )
     for number, (facility, station, month, due, paired, load) in enumerate(days):
         con.execute(
@@ -157,9 +163,11 @@ def test_months_and_ranks(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -
         (r["facility_id"], r["month"].month, r["load_kg"], r["load_kg_estimated"], r["rank_in_province"], r["share_of_province"]) for r in found
     ] == [
         ("CS2", 3, 70, 70, 1, 0.7),
-        ("CS1", 3, 30, Decimal("38.571"), 2, 0.3),
+        ("CS1", 3, 30, Decimal("38.823529"), 2, 0.3),
         ("CS1", 4, 5, Decimal("6.25"), 1, 0.625),
         ("CS3", 4, 3, None, 2, 0.375),
+        ("CS4", 5, Decimal("0.0004"), Decimal("0.00048"), 1, 1.0),
+        ("CS5", 5, 0, None, 2, 0.0),
     ]
 
 

@@ -14,16 +14,18 @@ with station_month as (
     group by facility_id, station_id, matrix, parameter, cast(date_trunc('month', day) as date)
 ),
 
--- as of a day, over the hours of the month: days without enough of them are made up for as well, so that no estimate is below what was measured
+-- as of a day, over the hours of the month: days without enough of them are made up for as well, so that no estimate is below what was measured;
+-- a station without one paired hour (an inlet, or no flow) has part in neither
 station_estimate as (
     select
         *,
         case
-            when hours_missing = 0 then load_kg
+            when hours_missing = 0 then cast(load_kg as decimal(18, 6))
             when hours_paired >= (hours_paired + hours_missing) * {{ var('completeness_share') }}
-                then cast(load_kg as double) / hours_paired * (hours_paired + hours_missing)
+                then cast(cast(load_kg as double) / hours_paired * (hours_paired + hours_missing) as decimal(18, 6))
         end as load_kg_estimated
     from station_month
+    where hours_paired > 0
 ),
 
 estimate as (
@@ -32,10 +34,8 @@ estimate as (
         matrix,
         parameter,
         month,
-        -- rounded to the gram before the sum, so that it is the same in any order; none where a station of the facility has none
-        case
-            when count(*) = count(load_kg_estimated) then cast(sum(cast(load_kg_estimated as decimal(18, 3))) as decimal(18, 3))
-        end as load_kg_estimated
+        -- of decimals, so that the sum is the same in any order; none where a station of the facility has none
+        case when count(*) = count(load_kg_estimated) then cast(sum(load_kg_estimated) as decimal(18, 6)) end as load_kg_estimated
     from station_estimate
     group by facility_id, matrix, parameter, month
 ),
@@ -86,7 +86,7 @@ select
     cast(month.load_kg as double)
     / nullif(cast(sum(month.load_kg) over (partition by month.matrix, month.parameter, month.month) as double), 0) as share_of_province
 from month
-inner join estimate
+left join estimate
     on
         month.facility_id = estimate.facility_id
         and month.matrix = estimate.matrix

@@ -95,12 +95,12 @@ class Found:
     @property
     def bytes(self) -> int:
         """Size of the file, or of all that the folder holds."""
-        return sum(i[2] for i in self.identity)
+        return self.identity[0][2] if len(self.identity) == 1 else sum(i[2] for i in self.identity)
 
     @property
     def modified(self) -> float:
         """When its content was written last (POSIX time), by the file's own stamp."""
-        return max((i[3] for i in self.identity), default=0) / 1e9
+        return (self.identity[0][3] if len(self.identity) == 1 else max((i[3] for i in self.identity), default=0)) / 1e9
 
 
 def inbox_of(settings: Settings, contract: Contract) -> Path:
@@ -135,10 +135,18 @@ def _may(path: str, mode: int) -> bool:
     return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _may_take(path: str, is_dir: bool, in_place: bool) -> bool:
-    """Whether this user may read a file (of a folder: all that it holds) and, unless it stays where it is, take it away."""
-    if not in_place and not _may(path.rpartition("/")[0], os.W_OK | os.X_OK):
-        return False
+def _may_take(path: str, is_dir: bool, in_place: bool, parents: dict[str, bool] | None = None) -> bool:
+    """Whether this user may read a file (of a folder: all that it holds) and, unless it stays where it is, take it away.
+
+    `parents` keeps what one look found of the folders around: thousands of files lie in each.
+    """
+    if not in_place:
+        parents = {} if parents is None else parents
+        parent = path.rpartition("/")[0]
+        if parent not in parents:
+            parents[parent] = _may(parent, os.W_OK | os.X_OK)
+        if not parents[parent]:
+            return False
     if not is_dir:
         return _may(path, os.R_OK)
     whole = os.R_OK | os.X_OK | (0 if in_place else os.W_OK)
@@ -289,6 +297,7 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
 
     `patient` waits out the quiet period of a file of which nobody knows whether it is whole, so that what was just brought is taken at once.
     """
+    parents: dict[str, bool] = {}
     for name, path, is_dir in _walk(inbox_of(settings, contract)):
         if not _mine(contract, shared, name):
             continue
@@ -300,7 +309,11 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             if error.errno == errno.ENAMETOOLONG:
                 continue  # out of reach: `unclaimed` tells it
             raise
-        if (is_dir and not found.identity) or (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, contract.files.in_place):
+        if (
+            (is_dir and not found.identity)
+            or (is_dir and found.bytes > FOLDER_BYTES)
+            or not _may_take(path, is_dir, contract.files.in_place, parents)
+        ):
             continue  # `unclaimed` tells it
         if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
             time.sleep(wait)
@@ -482,13 +495,10 @@ def _read_small(found: Found) -> bytes | None:
             return None  # gone, replaced or closed in this moment
         raise
     try:
-        parts = []
-        while part := os.read(fd, _CHUNK):
-            parts.append(part)
-            if len(parts) > SMALL_BYTES // _CHUNK + 1:
-                return None  # it grows
-        content = parts[0] if len(parts) == 1 else b"".join(parts)
-        return content if (_identity(os.fstat(fd)),) == found.identity and len(content) == found.bytes else None
+        content = os.read(fd, found.bytes + 1)  # one byte more would say that it has grown
+        while len(content) < found.bytes and (part := os.read(fd, found.bytes + 1 - len(content))):
+            content += part  # a share may give less than it was asked for
+        return content if len(content) == found.bytes and (_identity(os.fstat(fd)),) == found.identity else None
     finally:
         os.close(fd)
 

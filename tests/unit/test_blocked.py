@@ -10,7 +10,7 @@ import pytest
 
 from ingestion.blocked import STOPPED, blocked_now, close, settle
 from ingestion.contract import Contract
-from ingestion.ingest import _register_changed, contracts_of, register_sources
+from ingestion.ingest import _register_changed, contracts_of
 from ingestion.load import requeue
 from ingestion.registers import NEWEST
 from lake.lake import open_writer
@@ -50,6 +50,12 @@ def _tell(con: duckdb.DuckDBPyConnection, source: str, events: list[Event]) -> N
         con.execute("INSERT INTO lake.ops.arrival VALUES (?, ?, ?, ?, ?)", [e.delivery, source, e.name, as_of.date(), at])
 
 
+def _declare(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract]) -> None:
+    """What of `register_sources` is asked for here: making the tables of all targets would take seconds."""
+    rows = ", ".join(f"('{c.source}', '{c.target}', '{c.load}')" for c in contracts.values())
+    con.execute(f"INSERT INTO lake.ops.source (source, target, load) VALUES {rows}")
+
+
 def _stopped(con: duckdb.DuckDBPyConnection) -> list[str]:
     return [b.delivery_id for status in STOPPED for b in blocked_now(con, None, status)]
 
@@ -87,7 +93,7 @@ SENT_AGAIN = [Event("X", 0), Event("X", 0, "blocked"), Event("Y", 1), Event("Y",
 )  # fmt: skip
 def test_what_settles_a_blocked_delivery(home: Settings, source: str, events: list[Event], left: list[str]) -> None:
     with open_writer(home, "test") as con:
-        register_sources(con, contracts_of(home), T0)
+        _declare(con, contracts_of(home))
         _tell(con, source, events)
         _tell(con, "lab_result", [Event("L", 0), Event("L", 0, "blocked")])  # of the same name, and nobody's concern
         settle(con, source)
@@ -103,7 +109,7 @@ def test_to_settle_is_no_gate_of_its_source(home: Settings) -> None:
     dependent: Contract = contracts["station_txt"]
 
     with open_writer(home, "test") as con:
-        register_sources(con, contracts, T0)
+        _declare(con, contracts)
         _tell(con, SNAPSHOT, SENT_AGAIN)
         _tell(con, "station_txt", [Event("t", 2, name="t.txt"), Event("t", 2, "set_aside")])
         newest = con.execute(NEWEST, [["station"]]).fetchall()
@@ -118,7 +124,7 @@ def test_to_settle_is_no_gate_of_its_source(home: Settings) -> None:
 
 def test_what_somebody_wants_gated_again_is_not_settled_and_what_is_closed_does_not_wait(home: Settings) -> None:
     with open_writer(home, "test") as con:
-        register_sources(con, contracts_of(home), T0)
+        _declare(con, contracts_of(home))
         _tell(con, UPSERT, SENT_AGAIN)
         con.execute("INSERT INTO lake.ops.pending VALUES ('X', ?, DATE '2026-03-24')", [UPSERT])
         settle(con, UPSERT)
@@ -130,6 +136,6 @@ def test_what_somebody_wants_gated_again_is_not_settled_and_what_is_closed_does_
 def test_a_retry_of_all_passes_over_what_is_settled_though_nobody_has_said_so_yet(home: Settings) -> None:
     """A run that was killed between the two left it to the next one; gated again, it would be blocked for ever."""
     with open_writer(home, "test") as con:
-        register_sources(con, contracts_of(home), T0)
+        _declare(con, contracts_of(home))
         _tell(con, UPSERT, SENT_AGAIN)
         assert requeue(con, UPSERT) == 0 and _stopped(con) == []

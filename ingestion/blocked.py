@@ -127,7 +127,7 @@ def _days(days: Iterable[date]) -> str:
 
 def _stopped(con: duckdb.DuckDBPyConnection, statuses: Iterable[Stopped], sources: Iterable[str] | None) -> list[_Stopped]:
     """Deliveries whose last word in the ledger is one of these. Quick over years of small files: few rows say so, and only their days are read."""
-    of = "" if sources is None else f"AND source IN ({_words(sources)})"
+    of = "" if sources is None else f"AND source IN ({_words(sources) or 'NULL'})"
     said = con.execute(
         f"SELECT source, delivery_id, day, max(seq), arg_max(reason, seq), arg_max(published_at, seq) FROM lake.ops.outcome "
         f"WHERE status IN ({_words(statuses)}) {of} GROUP BY ALL"

@@ -139,3 +139,4 @@ def test_a_retry_of_all_passes_over_what_is_settled_though_nobody_has_said_so_ye
         _declare(con, contracts_of(home))
         _tell(con, UPSERT, SENT_AGAIN)
         assert requeue(con, UPSERT) == 0 and _stopped(con) == []
+        assert blocked_now(con, []) == []

@@ -310,6 +310,7 @@ def test_every_chart_shows_to_the_leader(superset: Superset, slug: str) -> None:
     with sync_playwright() as pw:
         browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000}, locale="vi-VN")
+        page.set_default_navigation_timeout(120_000)  # the first page of a server that has just come up, beside other tests
         page.on("response", lambda r: bad.add((r.status, urlparse(r.url).path)) if r.status >= 400 else None)
         own = ("data:", "blob:", superset.base)
         page.on(
@@ -317,7 +318,7 @@ def test_every_chart_shows_to_the_leader(superset: Superset, slug: str) -> None:
         )  # tried, also where the browser forbids it
         _log_in(page, superset, "lanhdao")
         page.goto(f"{superset.base}/superset/dashboard/{slug}/")
-        page.wait_for_selector(".dashboard-chart", timeout=60_000)
+        page.wait_for_selector(".dashboard-chart", timeout=120_000)
         page.screenshot(path=SHOTS / f"{slug}-top.png")
         charts: dict[str, dict[str, Any]] = {}
         text = ""
@@ -609,6 +610,7 @@ def test_a_password_that_ran_out_is_changed_in_the_browser(superset: Superset, u
     with sync_playwright() as pw:
         browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
         page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="vi-VN")
+        page.set_default_navigation_timeout(120_000)
         _log_in(page, superset, user)
         page.goto(superset.base + DASHBOARD)
         assert urlparse(page.url).path == "/user_info/"
@@ -622,7 +624,7 @@ def test_a_password_that_ran_out_is_changed_in_the_browser(superset: Superset, u
         superset.passwords[user] = fresh
         page.on("response", lambda r: bad.add((r.status, urlparse(r.url).path)) if r.status >= 400 else None)
         page.goto(superset.base + DASHBOARD)
-        page.wait_for_selector(".dashboard-chart", timeout=60_000)
+        page.wait_for_selector(".dashboard-chart", timeout=120_000)
         assert urlparse(page.url).path == DASHBOARD
         browser.close()
     assert not bad

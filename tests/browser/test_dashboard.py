@@ -284,13 +284,15 @@ def _log_in(page: Any, superset: Superset, user: str) -> None:
     """By the form, as people do."""
     from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
-    for last in (False, True):  # the session is sometimes lost right after the first log-in
-        page.goto(f"{superset.base}/login/")
+    for last in (False, True):
+        # the session is a cookie: an answer to a request of before the log-in that comes after it would put back the one of nobody
+        page.goto(f"{superset.base}/login/", wait_until="networkidle")
         page.fill("input#username", user)
         page.fill("input#password", superset.passwords[user])
         page.keyboard.press("Enter")
         try:
             page.wait_for_url(lambda u: "/login" not in u, timeout=20_000)
+            page.wait_for_load_state("networkidle")
             return
         except PlaywrightTimeout:
             if last:

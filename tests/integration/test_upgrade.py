@@ -26,6 +26,7 @@ INTERVALS = "intervals come from past errors of what was shown, by step (docs/fo
 CORRECTED: dict[str, str] = {
     **{f"marts_environment.forecast.{c}": INTERVALS for c in ("lower_bound", "upper_bound", "warning", "warning_vi")},
     "marts_environment.forecast_skill": "more methods are tried, and what was shown has a row of its own",
+    "marts_environment.emission_load_monthly.load_kg_estimated": "a month is estimated over its hours; it left out days with few values",
     "marts_environment.reading_qc.is_withdrawn": "ranges and times in use are judged here now, not at the gate",
     "marts_environment.reading_qc.flag_status": "a reading without a status is not suspect for that",
     "marts_operations.source_freshness": "there is a source more: station_qc_threshold",

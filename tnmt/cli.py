@@ -296,13 +296,14 @@ def status(as_json: Json = False) -> None:
         f"""
         WITH ledger AS (
             SELECT source, max(received_at) FILTER (status = 'published') AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
+                   count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
                    count(*) FILTER (status = 'quarantined') AS quarantined_files,
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
             FROM lake.ops.delivery GROUP BY source
         ),
         differing AS ({"SELECT source, sum(rows)::BIGINT AS rows FROM lake.ops.conflict GROUP BY source" if noted else "SELECT NULL AS source, 0 AS rows"})
         SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
-               0 AS blocked, 0 AS set_aside, coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
+               coalesce(l.blocked, 0) AS blocked, coalesce(l.set_aside, 0) AS set_aside, coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
                coalesce(d.rows, 0) AS conflicting_rows,
                CASE WHEN l.last_received_at IS NULL THEN 'never'
                     WHEN s.cadence_minutes IS NULL
@@ -316,8 +317,6 @@ def status(as_json: Json = False) -> None:
     unclaimed = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall() if noted else []
     records = [dict(zip(names, r, strict=True)) for r in rows]
     stopped = {status: blocked_now(con, status=status) for status in STOPPED}
-    for record in records:  # without those that are settled
-        record |= {status: sum(b.source == record["source"] for b in found) for status, found in stopped.items()}
     serving, writer, held = current(s), lock_holder(s), held_back(con)
     if as_json:
         print(
@@ -465,9 +464,7 @@ def _print(names: list[str], rows: list[tuple[Any, ...]], as_json: bool) -> None
 @quarantine_app.command("list")
 def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_json: Json = False) -> None:
     """Quarantined rows by source and reason, each with its newest example, and deliveries that are blocked or set aside."""
-    from ingestion.blocked import STOPPED, blocked_now
     from ingestion.ingest import contracts_of
-    from lake.lake import open_reader
     from lake.query import query
 
     if source and source not in (known := contracts_of(settings())):
@@ -475,8 +472,6 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
         if not left:  # of a source that was withdrawn the rows stay
             _fail(f"there is no source {source}; there are {', '.join(known)}", 2)
     where = "WHERE source = ?" if source else ""
-    with open_reader(settings()) as con:
-        stopped = [b.delivery_id for status in STOPPED for b in blocked_now(con, [source] if source else None, status)]
     names, rows = query(
         settings(),
         f"""
@@ -492,9 +487,9 @@ def quarantine_list(source: Annotated[str | None, typer.Argument()] = None, as_j
         UNION ALL
         -- a refused file stands above with its lines; here only where it has none that could be shown
         SELECT source, status, rows_quarantined, 1, day, delivery_id, name, NULL, reason FROM lake.ops.delivery {where + " AND" if where else "WHERE"}
-        (status = 'quarantined' OR list_contains(?, delivery_id)) AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where + " AND" if where else "WHERE"} delivery_id IS NOT NULL))
+        status IN ('quarantined', 'blocked', 'set_aside') AND (status <> 'quarantined' OR delivery_id NOT IN (SELECT delivery_id FROM lake.quarantine.row {where + " AND" if where else "WHERE"} delivery_id IS NOT NULL))
         ORDER BY source, rows DESC NULLS FIRST, delivery_id""",
-        [source, source, stopped, source] if source else [stopped],
+        [source] * 3 if source else [],
         now=now(),
     )
     _print(names, rows, as_json)

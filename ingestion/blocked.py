@@ -172,8 +172,7 @@ def _close(con: duckdb.DuckDBPyConnection, closing: list[_Closing]) -> None:
                 "WHERE source = ? AND delivery_id = ?",
                 [CLOSED, c.why, c.at, c.run_id, seq, c.source, c.delivery_id],
             )
-            for table in ("pending", "waiting"):
-                con.execute(f"DELETE FROM lake.ops.{table} WHERE source = ? AND delivery_id = ?", [c.source, c.delivery_id])
+            con.execute("DELETE FROM lake.ops.pending WHERE source = ? AND delivery_id = ?", [c.source, c.delivery_id])
         con.execute(
             "INSERT INTO lake.ops.gate_result SELECT ?, NULL, ?, 0, 0, TRUE, NULL, CAST([] AS VARCHAR[]), 0.0, ?",
             [closing[-1].run_id, seq, closing[-1].at],

@@ -341,6 +341,9 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
     Errors: none for data; whatever cannot be read is named in `_reasons`.
     """
     native = {row[0]: row[1] for row in con.execute(f"DESCRIBE {raw}").fetchall()}
+    # the texts as they come, cleaned, each once: of the file's name a file, of the others a row; then their types, then what is wrong with them
+    names: list[str] = []
+    cells: list[str] = []
     selects: list[str] = []
     reasons: list[Flag] = []
     notes: list[Flag] = []
@@ -355,7 +358,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             selects.append(f"CAST({literal(column.constant)} AS {column.sql_type}) AS {name}")
             continue
         if column.from_name is not None:
-            source, kind = f"d.g_{column.from_name}", _TEXT
+            source, kind = f"g_{column.from_name}", _TEXT
         elif column.join:
             source, kind = f"nullif(concat_ws({literal(column.join_with)}, {', '.join(_part_of(h) for h in column.join)}), '')", _TEXT
         elif name in native:
@@ -369,6 +372,11 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             cleaned = f"clean_text({source})"
             trimmed = contract.format.reader in TRIMMING_READERS and column.from_name is None
             source = f"CASE WHEN strlen({source}) = length({source}) THEN {source} ELSE {cleaned} END" if trimmed else cleaned
+        if column.from_name is not None:
+            names.append(f"{source} AS t_{name}")
+            source = f"d.t_{name}"
+        cells.append(f"{source} AS t_{name}")
+        source = f"c.t_{name}"
         nothing = _list(column.null_values)
         if column.otherwise is not None:
             source = f"CASE WHEN {source} IS NULL OR list_contains({nothing}, CAST({source} AS VARCHAR)) THEN {literal(column.otherwise)} ELSE CAST({source} AS VARCHAR) END"
@@ -407,6 +415,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             # of a line that could not be cut nothing is known to be empty
             whole_row = "_problem IS NULL AND " if "_problem" in native else ""
             reasons.append(Flag(whole_row + missing, f"'{name}_missing'", literal(f"cột «{label}» bắt buộc nhưng để trống")))
+    comma = "," + chr(10) + "                "
     as_of = contract.as_of.column if contract.as_of.origin == "column" else None
     con.execute(f"""
         CREATE OR REPLACE TEMP VIEW {into} AS
@@ -417,8 +426,13 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
                {flags([(f.when, f.detail) for f in reasons])} AS _details,
                {flags([(f.when, f.code) for f in notes])} AS _notes
         FROM (
-            SELECT {literal(contract.source)} AS _source, r._delivery_id, r._line, {"r._problem" if "_problem" in native else "NULL::VARCHAR AS _problem"},
-                d.as_of AS _delivery_as_of, d.received_at AS _received_at, d.day AS _day{"".join("," + chr(10) + "                " + s for s in selects)}
-            FROM {raw} AS r JOIN {deliveries} AS d ON r._delivery_id = d.delivery_id{_belongs(contract, "_problem" in native)}
+            SELECT {literal(contract.source)} AS _source, _delivery_id, _line, _problem, _delivery_as_of, _received_at, _day{"".join(comma + s for s in selects)}
+            FROM (
+                SELECT r._delivery_id, r._line, {"r._problem" if "_problem" in native else "NULL::VARCHAR AS _problem"},
+                    d.as_of AS _delivery_as_of, d.received_at AS _received_at, d.day AS _day{"".join(comma + s for s in cells)}
+                FROM {raw} AS r
+                JOIN (SELECT delivery_id, as_of, received_at, day{"".join(comma + s for s in names)} FROM {deliveries}) AS d ON r._delivery_id = d.delivery_id
+                {_belongs(contract, "_problem" in native)}
+            ) AS c
         ) AS typed
     """)

@@ -24,7 +24,7 @@ from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, told_unclaimed, unclaimed
 from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
-from ingestion.registers import PLACED_BY, requeue_moved
+from ingestion.registers import PLACED_BY, last_gates, requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from lake.faults import reach
 from lake.lake import open_writer, transaction
@@ -149,6 +149,7 @@ def told(error: Exception) -> str:
 def _take_in_one(
     con: duckdb.DuckDBPyConnection,
     settings: Settings,
+    contracts: dict[str, Contract],
     contract: Contract,
     *,
     now: datetime,
@@ -165,35 +166,23 @@ def _take_in_one(
     if "geometry" in contract.columns:
         con.execute("LOAD spatial")
     _pull(con, settings, contract, now)
-    landed, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
+    landed, fresh, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
         if restless:
             settle(con, contract.source)
+        gates = last_gates(con, contracts.values())
         if contract.target in PLACED_BY:
-            requeue_moved(con, settings, contract)  # whole; of what only waits the rows in quarantine are enough
-        if contract.depends_on and _register_changed(con, contract):
+            requeue_moved(con, settings, contract, gates)  # whole; of what only waits the rows in quarantine are enough
+        if contract.depends_on and gates.register_changed(contract):
             suite = suite_of(contract, settings)
             requeue(con, contract.source, reasons=REFERENCE_REASONS, only_waiting=rows_can_wait(contract, suite))
-        loaded = load(con, settings, contract, run_id, now)
+        loaded = load(con, settings, contract, run_id, now, fresh=fresh)
         if restless and loaded.published:
             settle(con, contract.source)
     left.result()
     reach("landing.cleared")
     return landed, loaded
-
-
-def _register_changed(con: duckdb.DuckDBPyConnection, contract: Contract) -> bool:
-    """Whether a source of a register that this one depends on was gated after it; another source may fill the same register."""
-    names = ", ".join(f"'{d}'" for d in contract.depends_on)
-    same = f"SELECT source FROM lake.ops.source WHERE target IN (SELECT target FROM lake.ops.source WHERE source IN ({names}))"
-    return bool(
-        con.execute(
-            f"SELECT coalesce(max(seq) FILTER (source IN ({names}) OR source IN ({same})), 0) > coalesce(max(seq) FILTER (source = ?), 0) "
-            "FROM lake.ops.gate_result",
-            [contract.source],
-        ).fetchall()[0][0]
-    )
 
 
 @functools.cache
@@ -210,9 +199,12 @@ def _note_unclaimed(
     Scans that are not `wanted` are not looked at: hundreds of thousands may lie there, on a network share. What was said of them last stays.
     """
     passed = {c.folder for c in contracts.values() if c.files.in_place} - {contracts[name].folder for name in wanted}
-    noted = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall()
     looked_at = [c for c in contracts.values() if c.folder not in passed]
-    files = unclaimed(settings, looked_at, {c.folder for c in contracts.values()}) + [n for n in noted if n[0] in passed]
+    files = unclaimed(settings, looked_at, {c.folder for c in contracts.values()})
+    if not files and not con.execute("SELECT 1 FROM lake.ops.unclaimed LIMIT 1").fetchall():
+        return []
+    noted = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall()
+    files += [n for n in noted if n[0] in passed]
     files.sort(key=lambda f: f[:2])
     if files != noted:
         with transaction(con):
@@ -250,7 +242,7 @@ def take_in(
         try:
             say(name, "landing and gate")
             result.landed[name], result.loaded[name] = _take_in_one(
-                con, settings, contract, now=now, run_id=run_id, shared=contract.folder in shared, restless=name in restless, most=most
+                con, settings, contracts, contract, now=now, run_id=run_id, shared=contract.folder in shared, restless=name in restless, most=most
             )
         except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
             result.errors[name] = told(error)

@@ -20,7 +20,7 @@ import stat
 import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -28,7 +28,7 @@ import duckdb
 import pyarrow as pa
 
 from ingestion.contract import Contract
-from ingestion.model import delivery_id
+from ingestion.model import Delivery, delivery_id
 from ingestion.names import groups, moment, portable
 from lake.faults import reach
 from lake.lake import quoted, transaction
@@ -82,7 +82,7 @@ class Landed:
     again: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen, and nothing reckoned twice: a day is 57,600 of them
 class Found:
     """A finished file in an inbox: its name below the folder, its path, and what it was at the look. `is_dir`: a geodatabase folder."""
 
@@ -92,15 +92,11 @@ class Found:
     identity: tuple[Identity, ...]
     """Of the file, or of all files of the folder in their order."""
 
-    @property
-    def bytes(self) -> int:
-        """Size of the file, or of all that the folder holds."""
-        return self.identity[0][2] if len(self.identity) == 1 else sum(i[2] for i in self.identity)
+    bytes: int
+    """Size of the file, or of all that the folder holds."""
 
-    @property
-    def modified(self) -> float:
-        """When its content was written last (POSIX time), by the file's own stamp."""
-        return (self.identity[0][3] if len(self.identity) == 1 else max((i[3] for i in self.identity), default=0)) / 1e9
+    modified: float
+    """When its content was written last (POSIX time), by the file's own stamp."""
 
 
 def inbox_of(settings: Settings, contract: Contract) -> Path:
@@ -119,10 +115,14 @@ def _identity(status: os.stat_result) -> Identity:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _identities(path: str, is_dir: bool) -> tuple[Identity, ...]:
-    """What a file is now; of a folder what each of its files is, links left out. Raises FileNotFoundError where it is gone."""
+def _identities(path: str, is_dir: bool, within: int | None = None) -> tuple[Identity, ...]:
+    """What a file is now, named from the open folder `within` if one is given; of a folder what each of its files is, links left out.
+
+    Raises FileNotFoundError where it is gone.
+    """
     if not is_dir:
-        return (_identity(os.lstat(path)),)
+        # lstat is the quicker of the two
+        return (_identity(os.lstat(path) if within is None else os.stat(path, dir_fd=within, follow_symlinks=False)),)
     return tuple(_identity(p.lstat()) for p in _members(Path(path)))
 
 
@@ -130,9 +130,20 @@ def _members(folder: Path) -> list[Path]:
     return sorted(p for parent, _, files in tree(str(folder)) for f in files if (p := Path(parent, f)).is_file() and not p.is_symlink())
 
 
+_EFFECTIVE = os.access in os.supports_effective_ids
+
+
 def _may(path: str, mode: int) -> bool:
     """Whether the user of this process may do it (`os.R_OK` and its like)."""
-    return os.access(path, mode, effective_ids=os.access in os.supports_effective_ids)
+    return os.access(path, mode, effective_ids=_EFFECTIVE)
+
+
+def _look(name: str, path: str, is_dir: bool) -> Found:
+    """What lies at the path now. Raises FileNotFoundError where nothing does any more."""
+    identity = _identities(path, is_dir)
+    if not is_dir:
+        return Found(name, path, is_dir, identity, identity[0][2], identity[0][3] / 1e9)
+    return Found(name, path, is_dir, identity, sum(i[2] for i in identity), max((i[3] for i in identity), default=0) / 1e9)
 
 
 def _may_take(path: str, is_dir: bool, in_place: bool, parents: dict[str, bool] | None = None) -> bool:
@@ -201,11 +212,19 @@ def _passed_over(entry: os.DirEntry[str]) -> bool:
     return low.startswith((".", "~$")) or low.endswith(UNFINISHED) or low in LITTER
 
 
-def _walk(folder: Path, odd: bool = False) -> Iterator[tuple[str, str, bool]]:
+@dataclass(frozen=True)
+class _Left:
+    """What a look at an inbox found beside the files: folders into which a process took files that it did not remove, and empty ones."""
+
+    taken: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+
+def _walk(folder: Path, odd: bool = False, left: _Left | None = None) -> Iterator[tuple[str, str, bool]]:
     """(name below the inbox, path, whether it is a geodatabase folder) of every file not named as unfinished, in any folder layout, in name order.
 
     With `odd`, what this user may not list comes as a folder whose name ends in `/`, and what is neither file nor folder (a link, a pipe) as a file
-    whose name ends in `@`. Raises OSError where the inbox itself is no folder, and where one below it fails.
+    whose name ends in `@`. `left` is filled on the way. Raises OSError where the inbox itself is no folder, and where one below it fails.
     """
     try:
         waiting = [(entry, "") for entry in reversed(_entries(str(folder)))]
@@ -218,12 +237,17 @@ def _walk(folder: Path, odd: bool = False) -> Iterator[tuple[str, str, bool]]:
     while waiting:  # as deep as senders nest their folders
         entry, prefix = waiting.pop()
         if _passed_over(entry):
+            if left is not None and entry.name.startswith(TAKEN) and entry.is_dir(follow_symlinks=False):
+                left.taken.append(entry.path)
             continue
         is_dir = entry.is_dir(follow_symlinks=False)
         if is_dir and not entry.name.lower().endswith(".gdb"):
             prefix = f"{prefix}{portable(entry.name)}/"
             try:
-                waiting += [(e, prefix) for e in reversed(_entries(entry.path))]
+                inside = _entries(entry.path)
+                waiting += [(e, prefix) for e in reversed(inside)]
+                if left is not None and not inside:
+                    left.empty.append(entry.path)
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -292,29 +316,31 @@ def _quiet_in(contract: Contract, found: Found) -> float:
     return max(0.0, QUIET_SECONDS - age) if unsure else 0.0
 
 
-def finished(settings: Settings, contract: Contract, *, shared: bool = False, patient: bool = False) -> Iterator[Found]:
+def finished(settings: Settings, contract: Contract, *, shared: bool = False, patient: bool = False, left: _Left | None = None) -> Iterator[Found]:
     """The files in the source's inbox that landing would take now, in name order. The one answer for landing, sensor and live worker.
 
     `patient` waits out the quiet period of a file of which nobody knows whether it is whole, so that what was just brought is taken at once.
     """
     parents: dict[str, bool] = {}
-    for name, path, is_dir in _walk(inbox_of(settings, contract)):
-        if not _mine(contract, shared, name):
+    # of most files their age alone says that nobody writes them any more
+    by_age = contract.files.small and contract.files.quiet_seconds is None
+    in_place = contract.files.in_place
+    for name, path, is_dir in _walk(inbox_of(settings, contract), left=left):
+        if shared and not _mine(contract, shared, name):
             continue
         try:
-            found = Found(name, path, is_dir, _identities(path, is_dir))
+            found = _look(name, path, is_dir)
         except FileNotFoundError:
             continue  # replaced or taken back in this moment
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 continue  # out of reach: `unclaimed` tells it
             raise
-        if (
-            (is_dir and not found.identity)
-            or (is_dir and found.bytes > FOLDER_BYTES)
-            or not _may_take(path, is_dir, contract.files.in_place, parents)
-        ):
+        if (is_dir and not found.identity) or (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, in_place, parents):
             continue  # `unclaimed` tells it
+        if by_age and not is_dir and abs(time.time() - found.modified) > YOUNG_SECONDS:
+            yield found
+            continue
         if (wait := _quiet_in(contract, found)) and wait <= QUIET_SECONDS and patient:
             time.sleep(wait)
             wait = 0.0  # whether it changed meanwhile is seen when it is read
@@ -411,14 +437,20 @@ def zip_folder(folder: Path, into: Path) -> None:
 
 
 def _as_of(contract: Contract, name: str, received_at: datetime) -> datetime:
+    """The state in time of a delivery: what its name says, else when it came."""
+    return _said_by(contract, name) or received_at
+
+
+def _said_by(contract: Contract, name: str) -> datetime | None:
+    """The time in a file's name, in GMT+7; None where it says none."""
     if contract.as_of.origin == "file_name":
         stamp = (groups(contract, name) or {}).get("as_of")
         said = moment(stamp, contract.files.as_of_format) if stamp else None
         if said is not None and contract.time.zone != LOCAL_ZONE:
             # the sender's clock, as its measuring times are read
             said = said.replace(tzinfo=contract.time.tzinfo).astimezone(LOCAL).replace(tzinfo=None)
-        return said or received_at
-    return received_at
+        return said
+    return None
 
 
 def _closed_or_open(settings: Settings, contract: Contract) -> Path:
@@ -508,15 +540,18 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
 
     `shared` says that other contracts read the same folder, so that only files whose name fits are taken.
     """
-    landed, leave = record(con, settings, contract, now, shared=shared)
+    landed, _, leave = record(con, settings, contract, now, shared=shared)
     leave()
     return landed
 
 
 def record(
     con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False, most: int | None = None
-) -> tuple[Landed, Callable[[], None]]:
+) -> tuple[Landed, list[Delivery], Callable[[], None]]:
     """The landing without its last step, which is returned: to take the recorded files out of the inbox.
+
+    Returned too are the new deliveries with their bytes, so that the gate need not read them again; none where they are too many for
+    one commit, or kept by hash.
 
     That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove.
     Where more than `most` files lie there, the newest by the time in their names are taken and the others wait for the next call,
@@ -527,19 +562,24 @@ def record(
         raise PermissionError(
             errno.EACCES, "the user of the pipeline may not read this inbox and take files out of it: chown or chmod it", str(folder)
         )
+    left = _Left()
+    found = list(finished(settings, contract, shared=shared, patient=True, left=left))
     if not contract.files.in_place:
-        _tidy(folder)
-    found = list(finished(settings, contract, shared=shared, patient=True))
+        if left.taken:
+            _put_back(left.taken)
+            found = list(finished(settings, contract, shared=shared, patient=True))
+        _remove(left.empty)
     if most is not None and len(found) > most:
         found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
-    landed, taken = Landed(0, 0, 0), list[Found]()
-    for part in _rounds(found):
-        kept, done = _record_round(con, settings, contract, now, part)
+    landed, taken, fresh = Landed(0, 0, 0), list[Found](), list[Delivery]()
+    for number, part in enumerate(_rounds(found)):
+        kept, done, new = _record_round(con, settings, contract, now, part)
         landed = Landed(landed.files + done.files, landed.new + done.new, landed.again + done.again)
         taken += kept
+        fresh = new if number == 0 else []
     if not taken or contract.files.in_place:
-        return landed, _nothing
-    return landed, functools.partial(_clear, taken, contract.files.small)
+        return landed, fresh, _nothing
+    return landed, fresh, functools.partial(_clear, taken, contract.files.small)
 
 
 def _rounds(found: list[Found]) -> Iterator[list[Found]]:
@@ -558,11 +598,12 @@ def _rounds(found: list[Found]) -> Iterator[list[Found]]:
 
 def _record_round(
     con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, found: list[Found]
-) -> tuple[list[Found], Landed]:
-    """Records the files in one transaction; returns those that it recorded."""
+) -> tuple[list[Found], Landed, list[Delivery]]:
+    """Records the files in one transaction; returns those that it recorded, and the new deliveries where it holds the bytes of all of them."""
     kept: list[Found] = []
     rows: list[tuple[str, str, str, int, datetime, str]] = []
     contents: list[bytes | None] = []
+    undated: list[str] = []
     for one in found:
         content: bytes | None = None
         stored = "in_place" if contract.files.in_place else "landing"
@@ -580,9 +621,12 @@ def _record_round(
             continue  # still written, or replaced: the next look takes it
         kept.append(one)
         contents.append(content)
-        rows.append((delivery_id(contract.source, one.name, known[0]), one.name, *known, _as_of(contract, one.name, now), stored))
+        number, said = delivery_id(contract.source, one.name, known[0]), _said_by(contract, one.name)
+        if said is None:
+            undated.append(number)
+        rows.append((number, one.name, *known, said or now, stored))
     if not rows:
-        return [], Landed(0, 0, 0)
+        return [], Landed(0, 0, 0), []
     ids, names, hashes, sizes, as_ofs, places = (list(column) for column in zip(*rows, strict=True))
     days = [a.date() for a in as_ofs]
     batch = pa.table([ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, places], schema=_LANDED)
@@ -593,16 +637,20 @@ def _record_round(
     day_list = ", ".join(f"DATE '{d}'" for d in sorted(set(days)))
     # the ledger is read for the days in the file names only: 0.03 s against 1.15 s for a year of files. A file whose name says no day
     # was recorded under the day on which it came first, whichever that was
-    recorded = f"SELECT delivery_id FROM lake.ops.landed WHERE source = {quoted(contract.source)}"
-    con.execute(f"""
-        CREATE OR REPLACE TEMP TABLE newcomers AS
-        SELECT * FROM inbox_batch
-        WHERE delivery_id NOT IN ({recorded} AND day IN ({day_list})) {f"AND (as_of <> received_at OR delivery_id NOT IN ({recorded}))" if now in as_ofs else ""}
-    """)
-    new = con.execute("SELECT count(*) FROM newcomers").fetchall()[0][0]
+    anywhere = " OR delivery_id IN (SELECT unnest($1))" if undated else ""
+    recorded = con.execute(
+        f"""
+        SELECT delivery_id FROM lake.ops.landed
+        WHERE source = {quoted(contract.source)} AND (day IN ({day_list}){anywhere}) AND delivery_id IN (SELECT delivery_id FROM inbox_batch)""",
+        [undated] if undated else [],
+    ).fetchall()
+    known_before = {i for (i,) in recorded}
+    newcomers = batch.filter(pa.array([i not in known_before for i in ids])) if known_before else batch
+    new = newcomers.num_rows
     if contract.files.in_place and not new:
         con.unregister("inbox_batch")
-        return kept, Landed(len(ids), 0, len(ids))  # scans stay where they are: seeing them again is no arrival
+        return kept, Landed(len(ids), 0, len(ids)), []  # scans stay where they are: seeing them again is no arrival
+    con.register("newcomers", newcomers)
     with transaction(con):
         if new:
             if small:
@@ -614,12 +662,18 @@ def _record_round(
                 INSERT INTO lake.ops.landed
                 SELECT delivery_id, source, name, sha256, bytes, received_at, as_of, day, stored
                 FROM newcomers ORDER BY day, name""")
-            con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM newcomers")
+            con.execute("INSERT INTO lake.ops.pending (delivery_id, source, day) SELECT delivery_id, source, day FROM newcomers")
         con.execute("INSERT INTO lake.ops.arrival SELECT delivery_id, source, name, day, received_at FROM inbox_batch")
         reach("landing.before_commit")
     reach("landing.committed")
-    con.unregister("inbox_batch")
-    return kept, Landed(len(ids), new, len(ids) - new)
+    for name in ("newcomers", "inbox_batch"):
+        con.unregister(name)
+    deliveries = [
+        Delivery(i, contract.source, name, sha, size, now, as_of, day, None, content, is_new=True)
+        for i, name, sha, size, as_of, day, content in zip(ids, names, hashes, sizes, as_ofs, days, contents, strict=True)
+        if content is not None and i not in known_before
+    ]
+    return kept, Landed(len(ids), new, len(ids) - new), deliveries if len(deliveries) == new else []
 
 
 def _nothing() -> None:
@@ -634,22 +688,34 @@ def _clear(taken: list[Found], small: bool) -> None:
     for parent, files in by_parent.items():
         aside = f"{parent}/{TAKEN}{os.getpid()}"
         Path(aside).mkdir(parents=True, exist_ok=True)
-        for one in files:
-            moved = f"{aside}/{one.path.rpartition('/')[2]}"
-            try:
-                Path(one.path).rename(moved)
-            except FileNotFoundError:
-                continue  # its sender took it back
-            asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
-            # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
-            if (asked and _writer(moved)) or _identities(moved, one.is_dir) != one.identity:
-                _give_back(moved, one.path)
-            elif one.is_dir:
-                shutil.rmtree(moved)
-            else:
-                os.unlink(moved)
+        # by their names in the two folders: whole paths take twice as long, a second for a day of files
+        with _opened(parent) as here, _opened(aside) as away:
+            for one in files:
+                name = one.path.rpartition("/")[2]
+                try:
+                    os.rename(name, name, src_dir_fd=here, dst_dir_fd=away)
+                except FileNotFoundError:
+                    continue  # its sender took it back
+                moved = f"{aside}/{name}"
+                asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
+                # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
+                if (asked and _writer(moved)) or _identities(moved if one.is_dir else name, one.is_dir, away) != one.identity:
+                    _give_back(moved, one.path)
+                elif one.is_dir:
+                    shutil.rmtree(moved)
+                else:
+                    os.unlink(name, dir_fd=away)
         with contextlib.suppress(OSError):
             os.rmdir(aside)
+
+
+@contextlib.contextmanager
+def _opened(folder: str) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _give_back(moved: str, path: str) -> None:
@@ -667,24 +733,18 @@ def _give_back(moved: str, path: str) -> None:
                 path = f"{parent}/again-{number}/{name}"
 
 
-def _tidy(folder: Path) -> None:
-    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed.
-
-    Folders of a dated layout go when they have been empty for EMPTY_SECONDS: a sender may have made one a moment ago, or still be in it.
-    """
-    empty: list[str] = []
-    for parent, folders, files in tree(str(folder)):
-        for name in [n for n in folders if n.startswith(TAKEN)]:
-            aside = os.path.join(parent, name)
-            for moved in os.listdir(aside):
-                _give_back(f"{aside}/{moved}", f"{parent}/{moved}")
-                files.append(moved)
-            with contextlib.suppress(OSError):
-                os.rmdir(aside)
-            folders.remove(name)
-        if not files and parent != str(folder):
-            empty.append(parent)
-    for parent in reversed(empty):  # the inner before the outer
+def _put_back(taken: Iterable[str]) -> None:
+    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed."""
+    for aside in taken:
+        for name in os.listdir(aside):
+            _give_back(f"{aside}/{name}", f"{aside.rpartition('/')[0]}/{name}")
         with contextlib.suppress(OSError):
-            if time.time() - Path(parent).stat().st_mtime > EMPTY_SECONDS:
-                os.rmdir(parent)
+            os.rmdir(aside)
+
+
+def _remove(empty: Iterable[str]) -> None:
+    """Folders of a dated layout go when they have been empty for EMPTY_SECONDS: a sender may have made one a moment ago, or still be in it."""
+    for folder in empty:
+        with contextlib.suppress(OSError):
+            if time.time() - Path(folder).stat().st_mtime > EMPTY_SECONDS:
+                os.rmdir(folder)

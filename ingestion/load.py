@@ -90,16 +90,21 @@ def suite_of(contract: Contract, settings: Settings) -> dict[str, Any] | None:
     return suite
 
 
-def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> list[Delivery]:
-    """Landed deliveries of the source that are not gated yet, in the order of their rank; bytes are not read here."""
-    days = [r[0] for r in con.execute("SELECT DISTINCT day FROM lake.ops.pending WHERE source = ?", [contract.source]).fetchall()]
-    if not days:
+def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, fresh: Sequence[Delivery] = ()) -> list[Delivery]:
+    """Landed deliveries of the source that are not gated yet, in the order of their rank; bytes are not read here.
+
+    Where only those wait that landed a moment ago (`fresh`), it is these, with the bytes that they have.
+    """
+    count, days = con.execute("SELECT count(*), list(DISTINCT day) FROM lake.ops.pending WHERE source = ?", [contract.source]).fetchall()[0]
+    if not count:
         return []
+    if count == len(fresh):
+        return sorted(fresh, key=lambda d: (d.as_of, d.received_at, d.delivery_id))
     rows = con.execute(
         f"""
-        SELECT l.delivery_id, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day, l.stored
+        SELECT l.delivery_id, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day, l.stored, coalesce(p.only_waiting, FALSE)
         FROM lake.ops.landed AS l
-        SEMI JOIN lake.ops.pending AS p ON l.delivery_id = p.delivery_id
+        JOIN lake.ops.pending AS p ON l.delivery_id = p.delivery_id
         WHERE l.source = ? AND l.day IN ({", ".join(f"DATE '{d}'" for d in days)})
         ORDER BY l.as_of, l.received_at, l.delivery_id""",
         [contract.source],
@@ -119,8 +124,9 @@ def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
             else settings.inbox / contract.folder / on_disk(name)
             if stored == "in_place"
             else _landed_path(settings, contract, sha, name),
+            only_waiting=only_waiting,
         )
-        for i, name, sha, size, received, as_of, day, stored in rows
+        for i, name, sha, size, received, as_of, day, stored, only_waiting in rows
     ]
 
 
@@ -131,30 +137,35 @@ def _landed_path(settings: Settings, contract: Contract, sha256: str, name: str)
 
 
 def load(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, run_id: str, now: datetime, deliveries: Sequence[Delivery] | None = None
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    run_id: str,
+    now: datetime,
+    deliveries: Sequence[Delivery] | None = None,
+    *,
+    fresh: Sequence[Delivery] = (),
 ) -> Loaded:
-    """Gates and publishes what is pending of one source (or `deliveries`). `now` only marks when it was published.
+    """Gates and publishes what is pending of one source (or `deliveries`). `now` only marks when it was published; `fresh` is for `pending`.
 
     Bad data never raises: it ends in quarantine, in a blocked delivery, or in one that is set aside. Raises TargetMismatch or SuiteError where
     contract and lake, or contract and suite, do not fit: nothing was published then.
     """
-    todo = list(deliveries) if deliveries is not None else pending(con, settings, contract)
+    todo = list(deliveries) if deliveries is not None else pending(con, settings, contract, fresh)
     report = Loaded(contract.source, tolerated=contract.tolerated_bad_share)
     if not todo:
         return report
     size = BATCH_FILES if contract.files.small else 1
     done: set[str] = set()
     while todo:
-        waiting = {row[0] for row in con.execute("SELECT delivery_id FROM lake.ops.waiting WHERE source = ?", [contract.source]).fetchall()}
-        for part, only_waiting in (
-            ([d for d in todo if d.delivery_id not in waiting], False),
-            ([d for d in todo if d.delivery_id in waiting], True),
-        ):
+        for only_waiting in (False, True):
+            part = [d for d in todo if d.only_waiting is only_waiting]
             for start in range(0, len(part), size):
                 _load_apart(_Gating(con, settings, contract, run_id, now, report, only_waiting), part[start : start + size])
         done |= {d.delivery_id for d in todo}
         # a snapshot that was refused gives its scopes back to older deliveries, which are gated again
-        todo = [] if deliveries is not None else [d for d in pending(con, settings, contract) if d.delivery_id not in done]
+        given_back = deliveries is None and contract.load == "snapshot"
+        todo = [d for d in pending(con, settings, contract) if d.delivery_id not in done] if given_back else []
     return report
 
 
@@ -232,8 +243,7 @@ def _set_aside(gating: _Gating, problems: dict[str, Problem], deliveries: Sequen
             SELECT delivery_id, ?, day, 'set_aside', reason, NULL, NULL, NULL, NULL, ?, ?, ? FROM set_aside ORDER BY day""",
             [source, gating.now, gating.run_id, seq],
         )
-        for table in ("pending", "waiting"):
-            con.execute(f"DELETE FROM lake.ops.{table} WHERE delivery_id IN (SELECT delivery_id FROM set_aside)")
+        con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM set_aside)")
         con.execute(
             "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, 0, FALSE, NULL, ?, 0.0, ?",
             [gating.run_id, source, seq, len(aside), sorted({problems[d.delivery_id].code for d in aside}), gating.now],
@@ -364,17 +374,19 @@ def _unpivot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> 
 
 
 def _fetch_content(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: list[Delivery]) -> None:
-    """Gives the deliveries their bytes, which live in the lake."""
-    days = ", ".join(f"DATE '{d}'" for d in sorted({d.day for d in deliveries}))
-    con.register("wanted", pa.table({"delivery_id": pa.array([d.delivery_id for d in deliveries], pa.string())}))
+    """Gives the deliveries the bytes that they lack, which live in the lake, or in the landing folder where they are many."""
+    wanted = [d for d in deliveries if d.content is None and d.path is None]
+    if not wanted:
+        return
+    days = ", ".join(f"DATE '{d}'" for d in sorted({d.day for d in wanted}))
+    con.register("wanted", pa.table({"delivery_id": pa.array([d.delivery_id for d in wanted], pa.string())}))
     rows = con.execute(f"""
         SELECT delivery_id, content FROM lake.{"raw_closed" if contract.personal else "raw"}.file AS f
         SEMI JOIN wanted USING (delivery_id) WHERE f.day IN ({days})""").fetchall()
     con.unregister("wanted")
     content = dict(rows)
-    for delivery in deliveries:
-        if delivery.path is None:  # a larger one lies in the landing folder
-            delivery.content = content[delivery.delivery_id]
+    for delivery in wanted:
+        delivery.content = content[delivery.delivery_id]
 
 
 _LOGS = ("-wal", "-journal", "-shm")
@@ -500,7 +512,7 @@ def _publish(gating: _Gating, deliveries: list[Delivery], problems: dict[str, Pr
     con.execute(f"""
         CREATE OR REPLACE TEMP VIEW speaking AS
         SELECT * FROM batch_deliveries WHERE {block is None} AND delivery_id NOT IN (SELECT delivery_id FROM file_problem)""")
-    regated = bool(
+    regated = not all(d.is_new for d in deliveries) and bool(
         con.execute(
             "SELECT 1 FROM lake.ops.outcome WHERE source = ? AND day IN (SELECT day FROM batch_deliveries) "
             "AND delivery_id IN (SELECT delivery_id FROM batch_deliveries) LIMIT 1",
@@ -534,7 +546,6 @@ def _publish(gating: _Gating, deliveries: list[Delivery], problems: dict[str, Pr
             FROM outcome""").fetchall()[0]
         con.execute("INSERT INTO lake.ops.outcome SELECT * FROM outcome ORDER BY day")
         conflicts = _conflicts(con, contract, regated, only_waiting, block is None)
-        con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
         con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM batch_deliveries)")
         con.execute(
             "INSERT INTO lake.ops.gate_result SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?",
@@ -758,12 +769,13 @@ def requeue(
         WHERE {" AND ".join(conditions)} AND o.status <> 'landed' AND o.stored NOT IN ('erasing', 'erased')"""
     with transaction(con):
         con.execute(f"CREATE OR REPLACE TEMP TABLE chosen AS {chosen}", values)
-        new = "delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)"
-        if only_waiting:
-            # of a delivery that was refused as a whole every row waits, seen or not
-            con.execute(f"INSERT INTO lake.ops.waiting SELECT delivery_id, source FROM chosen WHERE status = 'published' AND {new}")
-        else:
-            con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM chosen)")
-        con.execute(f"INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM chosen WHERE {new}")
+        if not only_waiting:
+            con.execute("DELETE FROM lake.ops.pending WHERE only_waiting AND delivery_id IN (SELECT delivery_id FROM chosen)")
+        # of a delivery that was refused as a whole every row waits, seen or not
+        con.execute(
+            "INSERT INTO lake.ops.pending SELECT delivery_id, source, day, $1 AND status = 'published' FROM chosen "
+            "WHERE delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)",
+            [only_waiting],
+        )
         count = con.execute("SELECT count(*) FROM lake.ops.pending WHERE source = ?", [source]).fetchall()[0][0]
     return int(count)

@@ -313,7 +313,7 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
     con.execute(f"INSERT INTO changed {touches(contract, f'lake.{table} AS c WHERE {inside}')} UNION {touches(contract, 'good AS c')}")
     if regated:
         con.execute("""
-            INSERT INTO lake.ops.pending
+            INSERT INTO lake.ops.pending (delivery_id, source, day)
             SELECT DISTINCT l.delivery_id, l.source, l.day FROM speaker AS s JOIN lake.ops.landed AS l USING (delivery_id)
             WHERE s.is_newest AND s.returns AND NOT s.has_rows AND l.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""")
 

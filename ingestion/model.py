@@ -16,6 +16,8 @@ class Delivery:
     `name` is the path below the source's inbox; `path` is where the landed bytes can be read (for small
     files, which live in the lake, `content` holds them instead). Times are GMT+7 without zone.
     `as_of` is the moment that the content describes: it decides which of two deliveries wins.
+    `only_waiting` says that of one gated before only the rows in quarantine are gated again: the register that they waited for has changed;
+    `is_new` that it landed a moment ago, so that nothing came of it yet.
     """
 
     delivery_id: str
@@ -28,6 +30,8 @@ class Delivery:
     day: date
     path: Path | None = None
     content: builtins.bytes | None = None
+    only_waiting: bool = False
+    is_new: bool = False
 
     def read_bytes(self) -> builtins.bytes:
         """The landed bytes."""

@@ -8,6 +8,9 @@ judged by the marts and re-gate nothing; rows in quarantine for want of a regist
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
 import duckdb
 import structlog
 
@@ -20,9 +23,6 @@ log = structlog.get_logger()
 
 PLACED_BY = {"reading": ("station", "station_channel"), "lab_result": ("station",)}
 """Targets whose rows the gate places by the registers, and the targets of those: laboratory results by the codes of stations alone."""
-NEWEST = """
-    SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result
-    WHERE source IN (SELECT source FROM lake.ops.source WHERE list_contains(?, target))"""
 
 # a spelling by the register of then, else as everybody writes it, where the station's matrix has that parameter
 TOUCHED = """
@@ -51,20 +51,45 @@ TOUCHED = """
     SELECT station_id, parameter_then FROM spelling WHERE parameter_then IS NOT NULL AND parameter_then IS DISTINCT FROM parameter_now"""
 
 
-def requeue_moved(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract) -> int:
+@dataclass(frozen=True)
+class Gates:
+    """When each source in force was gated last, as the number of that publish."""
+
+    last: Mapping[str, int]
+    target_of: Mapping[str, str]
+
+    def newest(self, targets: Collection[str]) -> int:
+        """The last gate of any source of these targets; 0 where there was none."""
+        return max((self.last.get(source, 0) for source, target in self.target_of.items() if target in targets), default=0)
+
+    def register_changed(self, contract: Contract) -> bool:
+        """Whether a register that the source depends on was gated after it, by whichever source fills it; not where it was never gated itself."""
+        registers = {self.target_of[name] for name in contract.depends_on if name in self.target_of}
+        return contract.source in self.last and self.newest(registers) > self.last[contract.source]
+
+
+def last_gates(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract]) -> Gates:
+    """What the ledger says now of these sources."""
+    last = dict(con.execute("SELECT source, max(seq) FROM lake.ops.gate_result WHERE source IS NOT NULL GROUP BY source").fetchall())
+    return Gates(last, {c.source: c.target for c in contracts})
+
+
+def requeue_moved(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, gates: Gates) -> int:
     """Puts back the deliveries of the source whose readings the registers place elsewhere now; returns how many.
 
     Does next to nothing where no register was gated since. Deliveries whose raw bytes were erased stay as they were gated, with a warning.
     """
-    newest = int(con.execute(NEWEST, [list(PLACED_BY[contract.target])]).fetchall()[0][0])
+    newest = gates.newest(PLACED_BY[contract.target])
     last = con.execute("SELECT max(seq) FROM lake.ops.resolution WHERE source = ?", [contract.source]).fetchall()[0][0]
     if last is not None and last >= newest:
         return 0
     name_registers(con)
-    name_references(con, settings)
-    con.execute(TOUCHED, {"source": contract.source})
+    was_gated = contract.source in gates.last  # else there is nothing that could move
+    if was_gated:
+        name_references(con, settings)
+        con.execute(TOUCHED, {"source": contract.source})
     with transaction(con):
-        count = _requeue_touched(con, contract)
+        count = _requeue_touched(con, contract) if was_gated else 0
         con.execute("DELETE FROM lake.ops.resolution WHERE source = ?", [contract.source])
         # the row without a code says that the registers were looked at, be they empty
         con.execute(
@@ -93,13 +118,12 @@ def _requeue_touched(con: duckdb.DuckDBPyConnection, contract: Contract) -> int:
         CREATE OR REPLACE TEMP TABLE moving AS
         SELECT delivery_id, source, day, stored FROM lake.ops.landed
         WHERE source = $source AND delivery_id IN ({holding})
-            AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending WHERE delivery_id NOT IN (SELECT delivery_id FROM lake.ops.waiting))""",
+            AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending WHERE only_waiting IS NOT TRUE)""",
         {"source": contract.source},
     )
-    con.execute("DELETE FROM lake.ops.waiting WHERE delivery_id IN (SELECT delivery_id FROM moving)")
+    con.execute("DELETE FROM lake.ops.pending WHERE delivery_id IN (SELECT delivery_id FROM moving)")
     con.execute(
-        "INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM moving "
-        "WHERE stored NOT IN ('erasing', 'erased') AND delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)"
+        "INSERT INTO lake.ops.pending (delivery_id, source, day) SELECT delivery_id, source, day FROM moving WHERE stored NOT IN ('erasing', 'erased')"
     )
     waiting, erased = con.execute(
         "SELECT count(*) FILTER (stored NOT IN ('erasing', 'erased')), count(*) FILTER (stored IN ('erasing', 'erased')) FROM moving"

@@ -14,7 +14,6 @@ import duckdb
 from ingestion.cast import CLEAN_TEXT, literal
 from ingestion.contract import Contract
 from ingestion.units import UnitError
-from lake.lake import has_table
 from tnmt.settings import Settings
 
 READING_COLUMNS = {
@@ -44,11 +43,12 @@ REPAIR_TOLERANCE = 0.001
 
 # a former code is known as long as no station bears it now and only one did; a station of which two registers say different things is not
 KNOWN_STATION = """
-    SELECT station_id AS code, station_id, min(matrix) AS matrix FROM lake.clean.station GROUP BY ALL HAVING count(DISTINCT matrix) = 1
+    WITH station AS MATERIALIZED (SELECT station_id, matrix, former_codes FROM lake.clean.station)
+    SELECT station_id AS code, station_id, min(matrix) AS matrix FROM station GROUP BY ALL HAVING count(DISTINCT matrix) = 1
     UNION ALL
     SELECT former.code, min(former.station_id), min(former.matrix)
-    FROM (SELECT station_id, matrix, trim(unnest(string_split(former_codes, ';'))) AS code FROM lake.clean.station) AS former
-    WHERE former.code NOT IN (SELECT station_id FROM lake.clean.station)
+    FROM (SELECT station_id, matrix, trim(unnest(string_split(former_codes, ';'))) AS code FROM station) AS former
+    WHERE former.code NOT IN (SELECT station_id FROM station)
     GROUP BY former.code HAVING count(DISTINCT former.station_id) = 1 AND count(DISTINCT former.matrix) = 1"""
 
 
@@ -60,15 +60,18 @@ KNOWN_NAME = """
 
 
 def name_registers(con: duckdb.DuckDBPyConnection) -> None:
-    """Temporary views `known_station` (code, station_id, matrix) and `known_name` (station_id, name_in_file, parameter) of the registers."""
+    """Temporary tables `known_station` (code, station_id, matrix) and `known_name` (station_id, name_in_file, parameter) of the registers."""
     con.execute(CLEAN_TEXT)
-    # a lake that has no register yet knows no station: its readings wait in quarantine
-    for view, register, known, columns in (
-        ("known_station", "clean.station", KNOWN_STATION, ("code", "station_id", "matrix")),
-        ("known_name", "clean.station_channel", KNOWN_NAME, ("station_id", "name_in_file", "parameter")),
+    for table, known, columns in (
+        ("known_station", KNOWN_STATION, ("code", "station_id", "matrix")),
+        ("known_name", KNOWN_NAME, ("station_id", "name_in_file", "parameter")),
     ):
-        nothing = f"SELECT {', '.join(f'NULL::VARCHAR AS {c}' for c in columns)} WHERE FALSE"
-        con.execute(f"CREATE OR REPLACE TEMP VIEW {view} AS {known if has_table(con, register) else nothing}")
+        try:
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {known}")
+        except duckdb.CatalogException:
+            # a lake that has no register yet knows no station: its readings wait in quarantine
+            nothing = ", ".join(f"NULL::VARCHAR AS {c}" for c in columns)
+            con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {nothing} WHERE FALSE")
 
 
 def name_references(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:

@@ -344,7 +344,11 @@ def _bring_up(con: duckdb.DuckDBPyConnection) -> None:
     """Makes the tables and columns of `schema.sql` that the lake lacks, once for each text of it: a lake of an older version needs no command."""
     text = SCHEMA_SQL.read_text(encoding="utf-8")
     version = f"schema.sql {hashlib.sha256(text.encode()).hexdigest()[:12]}"
-    if not (has_table(con, "ops.layout_done") and con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [version]).fetchall()):
+    try:
+        done = con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [version]).fetchall()
+    except duckdb.CatalogException:
+        done = []
+    if not done:
         con.execute(text)
         con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [version])
 

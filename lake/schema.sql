@@ -17,9 +17,10 @@ CREATE TABLE IF NOT EXISTS lake.ops.outcome (
     published_at TIMESTAMP, run_id VARCHAR, seq BIGINT
 );
 -- Landed and not yet gated. Emptied by each publish, so that a run never looks through the whole ledger.
+-- `only_waiting`: of the delivery only the quarantined rows are gated again, as a register changed that they wait for.
 CREATE TABLE IF NOT EXISTS lake.ops.pending (delivery_id VARCHAR, source VARCHAR, day DATE);
--- Of these pending deliveries only the quarantined rows are gated again: a register changed that they wait for.
-CREATE TABLE IF NOT EXISTS lake.ops.waiting (delivery_id VARCHAR, source VARCHAR);
+ALTER TABLE lake.ops.pending ADD COLUMN IF NOT EXISTS only_waiting BOOLEAN;
+DROP TABLE IF EXISTS lake.ops.waiting;
 -- Rows that lost to a row of another value under the same key in the same delivery: which of the two is meant it does not say.
 CREATE TABLE IF NOT EXISTS lake.ops.conflict (delivery_id VARCHAR, source VARCHAR, day DATE, rows BIGINT);
 -- What lies in an inbox and is never taken, as of the last look (ingestion/landing.py, `unclaimed`); folder '' is the inbox itself.

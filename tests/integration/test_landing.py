@@ -111,7 +111,7 @@ def test_what_grows_after_it_was_hashed_stays(lake: tuple[Settings, duckdb.DuckD
     contract, folder = of(s, source)
     path = folder / ("BP_BBBB_NUOTHA_20260325000000.txt" if source == "station_txt" else "ho_so_20260301.csv")
     path.write_text("one\n")
-    recorded, leave = record(con, s, contract, NOW)
+    recorded, _, leave = record(con, s, contract, NOW)
     assert recorded.new == 1
     with path.open("a") as file:
         file.write("two\n")

@@ -42,7 +42,6 @@ LOADS: dict[str, dict[str, Any]] = {
 RESULTS = (
     "ops.outcome",
     "ops.pending",
-    "ops.waiting",
     "ops.conflict",
     "ops.affected",
     "ops.gate_result",
@@ -176,7 +175,7 @@ class Lake:
     def once(self) -> None:
         """The fresh lake: each delivery gated once, oldest first."""
         self.empty()
-        self.con.execute("INSERT INTO lake.ops.pending SELECT delivery_id, source, day FROM lake.ops.landed")
+        self.con.execute("INSERT INTO lake.ops.pending (delivery_id, source, day) SELECT delivery_id, source, day FROM lake.ops.landed")
         self.gate()
 
     def state(self) -> dict[str, Any]:
@@ -278,7 +277,7 @@ def test_gating_what_waited_equals_gating_all(lake: Settings, seed: int) -> None
             requeue(con, "station_txt", reasons=("unknown_station", "unknown_unit"), only_waiting=True)
             made.gate()
             waited = made.state()
-            assert not con.execute("SELECT * FROM lake.ops.waiting").fetchall()
+            assert not con.execute("SELECT * FROM lake.ops.pending").fetchall()
             made.again()
             same(waited, made.state())
 

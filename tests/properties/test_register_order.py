@@ -15,7 +15,7 @@ from ingestion.contract import Contract
 from ingestion.ingest import REFERENCE_REASONS, contracts_of, register_sources
 from ingestion.landing import land
 from ingestion.load import load, pending, requeue
-from ingestion.registers import requeue_moved
+from ingestion.registers import last_gates, requeue_moved
 from lake.lake import open_writer
 from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import own_platform
@@ -93,7 +93,7 @@ def _gate(con: Any, s: Settings, contract: Contract, deliveries: list[Any] | Non
     """As `take_in` does it, of what is named or of all that waits."""
     if contract.source == READINGS:
         requeue(con, contract.source, reasons=REFERENCE_REASONS)
-        requeue_moved(con, s, contract)
+        requeue_moved(con, s, contract, last_gates(con, contracts_of(s).values()))
     load(con, s, contract, "run", T0, deliveries)
 
 
@@ -149,7 +149,7 @@ def test_a_register_that_moves_nothing_gates_nothing_again(lake: Settings) -> No
             write_channel_register(lake.inbox / CHANNELS / f"thong_so_2026020{day}.csv", [common | r for r in rows])
             land(con, lake, contracts[CHANNELS], T0 + timedelta(hours=3))
             _gate(con, lake, contracts[CHANNELS])
-            requeue_moved(con, lake, contracts[READINGS])
+            requeue_moved(con, lake, contracts[READINGS], last_gates(con, contracts.values()))
             found = con.execute("SELECT name FROM lake.ops.landed SEMI JOIN lake.ops.pending USING (delivery_id) ORDER BY 1").fetchall()
             _gate(con, lake, contracts[READINGS])
             return [n for (n,) in found]

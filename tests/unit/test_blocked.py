@@ -10,9 +10,9 @@ import pytest
 
 from ingestion.blocked import STOPPED, blocked_now, close, settle
 from ingestion.contract import Contract
-from ingestion.ingest import _register_changed, contracts_of
+from ingestion.ingest import contracts_of
 from ingestion.load import requeue
-from ingestion.registers import NEWEST
+from ingestion.registers import last_gates
 from lake.lake import open_writer
 from tnmt.settings import Settings
 
@@ -112,21 +112,21 @@ def test_to_settle_is_no_gate_of_its_source(home: Settings) -> None:
         _declare(con, contracts)
         _tell(con, SNAPSHOT, SENT_AGAIN)
         _tell(con, "station_txt", [Event("t", 2, name="t.txt"), Event("t", 2, "set_aside")])
-        newest = con.execute(NEWEST, [["station"]]).fetchall()
-        assert not _register_changed(con, dependent)
+        gates = last_gates(con, contracts.values())
+        assert not gates.register_changed(dependent)
         settle(con, SNAPSHOT)
-        assert _stopped(con) == ["t"] and not _register_changed(con, dependent) and con.execute(NEWEST, [["station"]]).fetchall() == newest
+        assert _stopped(con) == ["t"] and last_gates(con, contracts.values()) == gates
         _tell(con, SNAPSHOT, [Event("W", 3, name="w.xlsx"), Event("W", 3, "published")])
-        assert _register_changed(con, dependent)
+        assert last_gates(con, contracts.values()).register_changed(dependent)
         close(con, "station_txt", "t", "không ai chờ (VP)", now=T0, run_id="c")
-        assert _stopped(con) == [] and _register_changed(con, dependent)
+        assert _stopped(con) == [] and last_gates(con, contracts.values()).register_changed(dependent)
 
 
 def test_what_somebody_wants_gated_again_is_not_settled_and_what_is_closed_does_not_wait(home: Settings) -> None:
     with open_writer(home, "test") as con:
         _declare(con, contracts_of(home))
         _tell(con, UPSERT, SENT_AGAIN)
-        con.execute("INSERT INTO lake.ops.pending VALUES ('X', ?, DATE '2026-03-24')", [UPSERT])
+        con.execute("INSERT INTO lake.ops.pending (delivery_id, source, day) VALUES ('X', ?, DATE '2026-03-24')", [UPSERT])
         settle(con, UPSERT)
         assert _stopped(con) == ["X"]
         close(con, UPSERT, "X", "không ai chờ (VP)", now=T0, run_id="c")

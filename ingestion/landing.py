@@ -568,7 +568,7 @@ def record(
         if left.taken:
             _put_back(left.taken)
             found = list(finished(settings, contract, shared=shared, patient=True))
-        _remove(left.empty)
+        _remove(left.empty, str(folder))
     if most is not None and len(found) > most:
         found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
     landed, taken, fresh = Landed(0, 0, 0), list[Found](), list[Delivery]()
@@ -742,9 +742,13 @@ def _put_back(taken: Iterable[str]) -> None:
             os.rmdir(aside)
 
 
-def _remove(empty: Iterable[str]) -> None:
-    """Folders of a dated layout go when they have been empty for EMPTY_SECONDS: a sender may have made one a moment ago, or still be in it."""
+def _remove(empty: Iterable[str], inbox: str) -> None:
+    """Folders of a dated layout go when they have been empty for EMPTY_SECONDS: a sender may have made one a moment ago, or still be in it.
+
+    The outer ones that this empties go too, when their time has come.
+    """
     for folder in empty:
         with contextlib.suppress(OSError):
-            if time.time() - Path(folder).stat().st_mtime > EMPTY_SECONDS:
+            while folder != inbox and time.time() - Path(folder).stat().st_mtime > EMPTY_SECONDS:
                 os.rmdir(folder)
+                folder = folder.rpartition("/")[0]

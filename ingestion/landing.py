@@ -747,7 +747,8 @@ def _remove(empty: Iterable[str], inbox: str) -> None:
 
     The outer ones that this empties go too, when their time has come.
     """
-    for folder in empty:
+    for innermost in empty:
+        folder = innermost
         with contextlib.suppress(OSError):
             while folder != inbox and time.time() - Path(folder).stat().st_mtime > EMPTY_SECONDS:
                 os.rmdir(folder)

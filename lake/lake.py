@@ -400,10 +400,13 @@ LAYOUT = {
 """How the tables that grow with the telemetry are laid out; a partition prunes the duplicate check to its days."""
 
 
-def has_table(con: duckdb.DuckDBPyConnection, name: str) -> bool:
-    """Whether the lake has the table `schema.name`. Asks for it alone: listing all of them takes 0.05 s."""
+def has_table(con: duckdb.DuckDBPyConnection, name: str, catalog: str = "lake") -> bool:
+    """Whether the lake, or another attached catalog, has the table `schema.name`.
+
+    Asks for it alone: to list the tables of any catalog DuckDB looks at all tables of the lake, 0.05 to 0.5 s.
+    """
     try:
-        con.execute(f"SELECT 1 FROM lake.{name} LIMIT 0")
+        con.execute(f"SELECT 1 FROM {catalog}.{name} LIMIT 0")
     except duckdb.CatalogException:
         return False
     return True

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -178,17 +178,15 @@ def _make(
     try:
         last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in lab_days.items()}
         sources = {t: f"lake.{t}" for t in tables} | _kept(con, current(settings), held or {})
-        of_before = set(held or {})
-        rows = _fill(con, halves[NAME], "served", sources, as_of, snapshot_id, first_day, of_before)
+        built = _built(con, held or {})
+        rows = _fill(con, halves[NAME], "served", sources, as_of, snapshot_id, first_day, built)
         _tell_held(con, "served", None if held is None else list(held.values()))
-        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day, of_before)
+        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day, built)
         _tell_held(con, "lab", None if held is None else list(held.values()))
         for name in ("served", "lab"):
-            there = {
-                f"{s}.{t}" for s, t in con.execute(f"SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = '{name}'").fetchall()
-            }
-            if missing := sorted(set(expected) - there):
+            if missing := sorted(t for t in set(expected) if not has_table(con, t, name)):
                 raise ServingRefused(f"the new serving file lacks {', '.join(missing)}; the one in force stays. Run `tnmt run` again")
+            con.execute(f"CHECKPOINT {name}")
     finally:
         con.close()
     reach("serving.built")
@@ -204,13 +202,11 @@ def _kept(con: duckdb.DuckDBPyConnection, before: Path | None, held: Mapping[str
     """FROM clauses of what is held back: the file in force, the lake where it has none, else no rows."""
     if not held:
         return {}
-    there = set[str]()
     if before is not None:
         con.execute(f"ATTACH {quoted(str(before))} AS before (READ_ONLY)")
-        there = {f"{s}.{t}" for s, t in con.execute("SELECT schema_name, table_name FROM duckdb_tables() WHERE database_name = 'before'").fetchall()}
     found = {}
     for table, what in held.items():
-        if table in there:
+        if before is not None and has_table(con, table, "before"):
             found[table] = f"before.{table}"
         elif what.columns:
             empty = ", ".join(f'CAST(NULL AS {kind}) AS "{column}"' for column, kind in what.columns.items())
@@ -224,9 +220,27 @@ def _tell_held(con: duckdb.DuckDBPyConnection, name: str, held: list[HeldBack] |
     con.execute(f"CREATE TABLE IF NOT EXISTS {name}.main.held_back ({columns})")
     for what in held or []:
         con.execute(f"INSERT INTO {name}.main.held_back VALUES (?, ?, ?, ?)", [what.table, what.title_vi, what.since, what.reason_vi])
-    if con.execute(f"SELECT 1 FROM duckdb_tables() WHERE database_name = '{name}' AND schema_name || '.' || table_name = '{TOLD}'").fetchall():
+    if has_table(con, TOLD, name):
         con.execute(f"CREATE OR REPLACE TABLE {name}.{TOLD} AS SELECT * FROM {name}.main.held_back")
-    con.execute(f"CHECKPOINT {name}")
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a table of the lake is made of, by ops.built; `held`: the file holds an earlier state of it."""
+
+    affected_to: int
+    as_of: datetime | None
+    hash: str | None
+    held: bool
+
+
+def _built(con: duckdb.DuckDBPyConnection, held: Collection[str]) -> dict[str, _Built]:
+    """That of every table; of an older lake nothing is known."""
+    try:
+        rows = con.execute("SELECT model, affected_to, as_of, hash FROM lake.ops.built").fetchall()
+    except duckdb.CatalogException:
+        return {}
+    return {model: _Built(affected_to, as_of, made_by, model in held) for model, affected_to, as_of, made_by in rows}
 
 
 def _fill(
@@ -237,7 +251,7 @@ def _fill(
     as_of: datetime,
     snapshot_id: int,
     first_day: date | None,
-    of_before: set[str],
+    built: Mapping[str, _Built],
 ) -> int:
     """Makes these tables (table -> FROM clause) in the database file `path`, attached as `name`; returns the rows written."""
     con.execute(f"ATTACH {quoted(str(path))} AS {name}")
@@ -246,12 +260,9 @@ def _fill(
     rows = 0
     con.execute(f"CREATE TABLE IF NOT EXISTS {name}.main.served_table (name VARCHAR PRIMARY KEY, snapshot_id BIGINT)")
     con.execute(f"ALTER TABLE {name}.main.served_table ADD COLUMN IF NOT EXISTS hash VARCHAR")
-    built = {}
-    if has_table(con, "ops.built"):
-        built = {r[0]: r[1:] for r in con.execute("SELECT model, affected_to, as_of, hash FROM lake.ops.built").fetchall() if r[0] in tables}
     before = dict(con.execute(f"SELECT name, hash FROM {name}.main.served_table").fetchall())
     for table, source in sorted(tables.items()):
-        of_now = None if table in of_before else built.get(table, (None, None, None))[2]
+        of_now = built[table].hash if table in built and not built[table].held else None
         # rows of earlier days stay where the same SQL made them
         since = f"day >= DATE '{first_day}'" if first_day and of_now and before.get(table) == of_now and _has_day(con, f"{name}.{table}") else None
         if since:
@@ -261,8 +272,9 @@ def _fill(
             written = con.execute(f"CREATE OR REPLACE TABLE {name}.{table} AS SELECT * FROM {source}")
         rows += int(written.fetchall()[0][0])
         con.execute(f"INSERT OR REPLACE INTO {name}.main.served_table VALUES (?, ?, ?)", [table, snapshot_id, of_now])
-    seen = min((r[0] for r in built.values()), default=None)
-    spoke = min((r[1] for r in built.values() if r[1] is not None), default=None)
+    of_these = [b for t, b in built.items() if t in tables]
+    seen = min((b.affected_to for b in of_these), default=None)
+    spoke = min((b.as_of for b in of_these if b.as_of is not None), default=None)
     con.execute(
         f"""
         CREATE OR REPLACE TABLE {name}.main.serving_info AS
@@ -271,7 +283,6 @@ def _fill(
         FROM {name}.main.served_table""",
         [as_of, snapshot_id, seen, spoke],
     )
-    con.execute(f"CHECKPOINT {name}")
     return rows
 
 

@@ -140,7 +140,7 @@ def _shift(contract: Contract) -> str | None:
         sign, hours, minutes = match.groups()
         offset = (int(hours) * 60 + int(minutes)) * (-1 if sign == "-" else 1)
         delta = LOCAL_OFFSET_HOURS * 60 - offset
-        return f"({{}} + INTERVAL {delta} MINUTE)" if delta else None
+        return f"({{}} + INTERVAL ({delta}) MINUTE)" if delta else None
     if zone in ("Asia/Ho_Chi_Minh", "Asia/Saigon", "Etc/GMT-7"):
         return None
     return f"timezone('Etc/GMT-{LOCAL_OFFSET_HOURS}', timezone({literal(zone)}, {{}}))"
@@ -373,10 +373,10 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             trimmed = contract.format.reader in TRIMMING_READERS and column.from_name is None
             source = f"CASE WHEN strlen({source}) = length({source}) THEN {source} ELSE {cleaned} END" if trimmed else cleaned
         if column.from_name is not None:
-            names.append(f"{source} AS t_{name}")
-            source = f"d.t_{name}"
-        cells.append(f"{source} AS t_{name}")
-        source = f"c.t_{name}"
+            names.append(f"{source} AS _t_{name}")
+            source = f"d._t_{name}"
+        cells.append(f"{source} AS _t_{name}")
+        source = f"c._t_{name}"
         nothing = _list(column.null_values)
         if column.otherwise is not None:
             source = f"CASE WHEN {source} IS NULL OR list_contains({nothing}, CAST({source} AS VARCHAR)) THEN {literal(column.otherwise)} ELSE CAST({source} AS VARCHAR) END"
@@ -391,7 +391,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
         missing = f"{name} IS NULL"
         if column.type != "geometry" and (column.type != "text" or column.part is not None):
             # what was there before it was typed
-            found = f"o_{name}"
+            found = f"_o_{name}"
             selects.append(f"{found_text} AS {found}")
             filled = f"{found} IS NOT NULL"
             if kind == _TEXT:

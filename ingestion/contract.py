@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
@@ -39,6 +40,16 @@ SIMPLE_TYPES = {
 _DECIMAL = re.compile(r"decimal\((\d{1,2}),\s*(\d{1,2})\)")
 _OFFSET = re.compile(r"([+-])(\d{2}):(\d{2})")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+_READING = ("station_id", "parameter", "value", "unit", "measured_at", "status")
+"""What a reading is made of (ingestion/reading.sql)."""
+
+
+@functools.cache
+def _reserved_words() -> frozenset[str]:
+    """Words that DuckDB takes for no column's name."""
+    with duckdb.connect() as con:
+        found = con.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')").fetchall()
+    return frozenset(word for (word,) in found)
 
 
 def re2(pattern: str) -> int:
@@ -413,6 +424,11 @@ class Contract(_Strict):
         headers = [f.header for f in self.rows] + [h for c in self.columns.values() for h in c.join]
         return {f"= {h}": h for h in headers}
 
+    @property
+    def dating(self) -> str:
+        """How the time of a delivery is read: deliveries are recorded under its day, so that another way finds them under another."""
+        return f"{self.files.as_of_format} {self.time.zone}" if self.as_of.origin == "file_name" else "arrival"
+
     def cadence_at(self, moment: datetime) -> int | None:
         """Minutes between due deliveries at `moment`, or None where none is due."""
         in_force = [c for c in self.cadence if c.valid_from <= moment.date()]
@@ -423,12 +439,17 @@ class Contract(_Strict):
         for label, name in (("source", self.source), ("target", self.target), ("suite", self.suite_name)):
             if not _NAME.fullmatch(name):
                 raise ValueError(f"{label} {name!r} must be lower case letters, digits and _")
+        made = {self.unpivot.parameter, self.unpivot.value, self.unpivot.unit, self.unpivot.status} if self.unpivot else set[str]()
         for name in self.columns:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"column {name!r} must be lower case letters, digits and _, not starting with _")
-        known = set(self.columns) | (
-            {"_source"} if not self.unpivot else {"_source", self.unpivot.parameter, self.unpivot.value, self.unpivot.unit, self.unpivot.status}
-        )
+            if name in _reserved_words():
+                raise ValueError(f"column {name!r} is a word of SQL: give it another name, such as {name + '_of'!r}")
+        if self.target == "reading" and (missing := set(_READING) - set(self.columns) - made):
+            raise ValueError(
+                f"target reading needs the columns {sorted(missing)} (a constant or an empty `otherwise` will do where the file says nothing)"
+            )
+        known = set(self.columns) | {"_source"} | made
         for label, names in (("key", self.key), ("scope", self.scope), ("affected", tuple(self.affected.values()))):
             if missing := set(names) - known:
                 raise ValueError(f"{label} names {sorted(missing)}, which are no columns of the contract")

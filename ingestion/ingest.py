@@ -31,6 +31,8 @@ from lake.lake import open_writer, transaction
 from tnmt.settings import Settings
 
 log = structlog.get_logger()
+Moment = datetime | Callable[[], datetime]
+"""A moment, or a clock."""
 Step = Callable[[str, str], None]
 """Called with (source, stage) as the work goes on; for progress bars."""
 
@@ -77,11 +79,15 @@ def shared_folders(contracts: Iterable[Contract]) -> set[str]:
     return {folder for folder, n in Counter(c.folder for c in contracts).items() if n > 1}
 
 
-def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> None:
+def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> set[str]:
     """Keeps `ops.source` and `ops.source_column` equal to the contracts, and makes the tables of new ones.
 
-    So marts can be built before every source has delivered. Writes nothing where nothing changed.
+    So marts can be built before every source has delivered. Writes nothing where nothing changed. Returns the sources whose contracts read
+    the time of a delivery in another way once.
     """
+    before = {name: con.execute(f"SELECT * FROM lake.ops.{name} ORDER BY ALL").fetchall() for name in ("source", "source_column")}
+    told = {source: ways or () for source, *_, ways in before["source"]}
+    datings = {c.source: [*(d for d in told.get(c.source, ()) if d != c.dating), c.dating] for c in contracts.values()}
     sources = [
         (
             c.source,
@@ -97,6 +103,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
             c.lateness_minutes,
             c.tolerated_bad_share,
             c.retention.raw_days,
+            datings[c.source],
         )
         for c in contracts.values()
     ]
@@ -112,10 +119,9 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         for name, kind in REPAIRED_COLUMN.items()
     ]
     for table, rows in (("source", sources), ("source_column", columns)):
-        names = [r[0] for r in con.execute(f"DESCRIBE lake.ops.{table}").fetchall()]
-        there = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL").fetchall()
-        if sorted(map(repr, there)) == sorted(repr(tuple(r)) for r in rows):
+        if sorted(map(repr, before[table])) == sorted(repr(tuple(r)) for r in rows):
             continue
+        names = [r[0] for r in con.execute(f"DESCRIBE lake.ops.{table}").fetchall()]
         # a contract that gained a column: its table must have it before marts ask for it, whether or not a delivery comes
         for contract in contracts.values():
             with contextlib.suppress(TargetMismatch):  # told where the source is taken in, so that the others go on
@@ -126,6 +132,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
             con.execute(f"DELETE FROM lake.ops.{table}")
             con.execute(f"INSERT INTO lake.ops.{table} SELECT {', '.join(names)} FROM declared")
         con.unregister("declared")
+    return {source for source, ways in datings.items() if len(ways) > 1}
 
 
 FAILURES = (*SYSTEM_FAULTS, duckdb.OutOfMemoryException)
@@ -155,18 +162,21 @@ def _take_in_one(
     now: datetime,
     run_id: str,
     shared: bool,
+    clocked: bool,
+    redated: bool,
     restless: bool,
     most: int | None = None,
-) -> tuple[Landed, Loaded]:
+) -> tuple[Landed, Loaded, OSError | None]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too.
 
     `restless` says that deliveries of it were blocked or set aside before: what is published now, or was by a run that was killed, may settle them.
+    `clocked` and `redated`: see `record`. Returned last is why files that were landed could not be taken out of the inbox.
     """
     suite_of(contract, settings)  # told before the first file comes, not by it
     if "geometry" in contract.columns:
         con.execute("LOAD spatial")
     _pull(con, settings, contract, now)
-    landed, fresh, leave_inbox = record(con, settings, contract, now, shared=shared, most=most)
+    landed, fresh, leave_inbox = record(con, settings, contract, now, shared=shared, most=most, clocked=clocked, redated=redated)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
         if restless:
@@ -180,9 +190,11 @@ def _take_in_one(
         loaded = load(con, settings, contract, run_id, now, fresh=fresh)
         if restless and loaded.published:
             settle(con, contract.source)
-    left.result()
+    error = left.exception()
+    if error is not None and not isinstance(error, OSError):
+        raise error
     reach("landing.cleared")
-    return landed, loaded
+    return landed, loaded, error
 
 
 @functools.cache
@@ -221,7 +233,7 @@ def take_in(
     contracts: dict[str, Contract],
     wanted: Iterable[str],
     *,
-    now: datetime,
+    now: Moment,
     run_id: str,
     step: Step | None = None,
     most: int | None = None,
@@ -234,33 +246,52 @@ def take_in(
     result = Ingested(run_id)
     shared = shared_folders(contracts.values())
     say = step or (lambda source, stage: None)
-    register_sources(con, contracts, now)
+    clocked, moment = callable(now), now() if callable(now) else now
+    redated = register_sources(con, contracts, moment)
     restless = once_stopped(con)
     for name, contract in contracts.items():
         if name not in wanted:
             continue
         try:
             say(name, "landing and gate")
-            result.landed[name], result.loaded[name] = _take_in_one(
-                con, settings, contracts, contract, now=now, run_id=run_id, shared=contract.folder in shared, restless=name in restless, most=most
+            result.landed[name], result.loaded[name], left = _take_in_one(
+                con,
+                settings,
+                contracts,
+                contract,
+                now=moment,
+                run_id=run_id,
+                shared=contract.folder in shared,
+                clocked=clocked,
+                redated=name in redated,
+                restless=name in restless,
+                most=most,
             )
+            if left is not None:
+                result.errors[name] = (
+                    f"what came was taken in, and files of it still lie in the inbox, from where each run takes them again: {told(left)}; "
+                    f"give their folder to the user of the pipeline (chown, chmod), or make room on its disk"
+                )
         except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
             result.errors[name] = told(error)
             log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
             log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
-    _gate_given_back(con, settings, contracts, result, now)
+    _gate_given_back(con, settings, contracts, result, moment)
     if result.errors:
         failed = ", ".join("?" * len(result.errors))
         gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"
         result.before_errors = int(con.execute(gated, [run_id, *result.errors]).fetchall()[0][0])
-    result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, now)
+    result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, moment)
     return result
 
 
 def ingest(
-    settings: Settings, *, now: datetime, run_id: str, only: Iterable[str] | None = None, step: Step | None = None, most: int | None = None
+    settings: Settings, *, now: Moment, run_id: str, only: Iterable[str] | None = None, step: Step | None = None, most: int | None = None
 ) -> Ingested:
     """Takes in what lies in the inboxes and what was landed before and not gated yet; of each source the newest `most` files, if said.
+
+    `now` is when it arrived (GMT+7). A clock is asked while nobody else writes: of two versions of a file that land within a second, or in
+    the wrong order of those who waited, the later one counts.
 
     A source that fails (its server is down, its contract does not fit the lake, an error that nobody foresaw) is named in `errors`; the others go on.
     Raises ContractError where a contract cannot be read, and UnknownSource for one in `only` of which there is none.

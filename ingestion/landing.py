@@ -21,7 +21,7 @@ import time
 import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 
 import duckdb
@@ -98,6 +98,9 @@ class Found:
     modified: float
     """When its content was written last (POSIX time), by the file's own stamp."""
 
+    changed: int
+    """When anything of the file changed last (ns), which no sender can set back; 0 of a folder."""
+
 
 def inbox_of(settings: Settings, contract: Contract) -> Path:
     """The folder that senders of the source write to. Raises NotADirectoryError for one that leads out of the inbox, and whose files would go.
@@ -140,10 +143,11 @@ def _may(path: str, mode: int) -> bool:
 
 def _look(name: str, path: str, is_dir: bool) -> Found:
     """What lies at the path now. Raises FileNotFoundError where nothing does any more."""
-    identity = _identities(path, is_dir)
     if not is_dir:
-        return Found(name, path, is_dir, identity, identity[0][2], identity[0][3] / 1e9)
-    return Found(name, path, is_dir, identity, sum(i[2] for i in identity), max((i[3] for i in identity), default=0) / 1e9)
+        now_is = os.lstat(path)
+        return Found(name, path, is_dir, (_identity(now_is),), now_is.st_size, now_is.st_mtime_ns / 1e9, now_is.st_ctime_ns)
+    identity = _identities(path, is_dir)
+    return Found(name, path, is_dir, identity, sum(i[2] for i in identity), max((i[3] for i in identity), default=0) / 1e9, 0)
 
 
 def _may_take(path: str, is_dir: bool, in_place: bool, parents: dict[str, bool] | None = None) -> bool:
@@ -546,7 +550,15 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
 
 
 def record(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False, most: int | None = None
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    now: datetime,
+    *,
+    shared: bool = False,
+    most: int | None = None,
+    clocked: bool = False,
+    redated: bool = False,
 ) -> tuple[Landed, list[Delivery], Callable[[], None]]:
     """The landing without its last step, which is returned: to take the recorded files out of the inbox.
 
@@ -556,6 +568,9 @@ def record(
     That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove.
     Where more than `most` files lie there, the newest by the time in their names are taken and the others wait for the next call,
     so that a logger that drains weeks at once delays no other station. A file that changes while it is read waits too.
+
+    `clocked` says that `now` is a clock's, which may stand still or be set back: what comes later is then recorded as later all the same.
+    `redated`, that the contract once read the time in names in another way, so that what is known may be recorded under any day.
     """
     folder = inbox_of(settings, contract)
     if folder.is_dir() and not _may(str(folder), os.R_OK | os.X_OK | (0 if contract.files.in_place else os.W_OK)):
@@ -566,14 +581,14 @@ def record(
     found = list(finished(settings, contract, shared=shared, patient=True, left=left))
     if not contract.files.in_place:
         if left.taken:
-            _put_back(left.taken)
+            _put_back(con, folder, left.taken)
             found = list(finished(settings, contract, shared=shared, patient=True))
         _remove(left.empty, str(folder))
     if most is not None and len(found) > most:
         found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
     landed, taken, fresh = Landed(0, 0, 0), list[Found](), list[Delivery]()
     for number, part in enumerate(_rounds(found)):
-        kept, done, new = _record_round(con, settings, contract, now, part)
+        kept, done, new = _record_round(con, settings, contract, now, part, clocked=clocked, redated=redated)
         landed = Landed(landed.files + done.files, landed.new + done.new, landed.again + done.again)
         taken += kept
         fresh = new if number == 0 else []
@@ -597,11 +612,18 @@ def _rounds(found: list[Found]) -> Iterator[list[Found]]:
 
 
 def _record_round(
-    con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, found: list[Found]
+    con: duckdb.DuckDBPyConnection,
+    settings: Settings,
+    contract: Contract,
+    now: datetime,
+    found: list[Found],
+    *,
+    clocked: bool,
+    redated: bool,
 ) -> tuple[list[Found], Landed, list[Delivery]]:
     """Records the files in one transaction; returns those that it recorded, and the new deliveries where it holds the bytes of all of them."""
     kept: list[Found] = []
-    rows: list[tuple[str, str, str, int, datetime, str]] = []
+    rows: list[tuple[str, str, str, int, datetime | None, str]] = []
     contents: list[bytes | None] = []
     undated: list[str] = []
     for one in found:
@@ -622,34 +644,26 @@ def _record_round(
         kept.append(one)
         contents.append(content)
         number, said = delivery_id(contract.source, one.name, known[0]), _said_by(contract, one.name)
-        if said is None:
+        if said is None or redated:
             undated.append(number)
-        rows.append((number, one.name, *known, said or now, stored))
+        rows.append((number, one.name, *known, said, stored))
     if not rows:
         return [], Landed(0, 0, 0), []
-    ids, names, hashes, sizes, as_ofs, places = (list(column) for column in zip(*rows, strict=True))
+    ids, names, hashes, sizes, dates, places = (list(column) for column in zip(*rows, strict=True))
+    known_before, latest = _recorded(con, contract, ids, {(d or now).date() for d in dates}, undated)
+    if clocked and latest is not None and latest >= now:
+        now = latest + timedelta(seconds=1)
+    as_ofs = [d or now for d in dates]
     days = [a.date() for a in as_ofs]
     batch = pa.table([ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, places], schema=_LANDED)
     small = "raw.file" in places
     if small:
         batch = batch.append_column("content", pa.array(contents, pa.large_binary()))
-    con.register("inbox_batch", batch)
-    day_list = ", ".join(f"DATE '{d}'" for d in sorted(set(days)))
-    # the ledger is read for the days in the file names only: 0.03 s against 1.15 s for a year of files. A file whose name says no day
-    # was recorded under the day on which it came first, whichever that was
-    anywhere = " OR delivery_id IN (SELECT unnest($1))" if undated else ""
-    recorded = con.execute(
-        f"""
-        SELECT delivery_id FROM lake.ops.landed
-        WHERE source = {quoted(contract.source)} AND (day IN ({day_list}){anywhere}) AND delivery_id IN (SELECT delivery_id FROM inbox_batch)""",
-        [undated] if undated else [],
-    ).fetchall()
-    known_before = {i for (i,) in recorded}
     newcomers = batch.filter(pa.array([i not in known_before for i in ids])) if known_before else batch
     new = newcomers.num_rows
     if contract.files.in_place and not new:
-        con.unregister("inbox_batch")
         return kept, Landed(len(ids), 0, len(ids)), []  # scans stay where they are: seeing them again is no arrival
+    con.register("inbox_batch", batch)
     con.register("newcomers", newcomers)
     with transaction(con):
         if new:
@@ -676,42 +690,99 @@ def _record_round(
     return kept, Landed(len(ids), new, len(ids) - new), deliveries if len(deliveries) == new else []
 
 
+def _recorded(
+    con: duckdb.DuckDBPyConnection, contract: Contract, ids: list[str], days: set[date], undated: list[str]
+) -> tuple[set[str], datetime | None]:
+    """Which of these deliveries the ledger holds, and when the latest of their days arrived.
+
+    The ledger is read for the days in the file names only: 0.03 s against 1.15 s for a year of files. One whose name says no day (`undated`)
+    was recorded under the day on which it came first, whichever that was.
+    """
+    con.register("asked", pa.table({"delivery_id": pa.array(ids, pa.string())}))
+    day_list = ", ".join(f"DATE '{d}'" for d in sorted(days))
+    anywhere = " OR delivery_id IN (SELECT unnest($1))" if undated else ""
+    found, latest = con.execute(
+        f"""
+        SELECT list(DISTINCT delivery_id) FILTER (delivery_id IN (SELECT delivery_id FROM asked)), max(received_at) FROM lake.ops.landed
+        WHERE source = {quoted(contract.source)} AND (day IN ({day_list}){anywhere})""",
+        [undated] if undated else [],
+    ).fetchall()[0]
+    con.unregister("asked")
+    return set(found or ()), latest
+
+
 def _nothing() -> None:
     """Nothing is to be taken out of the inbox."""
 
 
 def _clear(taken: list[Found], small: bool) -> None:
-    """Takes landed files out of the inbox, each aside first: what is no longer the file that was landed goes back, for the next look."""
+    """Takes landed files out of the inbox, each aside first: what is no longer the file that was landed goes back, for the next look.
+
+    Where nothing can be put aside (the disk is full, which only removing cures) a file that is still the landed one goes at once. Raises the
+    first OSError after all other folders have been seen to.
+    """
     by_parent: dict[str, list[Found]] = {}
     for one in taken:
         by_parent.setdefault(one.path.rpartition("/")[0], []).append(one)
+    failed: OSError | None = None
     for parent, files in by_parent.items():
-        aside = f"{parent}/{TAKEN}{os.getpid()}"
-        Path(aside).mkdir(parents=True, exist_ok=True)
-        # by their names in the two folders: whole paths take twice as long, a second for a day of files
-        with _opened(parent) as here, _opened(aside) as away:
-            for one in files:
-                name = one.path.rpartition("/")[2]
-                try:
-                    os.rename(name, name, src_dir_fd=here, dst_dir_fd=away)
-                except FileNotFoundError:
-                    continue  # its sender took it back
-                moved = f"{aside}/{name}"
-                asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
-                # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
-                if (asked and _writer(moved)) or _identities(moved if one.is_dir else name, one.is_dir, away) != one.identity:
-                    _give_back(moved, one.path)
-                elif one.is_dir:
-                    shutil.rmtree(moved)
-                else:
-                    os.unlink(name, dir_fd=away)
-        with contextlib.suppress(OSError):
-            os.rmdir(aside)
+        try:
+            _clear_folder(parent, files, small)
+        except OSError as error:
+            failed = failed or error
+    if failed is not None:
+        raise failed
+
+
+def _clear_folder(parent: str, files: list[Found], small: bool) -> None:
+    aside = f"{parent}/{TAKEN}{os.getpid()}"
+    try:
+        with contextlib.suppress(FileExistsError):
+            Path(aside).mkdir()
+    except FileNotFoundError:
+        return  # its sender took the whole folder back
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        for one in files:
+            with contextlib.suppress(FileNotFoundError):
+                if not one.is_dir and _is_still(one, os.lstat(one.path)) and not _writer(one.path):
+                    os.unlink(one.path)
+        return
+    # by their names in the two folders: whole paths take twice as long, a second for a day of files
+    with _opened(parent) as here, _opened(aside) as away:
+        for one in files:
+            name = one.path.rpartition("/")[2]
+            try:
+                if not one.is_dir and not _is_still(one, os.stat(name, dir_fd=here, follow_symlinks=False)):
+                    continue  # the next look takes what it is now
+                os.rename(name, name, src_dir_fd=here, dst_dir_fd=away)
+            except FileNotFoundError:
+                continue  # its sender took it back
+            moved = f"{aside}/{name}"
+            asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
+            # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
+            if (asked and _writer(moved)) or _identities(moved if one.is_dir else name, one.is_dir, away) != one.identity:
+                _give_back(moved, one.path)
+            elif one.is_dir:
+                shutil.rmtree(moved)
+            else:
+                os.unlink(name, dir_fd=away)
+    with contextlib.suppress(OSError):
+        os.rmdir(aside)
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _is_still(one: Found, now_is: os.stat_result) -> bool:
+    """Whether nothing of a file has changed since the look. To put it aside is a change too, so that this is asked before."""
+    return _identity(now_is) == one.identity[0] and now_is.st_ctime_ns == one.changed
 
 
 @contextlib.contextmanager
 def _opened(folder: str) -> Iterator[int]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         yield fd
     finally:
@@ -722,6 +793,10 @@ def _give_back(moved: str, path: str) -> None:
     """Puts a file back under its name; where another has come there meanwhile, into a folder beside it, so that both are landed."""
     parent, _, name = path.rpartition("/")
     for number in range(1, 1000):
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.lstat(moved), os.lstat(path)):  # given back before, by a process that was killed before it took this name away
+                os.unlink(moved)
+                return
         try:
             # of a folder there is no second name: it is renamed, as a file is where the file system has none either
             give_name(Path(moved), Path(path))
@@ -733,13 +808,32 @@ def _give_back(moved: str, path: str) -> None:
                 path = f"{parent}/again-{number}/{name}"
 
 
-def _put_back(taken: Iterable[str]) -> None:
-    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed."""
+def _put_back(con: duckdb.DuckDBPyConnection, inbox: Path, taken: Iterable[str]) -> None:
+    """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed.
+
+    Where its sender has put another file in its place meanwhile, it goes if it was landed: beside the newer one it would pass for news.
+    """
     for aside in taken:
+        parent = aside.rpartition("/")[0]
         for name in os.listdir(aside):
-            _give_back(f"{aside}/{name}", f"{aside.rpartition('/')[0]}/{name}")
+            moved, path = f"{aside}/{name}", f"{parent}/{name}"
+            if os.path.lexists(path) and not os.path.isdir(moved) and _is_landed(con, inbox, moved, path):
+                os.unlink(moved)
+            else:
+                _give_back(moved, path)
         with contextlib.suppress(OSError):
             os.rmdir(aside)
+
+
+def _is_landed(con: duckdb.DuckDBPyConnection, inbox: Path, moved: str, path: str) -> bool:
+    """Whether the bytes at `moved` are in the ledger under the name that `path` has below the inbox."""
+    try:
+        with open(moved, "rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        return False
+    name = "/".join(portable(part) for part in path.removeprefix(f"{inbox}/").split("/"))
+    return bool(con.execute("SELECT 1 FROM lake.ops.landed WHERE name = ? AND sha256 = ? LIMIT 1", [name, sha256]).fetchall())
 
 
 def _remove(empty: Iterable[str], inbox: str) -> None:

@@ -55,6 +55,8 @@ CREATE TABLE IF NOT EXISTS lake.ops.source (
     source VARCHAR, title_vi VARCHAR, description_vi VARCHAR, owner_unit VARCHAR, owner_contact VARCHAR, terms VARCHAR, target VARCHAR,
     load VARCHAR, sensitivity VARCHAR, cadence_minutes INTEGER, lateness_minutes INTEGER, tolerated_bad_share DOUBLE, retention_days INTEGER
 );
+-- `datings`: the ways in which its contract read the time of a delivery, the one in force last
+ALTER TABLE lake.ops.source ADD COLUMN IF NOT EXISTS datings VARCHAR[];
 CREATE TABLE IF NOT EXISTS lake.ops.source_column (
     source VARCHAR, column_name VARCHAR, headers VARCHAR[], type VARCHAR, unit VARCHAR, is_personal BOOLEAN, description_vi VARCHAR
 );

@@ -134,10 +134,10 @@ class Live:
             waiting += built["upstream"]
         return found
 
-    def increment(self, now: datetime) -> Increment | None:
+    def increment(self, now: datetime, clock: Callable[[], datetime] | None = None) -> Increment | None:
         """Takes in what waits and refreshes what it changed; None where nothing waits, or nothing of it could be taken in (`troubles` says why).
 
-        `now` is the arrival and the as-of time.
+        `now` is the as-of time, and the arrival where no clock is given.
 
         Where no build was made yet, or the models or reference data are others than those of the last build, that build is made first.
         """
@@ -153,7 +153,7 @@ class Live:
         started = time.monotonic()
         with lock(self.settings, "live increment waits"):
             waited = time.monotonic() - started
-        done = ingest(self.settings, now=now, run_id=run_id, only=sources, most=ROUND)
+        done = ingest(self.settings, now=clock or now, run_id=run_id, only=sources, most=ROUND)
         self.troubles, self._failed = done.troubles, set(done.errors)
         if not done.changed and self._unserved is None:
             return None
@@ -217,7 +217,7 @@ class Live:
         while not stop():
             _write(self.settings.home / HEARTBEAT, {"pid": os.getpid(), "since_clock": clock().isoformat()})
             try:
-                increment = self.increment(clock())
+                increment = self.increment(clock(), clock)
                 for text in self.troubles:
                     if text not in told:
                         say(text)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from ingestion.ingest import Ingested, ingest
+from ingestion.ingest import Ingested, Moment, ingest
 from lake.serving import Served
 from orchestration.marts import Built, build, serve_marts
 from tnmt.settings import Settings
@@ -24,7 +24,7 @@ class Ran:
 def run(
     settings: Settings,
     *,
-    now: datetime,
+    now: Moment,
     as_of: datetime,
     run_id: str,
     only: Iterable[str] | None = None,
@@ -41,6 +41,13 @@ def run(
     if not marts:
         return Ran(ingested, None, None)
     say("marts", "dbt build")
-    built = build(settings, as_of, run_id, now, full=full, say=lambda line: say("marts", line) if " OK " in line or " of " in line else None)
+    built = build(
+        settings,
+        as_of,
+        run_id,
+        now() if callable(now) else now,
+        full=full,
+        say=lambda line: say("marts", line) if " OK " in line or " of " in line else None,
+    )
     say("serving", "publish")
     return Ran(ingested, built, serve_marts(settings, as_of))

@@ -180,7 +180,7 @@ def run(
     moment = _moment(as_of, s)
     replayed = _day("--day", day) if day else None
     # a sample arrives when it says that it does; real deliveries arrive now
-    arrival = moment if as_of is None else now()
+    arrival = moment if as_of is None and (s.home / "sample.json").exists() else now
     try:
         if replayed:
             with open_writer(s, f"replay {replayed}") as con:
@@ -601,7 +601,7 @@ def _decide(source: str, values: dict[str, Any]) -> None:
     moment = now()
     try:
         path, number = decide(s, contracts_of(s)[source], values, moment)
-        ingested = ingest(s, now=moment, run_id=uuid.uuid4().hex[:12], only=[source])
+        ingested = ingest(s, now=now, run_id=uuid.uuid4().hex[:12], only=[source])
     except DecisionRefused as error:
         _fail(str(error), 2)
     except LakeLocked as error:

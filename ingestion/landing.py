@@ -13,6 +13,7 @@ import fcntl
 import functools
 import hashlib
 import heapq
+import operator
 import os
 import shutil
 import signal
@@ -98,8 +99,11 @@ class Found:
     modified: float
     """When its content was written last (POSIX time), by the file's own stamp."""
 
-    changed: int
+    changed: int = 0
     """When anything of the file changed last (ns), which no sender can set back; 0 of a folder."""
+
+    mode: int = 0
+    """Type and rights of the file; 0 of a folder."""
 
 
 def inbox_of(settings: Settings, contract: Contract) -> Path:
@@ -133,6 +137,7 @@ def _members(folder: Path) -> list[Path]:
     return sorted(p for parent, _, files in tree(str(folder)) for f in files if (p := Path(parent, f)).is_file() and not p.is_symlink())
 
 
+_ALL_READ = stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH
 _EFFECTIVE = os.access in os.supports_effective_ids
 
 
@@ -145,15 +150,16 @@ def _look(name: str, path: str, is_dir: bool) -> Found:
     """What lies at the path now. Raises FileNotFoundError where nothing does any more."""
     if not is_dir:
         now_is = os.lstat(path)
-        return Found(name, path, is_dir, (_identity(now_is),), now_is.st_size, now_is.st_mtime_ns / 1e9, now_is.st_ctime_ns)
+        return Found(name, path, is_dir, (_identity(now_is),), now_is.st_size, now_is.st_mtime_ns / 1e9, now_is.st_ctime_ns, now_is.st_mode)
     identity = _identities(path, is_dir)
-    return Found(name, path, is_dir, identity, sum(i[2] for i in identity), max((i[3] for i in identity), default=0) / 1e9, 0)
+    return Found(name, path, is_dir, identity, sum(i[2] for i in identity), max((i[3] for i in identity), default=0) / 1e9)
 
 
-def _may_take(path: str, is_dir: bool, in_place: bool, parents: dict[str, bool] | None = None) -> bool:
+def _may_take(path: str, is_dir: bool, in_place: bool, parents: dict[str, bool] | None = None, mode: int = 0) -> bool:
     """Whether this user may read a file (of a folder: all that it holds) and, unless it stays where it is, take it away.
 
-    `parents` keeps what one look found of the folders around: thousands of files lie in each.
+    `parents` keeps what one look found of the folders around: thousands of files lie in each. Of a file whose `mode` lets everybody read it,
+    nobody is asked.
     """
     if not in_place:
         parents = {} if parents is None else parents
@@ -163,7 +169,7 @@ def _may_take(path: str, is_dir: bool, in_place: bool, parents: dict[str, bool] 
         if not parents[parent]:
             return False
     if not is_dir:
-        return _may(path, os.R_OK)
+        return mode & _ALL_READ == _ALL_READ or _may(path, os.R_OK)
     whole = os.R_OK | os.X_OK | (0 if in_place else os.W_OK)
     return all(_may(parent, whole) and all(_may(f"{parent}/{f}", os.R_OK) for f in files) for parent, _, files in _everything(path))
 
@@ -340,7 +346,7 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             if error.errno == errno.ENAMETOOLONG:
                 continue  # out of reach: `unclaimed` tells it
             raise
-        if (is_dir and not found.identity) or (is_dir and found.bytes > FOLDER_BYTES) or not _may_take(path, is_dir, in_place, parents):
+        if (is_dir and (not found.identity or found.bytes > FOLDER_BYTES)) or not _may_take(path, is_dir, in_place, parents, found.mode):
             continue  # `unclaimed` tells it
         if by_age and not is_dir and abs(time.time() - found.modified) > YOUNG_SECONDS:
             yield found
@@ -665,17 +671,19 @@ def _record_round(
         return kept, Landed(len(ids), 0, len(ids)), []  # scans stay where they are: seeing them again is no arrival
     con.register("inbox_batch", batch)
     con.register("newcomers", newcomers)
+    places_of = list(zip(days, names, strict=True))
+    in_order = "" if all(map(operator.le, places_of, places_of[1:])) else "ORDER BY day, name"  # as files lie in their folders
     with transaction(con):
         if new:
             if small:
                 raw = "raw_closed" if contract.personal else "raw"
                 con.execute(
-                    f"INSERT INTO lake.{raw}.file SELECT delivery_id, source, day, content FROM newcomers WHERE stored = 'raw.file' ORDER BY day, name"
+                    f"INSERT INTO lake.{raw}.file SELECT delivery_id, source, day, content FROM newcomers WHERE stored = 'raw.file' {in_order}"
                 )
-            con.execute("""
+            con.execute(f"""
                 INSERT INTO lake.ops.landed
                 SELECT delivery_id, source, name, sha256, bytes, received_at, as_of, day, stored
-                FROM newcomers ORDER BY day, name""")
+                FROM newcomers {in_order}""")
             con.execute("INSERT INTO lake.ops.pending (delivery_id, source, day) SELECT delivery_id, source, day FROM newcomers")
         con.execute("INSERT INTO lake.ops.arrival SELECT delivery_id, source, name, day, received_at FROM inbox_batch")
         reach("landing.before_commit")

@@ -457,9 +457,11 @@ def _register_deliveries(con: duckdb.DuckDBPyConnection, contract: Contract, del
 
 def _whole_keys(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     """A row without a whole key cannot be told from another: it is not placed, whether or not the contract says `required`."""
-    con.execute(f"""
-        UPDATE memory.main.batch SET _reasons = ['key_missing'], _details = ['khóa {", ".join(contract.key)} phải có đủ giá trị, gặp ô trống']
-        WHERE len(_reasons) = 0 AND ({" OR ".join(f"{k} IS NULL" for k in contract.key)})""")
+    lacking = f"len(_reasons) = 0 AND ({' OR '.join(f'{k} IS NULL' for k in contract.key)})"
+    if con.execute(f"SELECT 1 FROM memory.main.batch WHERE {lacking} LIMIT 1").fetchall():
+        con.execute(f"""
+            UPDATE memory.main.batch SET _reasons = ['key_missing'], _details = ['khóa {", ".join(contract.key)} phải có đủ giá trị, gặp ô trống']
+            WHERE {lacking}""")
 
 
 def _one_row_a_key(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:

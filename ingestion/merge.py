@@ -155,8 +155,8 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
 
     def present(name: str) -> str:
         parts = [
-            f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c SEMI JOIN {touched} AS g "
-            f"ON {_on(keys, 'c', 'g')} WHERE TRUE {r}"
+            f"SELECT {', '.join(f'c.{n}' for n in [*columns, *LINEAGE_TYPES])} FROM lake.{name} AS c "
+            f"SEMI JOIN (SELECT {key_list} FROM {touched} AS c WHERE TRUE {r}) AS g ON {_on(keys, 'c', 'g')} WHERE TRUE {r}"
             for r in ranges
         ]
         return " UNION ALL ".join(parts) if parts else f"SELECT {names} FROM lake.{name} LIMIT 0"
@@ -180,10 +180,11 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
         return
     value = ", ".join(f"{c} := {c}" for c in columns if c not in keys) or "nothing := NULL"
     later = f"OVER (PARTITION BY {key_list} ORDER BY {RANK} ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)"
+    con.execute(f"CREATE OR REPLACE TEMP TABLE superseded AS {present(history)}")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE ranked AS
         WITH old AS (
-            SELECT {names} FROM existing UNION ALL SELECT {names} FROM ({present(history)})
+            SELECT {names} FROM existing UNION ALL SELECT {names} FROM superseded
         ),
         versions AS (
             SELECT {", ".join(f"g.{n}" for n in [*columns, *LINEAGE_TYPES])}, TRUE AS is_new
@@ -211,8 +212,8 @@ def upsert(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, colum
         SELECT {names}, is_new, conflict, place = max(place) FILTER (WHERE place < run_end) OVER (PARTITION BY {key_list}) AS is_current,
             _received_at AS known_from, greatest(_received_at, superseded_at) AS known_to
         FROM runs""")
-    for name in (table, history):
-        for r in ranges:
+    for name, found in ((table, "existing"), (history, "superseded")):
+        for r in ranges if con.execute(f"SELECT 1 FROM {found} LIMIT 1").fetchall() else ():
             con.execute(f"DELETE FROM lake.{name} AS c WHERE EXISTS (SELECT 1 FROM contested AS k WHERE {_on(keys, 'c', 'k')}) {r}")
         if regated:
             con.execute(f"DELETE FROM lake.{name} AS c WHERE {MINE}")

@@ -20,11 +20,11 @@ import pytest
 
 from ingestion import landing
 from ingestion.contract import Contract
-from ingestion.ingest import Ingested, contracts_of, ingest
+from ingestion.ingest import Ingested, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
 from lake.lake import open_reader, open_writer
-from lake.lock import writer_lock
+from lake.lock import LakeLocked, writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
 from orchestration.live import Live
 from tests.conftest import own_platform
@@ -167,6 +167,143 @@ def test_what_a_killed_process_took_aside_comes_back(
     (folder / "day" / "BP_CCCC_NUOTHA_20260325000000.txt").write_text(f"came since {links}")
     assert land(con, s, contract, NOW).new == 2
     assert not [p for p in folder.rglob("*") if p.is_file()]
+
+
+def reading(value: float) -> str:
+    return f"COD\t{value}\tmg/L\t20260325000000\t00\n"
+
+
+@pytest.mark.parametrize("again", [0, 1])
+def test_what_a_killed_run_took_aside_is_no_news_beside_its_correction(made: Settings, again: int) -> None:
+    """Killed after it took a landed file aside; its sender puts a correction there. Given back beside it, the older one would be a delivery of now."""
+    inbox, name = made.inbox / "station_txt", f"BP_TTTT_NUOTHA_2026032500000{again}.txt"
+    inbox.mkdir(exist_ok=True)
+    (inbox / name).write_text(reading(27 + again))
+    with open_writer(made, "test") as con:
+        record(con, made, contracts_of(made)["station_txt"], NOW)
+    aside = inbox / f"{TAKEN}1"
+    aside.mkdir()
+    (inbox / name).rename(aside / name)
+    (inbox / name).write_text(reading(20))
+    done = ingest(made, now=NOW + timedelta(hours=1), run_id=f"corrected {again}", only=["station_txt"])
+    assert (done.errors, done.landed["station_txt"].new) == ({}, 1) and not aside.exists() and not list(inbox.glob("*.txt"))
+    with open_reader(made) as con:
+        said = con.execute(
+            "SELECT count(*), arg_max(bytes, as_of), count(DISTINCT name) FROM lake.ops.landed WHERE name LIKE ?", [f"%{name}"]
+        ).fetchall()
+    assert said == [(2, len(reading(20)), 1)]
+
+
+def test_a_file_given_back_by_a_process_that_was_killed_is_one_file(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    """It has both names for a moment: the second killed one gave it back, and could not take the other name away."""
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    name = "BP_UUUU_NUOTHA_20260325000000.txt"
+    aside = folder / f"{TAKEN}1"
+    aside.mkdir()
+    (aside / name).write_text(reading(1))
+    os.link(aside / name, folder / name)
+    assert land(con, s, contract, NOW).files == 1 and not aside.exists() and landed(con, "station_txt").keys() >= {name}
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_emptied(lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch, error: int) -> None:
+    """No folder can be made to put files aside: what is still the landed file goes at once, else no disk of an inbox would ever have room again."""
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    files = [folder / f"BP_VVVV_NUOTHA_202603250{n}0000.txt" for n in range(3)]
+    for n, file in enumerate(files):
+        file.write_text(reading(n + error))
+    recorded, _, leave = record(con, s, contract, NOW)
+    files[1].write_text(reading(7.5))
+
+    def full(path: Path, *_: Any, **__: Any) -> None:
+        raise OSError(error, os.strerror(error), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", full)
+    leave()
+    assert (recorded.new, [f.exists() for f in files]) == (3, [False, True, False])
+
+
+@pytest.mark.parametrize("what", ["file", "link"])
+def test_what_cannot_be_taken_out_of_the_inbox_is_told_and_stops_no_other_folder(made: Settings, tmp_path: Path, what: str) -> None:
+    """Rows are published, and the run says so; a link in the place of our own folder is not followed."""
+    inbox = made.inbox / "station_txt"
+    names = [f"{folder}/BP_WWWW_NUOTHA_2026032500{n:02}00.txt" for n, folder in enumerate(("a", "b"), 10 * (what == "link"))]
+    for n, name in enumerate(names):
+        (inbox / name).parent.mkdir(parents=True, exist_ok=True)
+        (inbox / name).write_text(reading(n))
+    (tmp_path / Path(names[0]).name).write_text("of somebody else")
+    odd = inbox / "a" / f"{TAKEN}{os.getpid()}"
+    odd.write_text("x") if what == "file" else odd.symlink_to(tmp_path)
+    done = ingest(made, now=NOW, run_id=f"odd {what}", only=["station_txt"])
+    assert done.landed["station_txt"].new == 2 and done.loaded["station_txt"].deliveries == 2
+    assert "still lie in the inbox" in done.errors["station_txt"]
+    assert [(inbox / n).exists() for n in names] == [True, False]
+    assert (tmp_path / Path(names[0]).name).read_text() == "of somebody else"
+    odd.unlink()
+    done = ingest(made, now=NOW, run_id=f"well {what}", only=["station_txt"])
+    assert (done.errors, done.landed["station_txt"].again) == ({}, 1) and not (inbox / names[0]).exists()
+
+
+@pytest.mark.parametrize("source", ["station_txt", "dossier"])
+def test_a_file_written_again_under_its_old_time_is_not_lost(lake: tuple[Settings, duckdb.DuckDBPyConnection], source: str) -> None:
+    """As many bytes, in place, and stamped with the time in its name: only when it was changed, which no sender sets, tells them apart."""
+    s, con = lake
+    contract, folder = of(s, source)
+    file = folder / ("BP_XXXX_NUOTHA_20260325000000.txt" if source == "station_txt" else "ho_so_987_20260325.csv")
+    file.write_text(reading(1.5))
+    os.utime(file, (1e9, 1e9))
+    _, _, leave = record(con, s, contract, NOW)
+    with file.open("r+") as again:
+        again.write(reading(9.5))
+    os.utime(file, (1e9, 1e9))
+    leave()
+    assert file.read_text() == reading(9.5)
+    assert land(con, s, contract, NOW).new == 1 and not file.exists()
+
+
+def test_by_a_clock_what_lands_later_is_later(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
+    """Two runs within a second, and a clock that was set back: which of two versions counts is not left to chance. A moment that is given stands."""
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    name = "BP_YYYY_NUOTHA_20260325000000.txt"
+    for value, now, clocked in ((1, NOW, True), (2, NOW, True), (3, NOW - timedelta(minutes=10), True), (4, NOW - timedelta(minutes=10), False)):
+        (folder / name).write_text(reading(value))
+        _, _, leave = record(con, s, contract, now, clocked=clocked)
+        leave()
+    came = [
+        at for (at,) in con.execute("SELECT received_at FROM lake.ops.landed WHERE name = ? ORDER BY received_at, delivery_id", [name]).fetchall()
+    ]
+    assert came[0] == NOW - timedelta(minutes=10) and NOW <= came[1] < came[2] < came[3]
+
+
+def test_a_clock_is_asked_while_nobody_else_writes(made: Settings) -> None:
+    """Who waited for another run arrives after it, whenever its own was started."""
+    asked: list[bool] = []
+
+    def clock() -> datetime:
+        with pytest.raises(LakeLocked), writer_lock(made.lake_dir / "writer.lock", "second", 0.1):
+            pass
+        asked.append(True)
+        return NOW
+
+    (made.inbox / "station_txt" / "BP_ZZZZ_NUOTHA_20260325000000.txt").write_text(reading(1))
+    assert ingest(made, now=clock, run_id="clock", only=["station_txt"]).landed["station_txt"].new == 1
+    assert asked == [True]
+
+
+def test_the_same_file_is_the_same_delivery_though_its_name_means_another_day_now(made: Settings) -> None:
+    """A contract's zone is corrected, and a backlog sent once more: the ledger holds it under the day of then."""
+    contracts = contracts_of(made)
+    other = contracts["station_txt"].model_copy(update={"time": contracts["station_txt"].time.model_copy(update={"zone": "+00:00"})})
+    name = "BP_AAZZ_NUOTHA_20260324230000.txt"
+    for n, contract in enumerate((contracts["station_txt"], other, contracts["station_txt"])):
+        (made.inbox / "station_txt" / name).write_text(reading(3))
+        with open_writer(made, "test") as con:
+            done = take_in(con, made, contracts | {"station_txt": contract}, ["station_txt"], now=NOW + timedelta(days=n), run_id=f"day {n}")
+            assert con.execute("SELECT count(*) FROM lake.ops.landed WHERE name = ?", [name]).fetchall() == [(1,)]
+        assert (done.errors, done.landed["station_txt"].new) == ({}, int(n == 0))
 
 
 def test_a_large_file_in_a_small_inbox_is_kept_apart_or_refused(

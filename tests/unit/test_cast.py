@@ -218,6 +218,31 @@ def test_a_stamp_with_its_offset_is_that_instant(con: duckdb.DuckDBPyConnection,
     assert typed(con, spec, {"luc": [instant], "ngay": [instant]}, "luc, ngay", kinds) == [(datetime(2026, 11, 21, 1), date(2026, 11, 21))]
 
 
+def test_a_zone_east_of_ours_is_read(con: duckdb.DuckDBPyConnection) -> None:
+    assert moment(con, "2026-11-20 01:00:00", "%Y-%m-%d %H:%M:%S", "timestamp", {"time": {"zone": "+09:30"}}) == datetime(2026, 11, 19, 22, 30)
+
+
+def test_columns_may_have_any_name_that_a_contract_allows(con: duckdb.DuckDBPyConnection) -> None:
+    """Beside `value` one called as the path's own of it was: the text of the sender, not that of `value`."""
+    named = {"value": {"header": "V", "type": "decimal(18,6)"}} | {n: {"header": n} for n in ("o_value", "t_value", "c", "r", "d", "typed")}
+    cells = {"value": ["1.5"]} | {n: [f"of {n}"] for n in named if n != "value"}
+    for order in (named, dict(reversed(named.items()))):
+        assert typed(con, contract(order, "csv"), cells, "value, o_value, t_value, c, r, d, typed, _reasons") == [
+            (Decimal("1.5"), "of o_value", "of t_value", "of c", "of r", "of d", "of typed", [])
+        ]
+
+
+@pytest.mark.parametrize("name", ["end", "left", "order", "select"])
+def test_a_column_is_no_word_of_sql(name: str) -> None:
+    with pytest.raises(ValueError, match=f"column '{name}' is a word of SQL"):
+        contract({name: {"header": "X"}}, "csv")
+
+
+def test_a_contract_of_readings_has_what_a_reading_needs() -> None:
+    with pytest.raises(ValueError, match=r"target reading needs the columns \['measured_at', 'parameter', 'station_id', 'status', 'unit'\]"):
+        contract({"value": {"header": "V", "type": "decimal(18,6)"}}, "csv", top={"target": "reading"})
+
+
 def test_a_stamp_without_offset_is_in_the_contracts_zone(con: duckdb.DuckDBPyConnection) -> None:
     assert moment(con, "2026-11-20 01:00:00", "%Y-%m-%d %H:%M:%S", "timestamp", {"time": {"zone": "+00:00"}}) == datetime(2026, 11, 20, 8)
 

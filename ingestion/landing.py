@@ -340,13 +340,14 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
             continue
         try:
             found = _look(name, path, is_dir)
+            mode = found.mode if by_age and found.bytes <= SMALL_BYTES else 0  # what such a one refuses after all is passed over when it is read
         except FileNotFoundError:
             continue  # replaced or taken back in this moment
         except OSError as error:
             if error.errno == errno.ENAMETOOLONG:
                 continue  # out of reach: `unclaimed` tells it
             raise
-        if (is_dir and (not found.identity or found.bytes > FOLDER_BYTES)) or not _may_take(path, is_dir, in_place, parents, found.mode):
+        if (is_dir and (not found.identity or found.bytes > FOLDER_BYTES)) or not _may_take(path, is_dir, in_place, parents, mode):
             continue  # `unclaimed` tells it
         if by_age and not is_dir and abs(time.time() - found.modified) > YOUNG_SECONDS:
             yield found

@@ -567,12 +567,10 @@ def record(
     clocked: bool = False,
     redated: bool = False,
 ) -> tuple[Landed, list[Delivery], Callable[[], None]]:
-    """The landing without its last step, which is returned: to take the recorded files out of the inbox.
+    """The landing without its last step, which is returned last: to take the recorded files out of the inbox.
 
-    Returned too are the new deliveries with their bytes, so that the gate need not read them again; none where they are too many for
-    one commit, or kept by hash.
-
-    That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove.
+    That step needs no connection, so it can go on in a thread beside the gate: a day of files takes a second to remove. Returned too are the
+    new deliveries with their bytes, so that the gate need not read them again; none where they are too many for one commit, or kept by hash.
     Where more than `most` files lie there, the newest by the time in their names are taken and the others wait for the next call,
     so that a logger that drains weeks at once delays no other station. A file that changes while it is read waits too.
 

@@ -9,7 +9,7 @@ import hashlib
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -199,12 +199,19 @@ def _take_in_one(
 
 @functools.cache
 def _freeze() -> None:
-    """What the imports made stays, and little by little is not looked through: a day of files would make Python do so again and again (0.5 s).
-
-    Once: each call would keep garbage too.
-    """
+    """What the imports made stays: a day of files would make Python look through it again and again (0.4 s). Once: each call would keep garbage too."""
     gc.freeze()
+
+
+@contextlib.contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """For as long as it lasts Python looks for garbage after many objects, not after few: a day of files makes a million of them, and none is garbage."""
+    before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 20)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 def _note_unclaimed(
@@ -305,7 +312,7 @@ def ingest(
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
         raise UnknownSource(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
-    with open_writer(settings, f"ingest {run_id}", spatial=False) as con:
+    with open_writer(settings, f"ingest {run_id}", spatial=False) as con, _seldom_collected():
         return take_in(con, settings, contracts, wanted, now=now, run_id=run_id, step=step, most=most)
 
 

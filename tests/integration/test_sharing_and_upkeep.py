@@ -253,7 +253,9 @@ def test_raw_bytes_go_when_their_retention_has_passed(home: Settings) -> None:
         owner, sha = con.execute("SELECT delivery_id, sha256 FROM lake.ops.landed WHERE source = 'land_owner'").fetchall()[0]
         assert list(home.landing.glob(f"closed/*/{sha}/*"))
         assert erase_raw(con, home, received + timedelta(days=kept["land_owner"]), problems) == 0, "not before the last day has passed"
-        con.execute("INSERT INTO lake.ops.pending (delivery_id, source, day) SELECT delivery_id, source, day FROM lake.ops.landed WHERE source = 'land_certificate'")
+        con.execute(
+            "INSERT INTO lake.ops.pending (delivery_id, source, day) SELECT delivery_id, source, day FROM lake.ops.landed WHERE source = 'land_certificate'"
+        )
         after = received + timedelta(days=max(kept.values()) + 1)
         count = erase_raw(con, home, after, problems)
         assert not problems

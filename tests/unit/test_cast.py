@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from ingestion import names
 from ingestion.cast import cast, clean_text
-from ingestion.contract import Contract
+from ingestion.contract import SQL_WORDS, Contract
 from tests.examples import examples
 from tests.readers_kit import contract
 
@@ -230,6 +230,11 @@ def test_columns_may_have_any_name_that_a_contract_allows(con: duckdb.DuckDBPyCo
         assert typed(con, contract(order, "csv"), cells, "value, o_value, t_value, c, r, d, typed, _reasons") == [
             (Decimal("1.5"), "of o_value", "of t_value", "of c", "of r", "of d", "of typed", [])
         ]
+
+
+def test_the_words_of_sql_are_those_of_this_duckdb(con: duckdb.DuckDBPyConnection) -> None:
+    words = con.execute("SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category IN ('reserved', 'type_function')").fetchall()
+    assert {w for (w,) in words} == SQL_WORDS
 
 
 @pytest.mark.parametrize("name", ["end", "left", "order", "select"])

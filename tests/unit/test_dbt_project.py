@@ -201,17 +201,18 @@ def insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]
 
 
 OPS = {
-    "source": [
+    "source (source, title_vi, description_vi, owner_unit, owner_contact, terms, target, load, sensitivity, cadence_minutes, lateness_minutes, "
+    "tolerated_bad_share, retention_days)": [
         "('station_txt', 'Tệp trạm', '', 'Chi cục', '', '', 'reading', 'upsert', 'internal', 5, 15, 0.02, 3650)",
         "('parcel_gpkg', 'Thửa đất', '', 'VPĐK', '', '', 'parcel', 'snapshot', 'internal', NULL, 0, 0, 3650)",
         "('dossier', 'Hồ sơ', '', 'VP', '', '', 'dossier', 'upsert', 'internal', 1440, 60, 0, 3650)",
     ],
-    "landed": [
+    "landed (delivery_id, source, name, sha256, bytes, received_at, as_of, day, stored)": [
         "('d1', 'station_txt', 'a.txt', 'x', 1, TIMESTAMP '2026-03-12 09:00:00', TIMESTAMP '2026-03-12', DATE '2026-03-12', 'raw.file')",
         "('d2', 'station_txt', 'b.txt', 'x', 1, TIMESTAMP '2026-03-12 09:58:00', TIMESTAMP '2026-03-12', DATE '2026-03-12', 'raw.file')",
         "('d3', 'parcel_gpkg', 'c.gpkg', 'x', 1, TIMESTAMP '2026-01-01 09:00:00', TIMESTAMP '2026-01-01', DATE '2026-01-01', 'x')",
     ],
-    "outcome": [
+    "outcome (delivery_id, source, day, status, reason, rows_read, rows_accepted, rows_duplicate, rows_quarantined, published_at, run_id, seq)": [
         "('d1', 'station_txt', DATE '2026-03-12', 'published', NULL, 10, 7, 2, 1, TIMESTAMP '2026-03-12 09:01:00', 'r', 1)",
         "('d2', 'station_txt', DATE '2026-03-12', 'quarantined', 'x', 3, 0, 0, 3, TIMESTAMP '2026-03-12 09:59:00', 'r', 2)",
         "('d3', 'parcel_gpkg', DATE '2026-01-01', 'published', NULL, 4, 4, 0, 0, TIMESTAMP '2026-01-01 09:01:00', 'r', 1)",
@@ -235,8 +236,8 @@ class Lake:
                     con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name}_history ({columns}, known_from TIMESTAMP, known_to TIMESTAMP)")
             for name, rows in {"station": stations(), "station_channel": channels(), "reading": readings(), **other_rows()}.items():
                 insert(con, f"clean.{name}", rows, CLEAN[name])
-            for name, literals in OPS.items():
-                con.execute(f"INSERT INTO lake.ops.{name} VALUES {', '.join(literals)}")
+            for table, literals in OPS.items():
+                con.execute(f"INSERT INTO lake.ops.{table} VALUES {', '.join(literals)}")
             con.execute(
                 "INSERT INTO lake.quarantine.row VALUES ('d1', 'station_txt', 'reading', DATE '2026-03-12', 3, 'x', "
                 "['unknown_unit', 'measured_at_unreadable'], '', TIMESTAMP '2026-03-12 09:00:00')"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -70,6 +70,9 @@ class InForce:
     as_of: datetime | None
 
 
+FirstDay = Callable[[duckdb.DuckDBPyConnection, InForce], date | None]
+
+
 def current(settings: Settings, name: str = NAME) -> Path | None:
     """Real path of the serving file (or of SQL Lab's) in force, or None before the first publish."""
     link = settings.serving / f"{name}.duckdb"
@@ -98,7 +101,7 @@ def publish_serving(
     """
     kept = {h.table: h for h in held if h.table in tables}
     with _publishing(settings):
-        snapshot_id = _newest(settings)
+        snapshot_id, _ = _newest(settings)
         path = settings.serving / f"{NAME}-{snapshot_id}.duckdb"
         if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
             _drop_old(settings, snapshot_id)
@@ -107,15 +110,19 @@ def publish_serving(
 
 
 def refresh_serving(
-    settings: Settings, tables: list[str], as_of: datetime, lab_days: Mapping[str, int] | None = None, first_day: date | None = None
+    settings: Settings,
+    tables: list[str],
+    as_of: datetime,
+    lab_days: Mapping[str, int] | None = None,
+    first_day: FirstDay | None = None,
 ) -> Served:
     """Puts files in force that have `tables` of the newest snapshot, and all else as the files in force have it.
 
-    `first_day` says that rows of earlier days (column `day`) are still those of the files in force. Raises FileNotFoundError
-    before the first `publish_serving`.
+    `first_day`, asked over a reader of the lake, says the day from which on rows (column `day`) are not those of the files in force any more;
+    None where any may not be. Raises FileNotFoundError before the first `publish_serving`.
     """
     with _publishing(settings):
-        snapshot_id = _newest(settings)
+        snapshot_id, since = _newest(settings, first_day)
         halves = _halves(settings, snapshot_id)
         there: list[str] = []
         for name, half in halves.items():
@@ -125,7 +132,7 @@ def refresh_serving(
             shutil.copyfile(now, half)
             with duckdb.connect(str(half), read_only=True) as con:
                 there = [r[0] for r in con.execute("SELECT name FROM served_table").fetchall()]
-        return _make(settings, tables, sorted({*there, *tables}), as_of, lab_days or {}, snapshot_id, halves, first_day)
+        return _make(settings, tables, sorted({*there, *tables}), as_of, lab_days or {}, snapshot_id, halves, since)
 
 
 def _publishing(settings: Settings) -> AbstractContextManager[None]:
@@ -134,17 +141,19 @@ def _publishing(settings: Settings) -> AbstractContextManager[None]:
     return writer_lock(settings.serving / ".lock", "publish the serving file", settings.lock_timeout)
 
 
-def _newest(settings: Settings) -> int:
-    """The lake's newest snapshot; raises ServingRefused where the file in force is of a newer one."""
+def _newest(settings: Settings, first_day: FirstDay | None = None) -> tuple[int, date | None]:
+    """The lake's newest snapshot, and what `first_day` says; raises ServingRefused where the file in force is of a newer one."""
     with open_reader(settings) as probe:
         snapshot_id = latest_snapshot(probe)
+        # asked after the snapshot: what it knows is in it, or comes with the next one and makes the day earlier
+        since = first_day(probe, in_force(settings)) if first_day else None
     now = current(settings)
     if now is not None and (served := _number(now)) > snapshot_id:
         raise ServingRefused(
             f"{now.name} is of snapshot {served}, and the newest of the lake is {snapshot_id}: expected a lake that is not older than what it serves. "
             f"Where it was restored from a backup, remove {settings.serving} and run `tnmt run`"
         )
-    return snapshot_id
+    return snapshot_id, since
 
 
 def _number(version: Path) -> int:

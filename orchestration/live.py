@@ -171,7 +171,7 @@ class Live:
             self._run_live(now, planned.affected_to, [name for table, name in self._registers.items() if table in planned.stale])
             built = time.monotonic()
             held = {h.table for h in planned.held}  # a table whose test failed stays as it is served until a whole build is good
-            refresh_serving(self.settings, [t for t in self.tables if t not in held], now, self._lab_days, first_day_to_serve(self.settings))
+            refresh_serving(self.settings, [t for t in self.tables if t not in held], now, self._lab_days, first_day_to_serve)
         served = time.monotonic()
         self._unserved = None
         return Increment(

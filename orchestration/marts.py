@@ -17,7 +17,7 @@ import duckdb
 
 from lake.faults import reach
 from lake.lake import build_lock, create, has_table, open_reader, open_writer, transaction
-from lake.serving import HeldBack, Served, in_force, publish_serving
+from lake.serving import HeldBack, InForce, Served, publish_serving
 from tnmt.settings import Settings
 
 
@@ -413,16 +413,14 @@ def _reason_vi(held: Held, titles: Mapping[str, str]) -> str:
     return f"{what}; số liệu giữ như lần tính đạt gần nhất, bộ phận kỹ thuật đã được báo"
 
 
-def first_day_to_serve(settings: Settings) -> date | None:
-    """Rows of earlier days in the file in force are those that the lake has now; None where any day may have changed.
+def first_day_to_serve(con: duckdb.DuckDBPyConnection, served: InForce) -> date | None:
+    """Rows of earlier days in the file in force are those that the lake, read over `con`, has now; None where any day may have changed.
 
     The day of the moment that the file speaks for was still running then, and the last slots of the day before it may not have been late.
     """
-    served = in_force(settings)
     if served.affected_to is None or served.as_of is None:
         return None
-    with open_reader(settings) as con:
-        others, touched = con.execute(
-            "SELECT count(*) FILTER (target <> 'reading'), min(day) FROM lake.ops.affected WHERE seq > ?", [served.affected_to]
-        ).fetchall()[0]
+    others, touched = con.execute(
+        "SELECT count(*) FILTER (target <> 'reading'), min(day) FROM lake.ops.affected WHERE seq > ?", [served.affected_to]
+    ).fetchall()[0]
     return None if others else min(served.as_of.date() - timedelta(days=2), touched or date.max)

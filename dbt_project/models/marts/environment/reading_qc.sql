@@ -175,6 +175,24 @@ flow as (
     window trailing_day as (partition by station_id order by measured_at range between interval 1439 minute preceding and current row)
 ),
 
+-- what is known of all values of a station's moment
+moment as (
+    select
+        station_id,
+        measured_at,
+        record.repeated_minutes,
+        pair.pm25,
+        pair.pm10,
+        pair.no,
+        pair.no2,
+        pair.nox,
+        flow.flow_in,
+        flow.flow_out
+    from record
+    full outer join pair using (station_id, measured_at)
+    left join flow using (station_id, measured_at)
+),
+
 apart as (
     select
         here.station_id,
@@ -285,8 +303,8 @@ flagged as (
             'judged.change', 'threshold.rate_suspect * judged.seconds_since', 'threshold.rate_fail * judged.seconds_since') }} as flag_rate_of_change,
         {{ qc_flat_flag('judged', 'threshold') }} as flag_flat_line,
         case
-            when record.repeated_minutes is null or judged.value_valid is null or threshold.repeated_suspect is null then 0
-            when record.repeated_minutes >= threshold.repeated_suspect then 3
+            when moment.repeated_minutes is null or judged.value_valid is null or threshold.repeated_suspect is null then 0
+            when moment.repeated_minutes >= threshold.repeated_suspect then 3
             else 1
         end as flag_repeated_record,
         case
@@ -301,19 +319,19 @@ flagged as (
             when judged.value_valid is null or threshold.consistency_max is null then 0
             when judged.parameter in ('PM2.5', 'PM10')
                 then case
-                    when pair.pm25 is null or pair.pm10 is null then 0
-                    when pair.pm25 > pair.pm10 * threshold.consistency_max then 3
+                    when moment.pm25 is null or moment.pm10 is null then 0
+                    when moment.pm25 > moment.pm10 * threshold.consistency_max then 3
                     else 1
                 end
             when judged.parameter in ('NO', 'NO2', 'NOx')
                 then case
-                    when pair.no is null or pair.no2 is null or pair.nox is null then 0
-                    when pair.nox < (pair.no + pair.no2) * threshold.consistency_min then 3
-                    when pair.nox > (pair.no * 1.533 + pair.no2) * threshold.consistency_max then 3
+                    when moment.no is null or moment.no2 is null or moment.nox is null then 0
+                    when moment.nox < (moment.no + moment.no2) * threshold.consistency_min then 3
+                    when moment.nox > (moment.no * 1.533 + moment.no2) * threshold.consistency_max then 3
                     else 1
                 end
-            when flow.flow_in is null then 0
-            when flow.flow_out > flow.flow_in * threshold.consistency_max then 3
+            when moment.flow_in is null then 0
+            when moment.flow_out > moment.flow_in * threshold.consistency_max then 3
             else 1
         end as flag_consistency,
         {{ qc_flag_above('abs(cast(judged.value_valid as double) - neighbours.middle)', 'threshold.neighbours_suspect', 'null') }} as flag_neighbours,
@@ -332,11 +350,7 @@ flagged as (
             judged.station_id = dependent.station_id
             and judged.measured_at = dependent.measured_at
             and judged.parameter = dependent.parameter
-    left join record on judged.station_id = record.station_id and judged.measured_at = record.measured_at
-    left join pair
-        on judged.station_id = pair.station_id and judged.measured_at = pair.measured_at
-    left join flow
-        on judged.station_id = flow.station_id and judged.measured_at = flow.measured_at
+    left join moment on judged.station_id = moment.station_id and judged.measured_at = moment.measured_at
     left join neighbours
         on
             judged.station_id = neighbours.station_id

@@ -29,6 +29,7 @@ reading as (
         station.matrix,
         reading.parameter,
         reading.measured_at,
+        {{ environment_day('reading.measured_at') }} as day,
         reading.value_reported,
         reading.value_valid as value_read,
         cast(
@@ -71,9 +72,9 @@ near as (
     select
         *,
         case when not is_out_of_range and not is_not_in_use then value_read end as value_valid,
-        coalesce({{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window) }}, false) as is_judged
+        coalesce({{ is_judged_anew('station_id', 'matrix', 'day', window) }}, false) as is_judged
     from reading
-    where {{ is_judged_anew('station_id', 'matrix', environment_day('measured_at'), window, margin=1) }}
+    where {{ is_judged_anew('station_id', 'matrix', 'day', window, margin=1) }}
 ),
 
 -- values that status and registers leave stand beside each other; the others are no neighbours
@@ -290,6 +291,7 @@ flagged as (
         judged.station_id,
         judged.parameter,
         judged.measured_at,
+        judged.day,
         judged.value_reported,
         judged.value_read,
         judged.value_valid as value_at_gate,
@@ -370,7 +372,7 @@ summed as (
 select
     station_id,
     parameter,
-    {{ environment_day('measured_at') }} as day,
+    day,
     measured_at,
     value_reported,
     case when qc_flag <> 4 then value_at_gate end as value_valid,

@@ -7,6 +7,7 @@ new YAML in `ingestion/contracts/` or in `<TNMT_HOME>/contracts/`, and code only
 from __future__ import annotations
 
 import functools
+import json
 import os
 import re
 from collections.abc import Iterable
@@ -65,7 +66,6 @@ SQL_WORDS = frozenset(
         "collate",
         "collation",
         "column",
-        "columns",
         "concurrently",
         "constraint",
         "create",
@@ -86,7 +86,6 @@ SQL_WORDS = frozenset(
         "freeze",
         "from",
         "full",
-        "generated",
         "glob",
         "group",
         "having",
@@ -105,7 +104,6 @@ SQL_WORDS = frozenset(
         "left",
         "like",
         "limit",
-        "map",
         "natural",
         "not",
         "notnull",
@@ -132,7 +130,6 @@ SQL_WORDS = frozenset(
         "show",
         "similar",
         "some",
-        "struct",
         "summarize",
         "symmetric",
         "table",
@@ -141,7 +138,6 @@ SQL_WORDS = frozenset(
         "to",
         "trailing",
         "true",
-        "try_cast",
         "union",
         "unique",
         "unpack",
@@ -296,11 +292,16 @@ class Time(_Strict):
     @property
     def tzinfo(self) -> ZoneInfo | timezone:
         """The zone as Python knows it."""
-        if match := _OFFSET.fullmatch(self.zone):
-            sign, hours, minutes = match.groups()
-            offset = timedelta(hours=int(hours), minutes=int(minutes))
-            return timezone(-offset if sign == "-" else offset)
-        return ZoneInfo(self.zone)
+        return zone_of(self.zone)
+
+
+def zone_of(text: str) -> ZoneInfo | timezone:
+    """An offset or the name of a zone, as Python knows it."""
+    if match := _OFFSET.fullmatch(text):
+        sign, hours, minutes = match.groups()
+        offset = timedelta(hours=int(hours), minutes=int(minutes))
+        return timezone(-offset if sign == "-" else offset)
+    return ZoneInfo(text)
 
 
 class Column(_Strict):
@@ -532,8 +533,8 @@ class Contract(_Strict):
 
     @property
     def dating(self) -> str:
-        """How the time of a delivery is read: deliveries are recorded under its day, so that another way finds them under another."""
-        return f"{self.files.as_of_format} {self.time.zone}" if self.as_of.origin == "file_name" else "arrival"
+        """How the time of a delivery is read, for `names.said_once`: deliveries are recorded under its day, so that another way finds them under another."""
+        return json.dumps([self.files.pattern, self.files.as_of_format, self.time.zone]) if self.as_of.origin == "file_name" else "received"
 
     def cadence_at(self, moment: datetime) -> int | None:
         """Minutes between due deliveries at `moment`, or None where none is due."""
@@ -549,8 +550,8 @@ class Contract(_Strict):
         for name in self.columns:
             if not _NAME.fullmatch(name):
                 raise ValueError(f"column {name!r} must be lower case letters, digits and _, not starting with _")
-            if name in SQL_WORDS:
-                raise ValueError(f"column {name!r} is a word of SQL: give it another name, such as {name + '_of'!r}")
+        if words := sorted(SQL_WORDS & {*self.columns, *made}):
+            raise ValueError(f"columns {words} are reserved words of SQL, which every statement on them would have to quote: give them other names")
         if self.target == "reading" and (missing := set(_READING) - set(self.columns) - made):
             raise ValueError(
                 f"target reading needs the columns {sorted(missing)} (a constant or an empty `otherwise` will do where the file says nothing)"

@@ -9,11 +9,12 @@ import hashlib
 import os
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -24,6 +25,7 @@ from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, told_unclaimed, unclaimed
 from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
+from ingestion.model import Arrival, Moment
 from ingestion.registers import PLACED_BY, last_gates, requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from lake.faults import reach
@@ -31,8 +33,6 @@ from lake.lake import open_writer, transaction
 from tnmt.settings import Settings
 
 log = structlog.get_logger()
-Moment = datetime | Callable[[], datetime]
-"""A moment, or a clock."""
 Step = Callable[[str, str], None]
 """Called with (source, stage) as the work goes on; for progress bars."""
 
@@ -52,8 +52,14 @@ class Ingested:
     landed: dict[str, Landed] = field(default_factory=dict)
     loaded: dict[str, Loaded] = field(default_factory=dict)
     errors: dict[str, str] = field(default_factory=dict)
+    not_cleared: dict[str, str] = field(default_factory=dict)
+    """Of sources that were taken in: why files of theirs still lie in the inbox."""
+
     unclaimed: list[str] = field(default_factory=list)
     """Files in shared inboxes that no contract claims: they lie there until somebody renames or removes them."""
+
+    at: datetime | None = None
+    """When the last of it arrived. Of a clock that was set back it is later than what the clock says."""
 
     before_errors: int = 0
     """Deliveries that sources published, or set aside, before their error."""
@@ -65,8 +71,10 @@ class Ingested:
 
     @property
     def troubles(self) -> list[str]:
-        """A line of each source that failed and of each file that is never taken."""
-        return [f"failed: {name}: {text}" for name, text in self.errors.items()] + [f"unclaimed: {text}" for text in self.unclaimed]
+        """A line of each source that failed, of each whose files could not be taken out of the inbox, and of each file that is never taken."""
+        failed = [f"failed: {name}: {text}" for name, text in self.errors.items()]
+        not_cleared = [f"not cleared: {name}: {text}" for name, text in self.not_cleared.items()]
+        return failed + not_cleared + [f"unclaimed: {text}" for text in self.unclaimed]
 
 
 def contracts_of(settings: Settings) -> dict[str, Contract]:
@@ -79,15 +87,19 @@ def shared_folders(contracts: Iterable[Contract]) -> set[str]:
     return {folder for folder, n in Counter(c.folder for c in contracts).items() if n > 1}
 
 
-def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> set[str]:
+def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> dict[str, list[str]]:
     """Keeps `ops.source` and `ops.source_column` equal to the contracts, and makes the tables of new ones.
 
-    So marts can be built before every source has delivered. Writes nothing where nothing changed. Returns the sources whose contracts read
-    the time of a delivery in another way once.
+    So marts can be built before every source has delivered. Writes nothing where nothing changed. Returns of each source the other ways in
+    which its contract once read the time of a delivery.
     """
-    before = {name: con.execute(f"SELECT * FROM lake.ops.{name} ORDER BY ALL").fetchall() for name in ("source", "source_column")}
-    told = {source: ways or () for source, *_, ways in before["source"]}
-    datings = {c.source: [*(d for d in told.get(c.source, ()) if d != c.dating), c.dating] for c in contracts.values()}
+    before, names = dict[str, list[tuple[Any, ...]]](), dict[str, list[str]]()
+    for table in ("source", "source_column"):
+        found = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL")
+        names[table] = [c[0] for c in found.description]
+        before[table] = found.fetchall()
+    once = {row["source"]: row["datings"] or [] for row in (dict(zip(names["source"], r, strict=True)) for r in before["source"])}
+    former = {c.source: [d for d in once.get(c.source, ()) if d != c.dating] for c in contracts.values()}
     sources = [
         (
             c.source,
@@ -103,7 +115,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
             c.lateness_minutes,
             c.tolerated_bad_share,
             c.retention.raw_days,
-            datings[c.source],
+            [*former[c.source], c.dating],
         )
         for c in contracts.values()
     ]
@@ -121,18 +133,17 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
     for table, rows in (("source", sources), ("source_column", columns)):
         if sorted(map(repr, before[table])) == sorted(repr(tuple(r)) for r in rows):
             continue
-        names = [r[0] for r in con.execute(f"DESCRIBE lake.ops.{table}").fetchall()]
         # a contract that gained a column: its table must have it before marts ask for it, whether or not a delivery comes
         for contract in contracts.values():
             with contextlib.suppress(TargetMismatch):  # told where the source is taken in, so that the others go on
                 ensure_target_tables(con, contract)
-        arrow = pa.Table.from_pylist([dict(zip(names, r, strict=True)) for r in rows])
+        arrow = pa.Table.from_pylist([dict(zip(names[table], r, strict=True)) for r in rows])
         con.register("declared", arrow)
         with transaction(con):
             con.execute(f"DELETE FROM lake.ops.{table}")
-            con.execute(f"INSERT INTO lake.ops.{table} SELECT {', '.join(names)} FROM declared")
+            con.execute(f"INSERT INTO lake.ops.{table} SELECT {', '.join(names[table])} FROM declared")
         con.unregister("declared")
-    return {source for source, ways in datings.items() if len(ways) > 1}
+    return former
 
 
 FAILURES = (*SYSTEM_FAULTS, duckdb.OutOfMemoryException)
@@ -159,35 +170,35 @@ def _take_in_one(
     contracts: dict[str, Contract],
     contract: Contract,
     *,
-    now: datetime,
+    arrival: Arrival,
     run_id: str,
     shared: bool,
-    clocked: bool,
-    redated: bool,
+    datings: Collection[str],
     restless: bool,
     most: int | None = None,
 ) -> tuple[Landed, Loaded, OSError | None]:
     """Lands what lies in one source's inbox and gates all that waits; rows that waited for a register that changed too.
 
     `restless` says that deliveries of it were blocked or set aside before: what is published now, or was by a run that was killed, may settle them.
-    `clocked` and `redated`: see `record`. Returned last is why files that were landed could not be taken out of the inbox.
+    `datings`: see `record`. Returned last is why files that were landed could not be taken out of the inbox.
     """
     suite_of(contract, settings)  # told before the first file comes, not by it
     if "geometry" in contract.columns:
         con.execute("LOAD spatial")
-    _pull(con, settings, contract, now)
-    landed, fresh, leave_inbox = record(con, settings, contract, now, shared=shared, most=most, clocked=clocked, redated=redated)
+    _pull(con, settings, contract, arrival.at)
+    landed, fresh, leave_inbox = record(con, settings, contract, arrival, shared=shared, most=most, datings=datings)
     with ThreadPoolExecutor(1) as pool:
         left = pool.submit(leave_inbox)
         if restless:
             settle(con, contract.source)
-        gates = last_gates(con, contracts.values())
-        if contract.target in PLACED_BY:
-            requeue_moved(con, settings, contract, gates)  # whole; of what only waits the rows in quarantine are enough
-        if contract.depends_on and gates.register_changed(contract):
-            suite = suite_of(contract, settings)
-            requeue(con, contract.source, reasons=REFERENCE_REASONS, only_waiting=rows_can_wait(contract, suite))
-        loaded = load(con, settings, contract, run_id, now, fresh=fresh)
+        if contract.target in PLACED_BY or contract.depends_on:
+            gates = last_gates(con, contracts.values())
+            if contract.target in PLACED_BY:
+                requeue_moved(con, settings, contract, gates)  # whole; of what only waits the rows in quarantine are enough
+            if contract.depends_on and gates.register_changed(contract):
+                suite = suite_of(contract, settings)
+                requeue(con, contract.source, reasons=REFERENCE_REASONS, only_waiting=rows_can_wait(contract, suite))
+        loaded = load(con, settings, contract, run_id, arrival.at, fresh=fresh)
         if restless and loaded.published:
             settle(con, contract.source)
     error = left.exception()
@@ -205,7 +216,7 @@ def _freeze() -> None:
 
 @contextlib.contextmanager
 def _seldom_collected() -> Iterator[None]:
-    """For as long as it lasts Python looks for garbage after many objects, not after few: a day of files makes a million of them, and none is garbage."""
+    """Python looks for garbage less often meanwhile: a day of files makes a million objects, nearly all of which are still in use."""
     before = gc.get_threshold()
     gc.set_threshold(50_000, 20, 20)
     try:
@@ -257,8 +268,8 @@ def take_in(
     result = Ingested(run_id)
     shared = shared_folders(contracts.values())
     say = step or (lambda source, stage: None)
-    clocked, moment = callable(now), now() if callable(now) else now
-    redated = register_sources(con, contracts, moment)
+    arrival = Arrival.of(now)
+    datings = register_sources(con, contracts, arrival.at)
     restless = once_stopped(con)
     for name, contract in contracts.items():
         if name not in wanted:
@@ -270,29 +281,30 @@ def take_in(
                 settings,
                 contracts,
                 contract,
-                now=moment,
+                arrival=arrival,
                 run_id=run_id,
                 shared=contract.folder in shared,
-                clocked=clocked,
-                redated=name in redated,
+                datings=datings[name],
                 restless=name in restless,
                 most=most,
             )
             if left is not None:
-                result.errors[name] = (
-                    f"what came was taken in, and files of it still lie in the inbox, from where each run takes them again: {told(left)}; "
-                    f"give their folder to the user of the pipeline (chown, chmod), or make room on its disk"
+                result.not_cleared[name] = (
+                    f"what came was taken in, but files of it could not be removed from the inbox, and every run takes them in once more: {told(left)}; "
+                    f"make the user of the pipeline the owner of their folder (chown, chmod), or make room on its disk"
                 )
+                log.error("files stay in the inbox", source=name, run_id=run_id, error=type(left).__name__)
         except Exception as error:  # noqa: BLE001  # whatever it is, the other sources go on
             result.errors[name] = told(error)
             log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
             log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
-    _gate_given_back(con, settings, contracts, result, moment)
+    result.at = arrival.at
+    _gate_given_back(con, settings, contracts, result, arrival.at)
     if result.errors:
         failed = ", ".join("?" * len(result.errors))
         gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"
         result.before_errors = int(con.execute(gated, [run_id, *result.errors]).fetchall()[0][0])
-    result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, moment)
+    result.unclaimed = _note_unclaimed(con, settings, contracts, wanted, arrival.at)
     return result
 
 

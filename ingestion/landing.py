@@ -23,22 +23,20 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from ingestion.contract import Contract
-from ingestion.model import Delivery, delivery_id
-from ingestion.names import groups, moment, portable
+from ingestion.model import Arrival, Delivery, delivery_id
+from ingestion.names import groups, portable, said_by, said_once
 from lake.faults import reach
 from lake.lake import quoted, transaction
 from tnmt.settings import Settings, give_name
 
 UNFINISHED = (".part", ".tmp", ".filepart", ".crdownload", ".uploading")
-LOCAL_ZONE = "+07:00"
-LOCAL = timezone(timedelta(hours=7))
 _CHUNK = 1 << 20
 LITTER = ("thumbs.db", "desktop.ini")
 """What operating systems leave in folders that people open."""
@@ -337,7 +335,7 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
     by_age = contract.files.small and contract.files.quiet_seconds is None
     in_place = contract.files.in_place
     for name, path, is_dir in _walk(inbox_of(settings, contract), left=left):
-        if shared and not _mine(contract, shared, name):
+        if not _mine(contract, shared, name):
             continue
         try:
             found = _look(name, path, is_dir)
@@ -450,19 +448,7 @@ def zip_folder(folder: Path, into: Path) -> None:
 
 def _as_of(contract: Contract, name: str, received_at: datetime) -> datetime:
     """The state in time of a delivery: what its name says, else when it came."""
-    return _said_by(contract, name) or received_at
-
-
-def _said_by(contract: Contract, name: str) -> datetime | None:
-    """The time in a file's name, in GMT+7; None where it says none."""
-    if contract.as_of.origin == "file_name":
-        stamp = (groups(contract, name) or {}).get("as_of")
-        said = moment(stamp, contract.files.as_of_format) if stamp else None
-        if said is not None and contract.time.zone != LOCAL_ZONE:
-            # the sender's clock, as its measuring times are read
-            said = said.replace(tzinfo=contract.time.tzinfo).astimezone(LOCAL).replace(tzinfo=None)
-        return said
-    return None
+    return said_by(contract, name) or received_at
 
 
 def _closed_or_open(settings: Settings, contract: Contract) -> Path:
@@ -552,7 +538,7 @@ def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract,
 
     `shared` says that other contracts read the same folder, so that only files whose name fits are taken.
     """
-    landed, _, leave = record(con, settings, contract, now, shared=shared)
+    landed, _, leave = record(con, settings, contract, Arrival(now), shared=shared)
     leave()
     return landed
 
@@ -561,12 +547,11 @@ def record(
     con: duckdb.DuckDBPyConnection,
     settings: Settings,
     contract: Contract,
-    now: datetime,
+    arrival: Arrival,
     *,
     shared: bool = False,
     most: int | None = None,
-    clocked: bool = False,
-    redated: bool = False,
+    datings: Collection[str] = (),
 ) -> tuple[Landed, list[Delivery], Callable[[], None]]:
     """The landing without its last step, which is returned last: to take the recorded files out of the inbox.
 
@@ -575,8 +560,8 @@ def record(
     Where more than `most` files lie there, the newest by the time in their names are taken and the others wait for the next call,
     so that a logger that drains weeks at once delays no other station. A file that changes while it is read waits too.
 
-    `clocked` says that `now` is a clock's, which may stand still or be set back: what comes later is then recorded as later all the same.
-    `redated`, that the contract once read the time in names in another way, so that what is known may be recorded under any day.
+    `arrival` is made later than what the ledger holds, if it is a clock's. `datings` are the other ways in which the contract once read the time
+    of a delivery, under whose days what is known may be recorded.
     """
     folder = inbox_of(settings, contract)
     if folder.is_dir() and not _may(str(folder), os.R_OK | os.X_OK | (0 if contract.files.in_place else os.W_OK)):
@@ -587,14 +572,14 @@ def record(
     found = list(finished(settings, contract, shared=shared, patient=True, left=left))
     if not contract.files.in_place:
         if left.taken:
-            _put_back(con, folder, left.taken)
+            _put_back(con, folder, left.taken, None if shared else contract.source)
             found = list(finished(settings, contract, shared=shared, patient=True))
         _remove(left.empty, str(folder))
     if most is not None and len(found) > most:
-        found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, now))
+        found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, arrival.at))
     landed, taken, fresh = Landed(0, 0, 0), list[Found](), list[Delivery]()
     for number, part in enumerate(_rounds(found)):
-        kept, done, new = _record_round(con, settings, contract, now, part, clocked=clocked, redated=redated)
+        kept, done, new = _record_round(con, settings, contract, arrival, part, datings)
         landed = Landed(landed.files + done.files, landed.new + done.new, landed.again + done.again)
         taken += kept
         fresh = new if number == 0 else []
@@ -621,17 +606,16 @@ def _record_round(
     con: duckdb.DuckDBPyConnection,
     settings: Settings,
     contract: Contract,
-    now: datetime,
+    arrival: Arrival,
     found: list[Found],
-    *,
-    clocked: bool,
-    redated: bool,
+    datings: Collection[str],
 ) -> tuple[list[Found], Landed, list[Delivery]]:
     """Records the files in one transaction; returns those that it recorded, and the new deliveries where it holds the bytes of all of them."""
     kept: list[Found] = []
     rows: list[tuple[str, str, str, int, datetime | None, str]] = []
     contents: list[bytes | None] = []
     undated: list[str] = []
+    days_once: set[date] = set()
     for one in found:
         content: bytes | None = None
         stored = "in_place" if contract.files.in_place else "landing"
@@ -649,16 +633,20 @@ def _record_round(
             continue  # still written, or replaced: the next look takes it
         kept.append(one)
         contents.append(content)
-        number, said = delivery_id(contract.source, one.name, known[0]), _said_by(contract, one.name)
-        if said is None or redated:
+        number, said = delivery_id(contract.source, one.name, known[0]), said_by(contract, one.name)
+        once = [said_once(dating, one.name) for dating in datings]
+        if said is None or None in once:
             undated.append(number)
+        days_once |= {o.date() for o in once if o is not None}
         rows.append((number, one.name, *known, said, stored))
     if not rows:
         return [], Landed(0, 0, 0), []
     ids, names, hashes, sizes, dates, places = (list(column) for column in zip(*rows, strict=True))
-    known_before, latest = _recorded(con, contract, ids, {(d or now).date() for d in dates}, undated)
-    if clocked and latest is not None and latest >= now:
-        now = latest + timedelta(seconds=1)
+    in_names = days_once | {d.date() for d in dates if d is not None}
+    if arrival.clocked:
+        arrival.later_than(_last_arrival(con, contract, in_names, arrival.at.date()))
+    now = arrival.at
+    known_before = _recorded(con, contract, ids, in_names | {now.date()}, undated)
     as_ofs = [d or now for d in dates]
     days = [a.date() for a in as_ofs]
     batch = pa.table([ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, places], schema=_LANDED)
@@ -698,10 +686,18 @@ def _record_round(
     return kept, Landed(len(ids), new, len(ids) - new), deliveries if len(deliveries) == new else []
 
 
-def _recorded(
-    con: duckdb.DuckDBPyConnection, contract: Contract, ids: list[str], days: set[date], undated: list[str]
-) -> tuple[set[str], datetime | None]:
-    """Which of these deliveries the ledger holds, and when the latest of their days arrived.
+def _last_arrival(con: duckdb.DuckDBPyConnection, contract: Contract, days: set[date], today: date) -> datetime | None:
+    """When the latest of the source's deliveries of these days arrived, or of today and later ones, under which those stand whose names say no day."""
+    day_list = ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
+    asked = (
+        f"SELECT max(arrived_at) FROM lake.ops.arrival WHERE source = {quoted(contract.source)} AND (day IN ({day_list}) OR day >= DATE '{today}')"
+    )
+    latest: datetime | None = con.execute(asked).fetchall()[0][0]
+    return latest
+
+
+def _recorded(con: duckdb.DuckDBPyConnection, contract: Contract, ids: list[str], days: set[date], undated: list[str]) -> set[str]:
+    """Which of these deliveries the ledger holds.
 
     The ledger is read for the days in the file names only: 0.03 s against 1.15 s for a year of files. One whose name says no day (`undated`)
     was recorded under the day on which it came first, whichever that was.
@@ -709,14 +705,14 @@ def _recorded(
     con.register("asked", pa.table({"delivery_id": pa.array(ids, pa.string())}))
     day_list = ", ".join(f"DATE '{d}'" for d in sorted(days))
     anywhere = " OR delivery_id IN (SELECT unnest($1))" if undated else ""
-    found, latest = con.execute(
+    found = con.execute(
         f"""
-        SELECT list(DISTINCT delivery_id) FILTER (delivery_id IN (SELECT delivery_id FROM asked)), max(received_at) FROM lake.ops.landed
-        WHERE source = {quoted(contract.source)} AND (day IN ({day_list}){anywhere})""",
+        SELECT DISTINCT delivery_id FROM lake.ops.landed
+        WHERE source = {quoted(contract.source)} AND (day IN ({day_list}){anywhere}) AND delivery_id IN (SELECT delivery_id FROM asked)""",
         [undated] if undated else [],
-    ).fetchall()[0]
+    ).fetchall()
     con.unregister("asked")
-    return set(found or ()), latest
+    return {delivery for (delivery,) in found}
 
 
 def _nothing() -> None:
@@ -761,34 +757,58 @@ def _clear_folder(parent: str, files: list[Found], small: bool) -> None:
         if error.errno not in _FULL:
             raise
         for one in files:
-            with contextlib.suppress(FileNotFoundError):
-                if not one.is_dir and _is_still(one, os.lstat(one.path)) and not _writer(one.path):
-                    os.unlink(one.path)
+            _clear_where_it_lies(one, error)
         return
+    failed: OSError | None = None
     # by their names in the two folders: whole paths take twice as long, a second for a day of files
     with _opened(parent) as here, _opened(aside) as away:
         for one in files:
-            name = one.path.rpartition("/")[2]
             try:
-                if not one.is_dir and not _is_still(one, os.stat(name, dir_fd=here, follow_symlinks=False)):
-                    continue  # the next look takes what it is now
-                os.rename(name, name, src_dir_fd=here, dst_dir_fd=away)
+                _clear_one(one, small, aside, here, away)
             except FileNotFoundError:
-                continue  # its sender took it back
-            moved = f"{aside}/{name}"
-            asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
-            # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
-            if (asked and _writer(moved)) or _identities(moved if one.is_dir else name, one.is_dir, away) != one.identity:
-                _give_back(moved, one.path)
-            elif one.is_dir:
-                shutil.rmtree(moved)
-            else:
-                os.unlink(name, dir_fd=away)
+                pass  # its sender took it back
+            except OSError as error:
+                failed = failed or error  # of this file: the others go
     with contextlib.suppress(OSError):
         os.rmdir(aside)
+    if failed is not None:
+        raise failed
+
+
+def _clear_one(one: Found, small: bool, aside: str, here: int, away: int) -> None:
+    """Takes one file out of the open folder `here`, by way of the folder `aside`, open as `away`. Raises FileNotFoundError where it is gone."""
+    name = one.path.rpartition("/")[2]
+    if not one.is_dir and not _is_still(one, os.stat(name, dir_fd=here, follow_symlinks=False)):
+        return  # the next look takes what it is now
+    try:
+        os.rename(name, name, src_dir_fd=here, dst_dir_fd=away)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _clear_where_it_lies(one, error)
+        return
+    moved = f"{aside}/{name}"
+    asked = not one.is_dir and (not small or _age(one) < YOUNG_SECONDS)
+    # who writes it is asked before what it is: what was written till then shows, and nobody finds it here to open it again
+    if (asked and _writer(moved)) or _identities(moved if one.is_dir else name, one.is_dir, away) != one.identity:
+        _give_back(moved, one.path)
+    elif one.is_dir:
+        shutil.rmtree(moved)
+    else:
+        os.unlink(name, dir_fd=away)
 
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+def _clear_where_it_lies(one: Found, full: OSError) -> None:
+    """On a full disk: removes a file of which nothing has changed, without putting it aside. Raises `full` for a folder, of which nobody can say that."""
+    if one.is_dir:
+        raise full
+    with contextlib.suppress(FileNotFoundError):
+        # what it is comes last: between that and its end there is no other look
+        if not _writer(one.path) and _is_still(one, os.lstat(one.path)):
+            os.unlink(one.path)
 
 
 def _is_still(one: Found, now_is: os.stat_result) -> bool:
@@ -824,7 +844,7 @@ def _give_back(moved: str, path: str) -> None:
                 path = f"{parent}/again-{number}/{name}"
 
 
-def _put_back(con: duckdb.DuckDBPyConnection, inbox: Path, taken: Iterable[str]) -> None:
+def _put_back(con: duckdb.DuckDBPyConnection, inbox: Path, taken: Iterable[str], source: str | None) -> None:
     """What a process that was killed had taken aside and not removed yet goes back into the inbox, and is landed or found landed.
 
     Where its sender has put another file in its place meanwhile, it goes if it was landed: beside the newer one it would pass for news.
@@ -833,7 +853,7 @@ def _put_back(con: duckdb.DuckDBPyConnection, inbox: Path, taken: Iterable[str])
         parent = aside.rpartition("/")[0]
         for name in os.listdir(aside):
             moved, path = f"{aside}/{name}", f"{parent}/{name}"
-            if os.path.lexists(path) and not os.path.isdir(moved) and _is_landed(con, inbox, moved, path):
+            if os.path.lexists(path) and not os.path.isdir(moved) and _is_landed(con, inbox, moved, path, source):
                 os.unlink(moved)
             else:
                 _give_back(moved, path)
@@ -841,15 +861,18 @@ def _put_back(con: duckdb.DuckDBPyConnection, inbox: Path, taken: Iterable[str])
             os.rmdir(aside)
 
 
-def _is_landed(con: duckdb.DuckDBPyConnection, inbox: Path, moved: str, path: str) -> bool:
-    """Whether the bytes at `moved` are in the ledger under the name that `path` has below the inbox."""
+def _is_landed(con: duckdb.DuckDBPyConnection, inbox: Path, moved: str, path: str, source: str | None) -> bool:
+    """Whether the bytes at `moved` are in the ledger under the name that `path` has below the inbox: the source's, or of a shared one anybody's."""
     try:
         with open(moved, "rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return False
     name = "/".join(portable(part) for part in path.removeprefix(f"{inbox}/").split("/"))
-    return bool(con.execute("SELECT 1 FROM lake.ops.landed WHERE name = ? AND sha256 = ? LIMIT 1", [name, sha256]).fetchall())
+    found = con.execute(
+        "SELECT 1 FROM lake.ops.landed WHERE name = ? AND sha256 = ? AND source = coalesce(?, source) LIMIT 1", [name, sha256, source]
+    )
+    return bool(found.fetchall())
 
 
 def _remove(empty: Iterable[str], inbox: str) -> None:
@@ -860,6 +883,9 @@ def _remove(empty: Iterable[str], inbox: str) -> None:
     for innermost in empty:
         folder = innermost
         with contextlib.suppress(OSError):
-            while folder != inbox and time.time() - Path(folder).stat().st_mtime > EMPTY_SECONDS:
+            changed = Path(folder).stat().st_mtime
+            while folder != inbox and time.time() - changed > EMPTY_SECONDS:
+                outer = folder.rpartition("/")[0]
+                changed = Path(outer).stat().st_mtime  # before: to take the inner one out changes it
                 os.rmdir(folder)
-                folder = folder.rpartition("/")[0]
+                folder = outer

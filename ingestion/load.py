@@ -102,10 +102,12 @@ def pending(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
         return sorted(fresh, key=lambda d: (d.as_of, d.received_at, d.delivery_id))
     rows = con.execute(
         f"""
-        SELECT l.delivery_id, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day, l.stored, coalesce(p.only_waiting, FALSE)
+        SELECT l.delivery_id, l.name, l.sha256, l.bytes, l.received_at, l.as_of, l.day, l.stored, p.only_waiting
         FROM lake.ops.landed AS l
-        JOIN lake.ops.pending AS p ON l.delivery_id = p.delivery_id
-        WHERE l.source = ? AND l.day IN ({", ".join(f"DATE '{d}'" for d in days)})
+        JOIN (
+            SELECT delivery_id, bool_and(coalesce(only_waiting, FALSE)) AS only_waiting FROM lake.ops.pending WHERE source = $1 GROUP BY delivery_id
+        ) AS p ON l.delivery_id = p.delivery_id
+        WHERE l.source = $1 AND l.day IN ({", ".join(f"DATE '{d}'" for d in days)})
         ORDER BY l.as_of, l.received_at, l.delivery_id""",
         [contract.source],
     ).fetchall()

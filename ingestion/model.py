@@ -4,9 +4,31 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
+
+Moment = datetime | Callable[[], datetime]
+"""A moment, or a clock."""
+
+
+@dataclass
+class Arrival:
+    """When what lies in the inboxes arrives, and is gated: a moment that was given (a sample, a test), or a clock's, which may stand still or be set back."""
+
+    at: datetime
+    clocked: bool = False
+
+    @classmethod
+    def of(cls, now: Moment) -> Arrival:
+        """Asks the clock, if it is one."""
+        return cls(now(), clocked=True) if callable(now) else cls(now)
+
+    def later_than(self, known: datetime | None) -> None:
+        """Of a clock's moment: makes it later than what the ledger knows, for all that this take-in records from now on."""
+        if self.clocked and known is not None and known >= self.at:
+            self.at = known + timedelta(seconds=1)
 
 
 @dataclass(slots=True)  # not frozen: that would cost a third of a second for a day of files

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import functools
+import json
 import os
 import unicodedata
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 from ingestion.cast import NOT_AFTER, NOT_BEFORE, figures_touch
-from ingestion.contract import Contract
+from ingestion.contract import Contract, zone_of
 from ingestion.expressions import searcher
 
 _NO_LETTER = "\ufffd"
@@ -56,6 +57,40 @@ def on_disk(name: str) -> str:
 def groups(contract: Contract, name: str) -> dict[str, str | None] | None:
     """Named groups of the base name, or None where the name does not fit the contract."""
     return _groups(contract.files.pattern, name.rsplit("/", 1)[-1])
+
+
+_LOCAL_ZONE, _LOCAL = "+07:00", timezone(timedelta(hours=7))
+
+
+def said_by(contract: Contract, name: str) -> datetime | None:
+    """The time in a file's name, in GMT+7; None where it says none."""
+    if contract.as_of.origin != "file_name":
+        return None
+    return _said(groups(contract, name), contract.files.as_of_format, contract.time.zone)
+
+
+def _said(found: dict[str, str | None] | None, form: str, zone: str) -> datetime | None:
+    stamp = (found or {}).get("as_of")
+    said = moment(stamp, form) if stamp else None
+    if said is not None and zone != _LOCAL_ZONE:
+        # the sender's clock, as its measuring times are read
+        said = said.replace(tzinfo=zone_of(zone)).astimezone(_LOCAL).replace(tzinfo=None)
+    return said
+
+
+@functools.lru_cache(maxsize=256)
+def _way(dating: str) -> tuple[str, str, str] | None:
+    try:
+        pattern, form, zone = json.loads(dating)
+    except ValueError:
+        return None
+    return pattern, form, zone
+
+
+def said_once(dating: str, name: str) -> datetime | None:
+    """`said_by` of a contract that was in force once, by its `dating`; None too where the arrival told the time."""
+    way = _way(dating)
+    return _said(_groups(way[0], name.rsplit("/", 1)[-1]), way[1], way[2]) if way else None
 
 
 def station_of(contract: Contract, name: str) -> str | None:

@@ -14,6 +14,7 @@ import duckdb
 from ingestion.cast import CLEAN_TEXT, literal
 from ingestion.contract import Contract
 from ingestion.units import UnitError
+from lake.lake import has_table
 from tnmt.settings import Settings
 
 READING_COLUMNS = {
@@ -62,13 +63,15 @@ KNOWN_NAME = """
 def name_registers(con: duckdb.DuckDBPyConnection) -> None:
     """Temporary tables `known_station` (code, station_id, matrix) and `known_name` (station_id, name_in_file, parameter) of the registers."""
     con.execute(CLEAN_TEXT)
-    for table, known, columns in (
-        ("known_station", KNOWN_STATION, ("code", "station_id", "matrix")),
-        ("known_name", KNOWN_NAME, ("station_id", "name_in_file", "parameter")),
+    for table, register, known, columns in (
+        ("known_station", "station", KNOWN_STATION, ("code", "station_id", "matrix")),
+        ("known_name", "station_channel", KNOWN_NAME, ("station_id", "name_in_file", "parameter")),
     ):
         try:
             con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS {known}")
         except duckdb.CatalogException:
+            if has_table(con, f"clean.{register}"):
+                raise
             # a lake that has no register yet knows no station: its readings wait in quarantine
             nothing = ", ".join(f"NULL::VARCHAR AS {c}" for c in columns)
             con.execute(f"CREATE OR REPLACE TEMP TABLE {table} AS SELECT {nothing} WHERE FALSE")

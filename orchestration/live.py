@@ -45,6 +45,7 @@ from orchestration.marts import (
     target_dir,
 )
 from orchestration.parsed import parsed
+from orchestration.run import as_of_after
 from quality.rules import SuiteError
 from tnmt.settings import Settings
 
@@ -137,7 +138,7 @@ class Live:
     def increment(self, now: datetime, clock: Callable[[], datetime] | None = None) -> Increment | None:
         """Takes in what waits and refreshes what it changed; None where nothing waits, or nothing of it could be taken in (`troubles` says why).
 
-        `now` is the as-of time, and the arrival where no clock is given.
+        `now` is the as-of time, and the arrival, where no clock is given.
 
         Where no build was made yet, or the models or reference data are others than those of the last build, that build is made first.
         """
@@ -158,6 +159,7 @@ class Live:
         if not done.changed and self._unserved is None:
             return None
         self._unserved = oldest  # until the serving file has it, the next look goes on with it
+        now = as_of_after(done, clock or now)
         took_in = time.monotonic()
         planned = plan(self.settings, now)
         whole = not planned.same_project or current(self.settings) is None

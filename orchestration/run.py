@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from ingestion.ingest import Ingested, Moment, ingest
+from ingestion.ingest import Ingested, ingest
+from ingestion.model import Moment
 from lake.serving import Served
 from orchestration.marts import Built, build, serve_marts
 from tnmt.settings import Settings
@@ -25,7 +26,7 @@ def run(
     settings: Settings,
     *,
     now: Moment,
-    as_of: datetime,
+    as_of: Moment,
     run_id: str,
     only: Iterable[str] | None = None,
     marts: bool = True,
@@ -34,6 +35,8 @@ def run(
 ) -> Ran:
     """Takes in the inboxes, builds what changed and serves it. `now` is the arrival time of what is new; `as_of` the "now" of the marts.
 
+    A clock as `as_of` is asked after the inboxes, so that what has just arrived counts.
+
     Nothing new, nothing done: a second run on the same inboxes and as-of time builds and serves nothing.
     """
     say = step or (lambda what, stage: None)
@@ -41,13 +44,26 @@ def run(
     if not marts:
         return Ran(ingested, None, None)
     say("marts", "dbt build")
+    moment = as_of_after(ingested, as_of)
     built = build(
         settings,
-        as_of,
+        moment,
         run_id,
         now() if callable(now) else now,
         full=full,
         say=lambda line: say("marts", line) if " OK " in line or " of " in line else None,
     )
     say("serving", "publish")
-    return Ran(ingested, built, serve_marts(settings, as_of))
+    return Ran(ingested, built, serve_marts(settings, moment))
+
+
+SET_BACK = timedelta(hours=1)
+"""How far arrivals may lie ahead of the clock and still say what time it is: further, the clock of then was wrong."""
+
+
+def as_of_after(ingested: Ingested, as_of: Moment) -> datetime:
+    """The "now" of the marts after a take-in: the moment that was given, or of a clock one at which all of it has arrived."""
+    if not callable(as_of):
+        return as_of
+    moment = as_of()
+    return ingested.at if ingested.at is not None and moment < ingested.at <= moment + SET_BACK else moment

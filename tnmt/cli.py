@@ -177,10 +177,11 @@ def run(
     s = settings()
     if engine is not None:
         s = s.model_copy(update={"engine": engine.value})
-    moment = _moment(as_of, s)
+    of_sample = as_of is None and (s.home / "sample.json").exists()
+    moment = now if as_of == "now" or (as_of is None and not of_sample) else _moment(as_of, s)
     replayed = _day("--day", day) if day else None
     # a sample arrives when it says that it does; real deliveries arrive now
-    arrival = moment if as_of is None and (s.home / "sample.json").exists() else now
+    arrival = moment if of_sample else now
     try:
         if replayed:
             with open_writer(s, f"replay {replayed}") as con:
@@ -218,6 +219,7 @@ def run(
                     "sources": [asdict(r) for r in loaded],
                     **{status: [asdict(b) for b in found] for status, found in stopped.items()},
                     "errors": result.ingested.errors,
+                    "not_cleared": result.ingested.not_cleared,
                     "built": built,
                     "held_back": [asdict(h) for h in result.built.held] if result.built else [],
                     "serving": str(result.served.path) if result.served else None,
@@ -266,13 +268,13 @@ def run(
                     highlight=False,
                 )
         for text in result.ingested.troubles:
-            err.print(text, style="red" if text.startswith("failed") else "yellow", markup=False, highlight=False)
+            err.print(text, style="yellow" if text.startswith("unclaimed") else "red", markup=False, highlight=False)
         if result.built:
             print(("marts built" if result.built.done else "marts up to date") + (f", serving {result.served.path.name}" if result.served else ""))
     held = result.built.held if result.built else ()
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
-    if result.ingested.errors or held or any(stopped.values()) or any(r.refused_too_many for r in loaded):
+    if result.ingested.errors or result.ingested.not_cleared or held or any(stopped.values()) or any(r.refused_too_many for r in loaded):
         raise typer.Exit(3)
 
 

@@ -33,9 +33,9 @@ def _metadata(reports: list[Loaded]) -> dict[str, Any]:
 
 
 def _none_failed(done: Ingested) -> None:
-    """Fails the step where a source failed; the others were taken in."""
-    if done.errors:
-        raise dg.Failure("; ".join(f"{source}: {text}" for source, text in done.errors.items()))
+    """Fails the step where a source failed, or its files stay in the inbox; the others were taken in."""
+    if failed := done.errors | done.not_cleared:
+        raise dg.Failure("; ".join(f"{source}: {text}" for source, text in failed.items()))
 
 
 def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, str]) -> dg.AssetsDefinition:

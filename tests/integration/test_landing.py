@@ -23,10 +23,12 @@ from ingestion.contract import Contract
 from ingestion.ingest import Ingested, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
+from ingestion.model import Arrival
 from lake.lake import open_reader, open_writer
 from lake.lock import LakeLocked, writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
 from orchestration.live import Live
+from orchestration.run import as_of_after
 from tests.conftest import own_platform
 from tnmt.settings import Settings
 
@@ -111,7 +113,7 @@ def test_what_grows_after_it_was_hashed_stays(lake: tuple[Settings, duckdb.DuckD
     contract, folder = of(s, source)
     path = folder / ("BP_BBBB_NUOTHA_20260325000000.txt" if source == "station_txt" else "ho_so_20260301.csv")
     path.write_text("one\n")
-    recorded, _, leave = record(con, s, contract, NOW)
+    recorded, _, leave = record(con, s, contract, Arrival(NOW))
     assert recorded.new == 1
     with path.open("a") as file:
         file.write("two\n")
@@ -180,7 +182,7 @@ def test_what_a_killed_run_took_aside_is_no_news_beside_its_correction(made: Set
     inbox.mkdir(exist_ok=True)
     (inbox / name).write_text(reading(27 + again))
     with open_writer(made, "test") as con:
-        record(con, made, contracts_of(made)["station_txt"], NOW)
+        record(con, made, contracts_of(made)["station_txt"], Arrival(NOW))
     aside = inbox / f"{TAKEN}1"
     aside.mkdir()
     (inbox / name).rename(aside / name)
@@ -214,15 +216,45 @@ def test_a_full_disk_is_emptied(lake: tuple[Settings, duckdb.DuckDBPyConnection]
     files = [folder / f"BP_VVVV_NUOTHA_202603250{n}0000.txt" for n in range(3)]
     for n, file in enumerate(files):
         file.write_text(reading(n + error))
-    recorded, _, leave = record(con, s, contract, NOW)
+    recorded, _, leave = record(con, s, contract, Arrival(NOW))
     files[1].write_text(reading(7.5))
 
     def full(path: Path, *_: Any, **__: Any) -> None:
         raise OSError(error, os.strerror(error), str(path))
 
-    monkeypatch.setattr(Path, "mkdir", full)
-    leave()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", full)
+        leave()
     assert (recorded.new, [f.exists() for f in files]) == (3, [False, True, False])
+    files[0].write_text(reading(8 + error))
+    _, _, leave = record(con, s, contract, Arrival(NOW))
+    monkeypatch.setattr(os, "rename", full)  # there is a folder to put files aside, and no room in it
+    leave()
+    assert [f.exists() for f in files] == [False, False, False]
+
+
+def test_a_file_that_cannot_be_removed_holds_up_no_other_of_its_folder(
+    lake: tuple[Settings, duckdb.DuckDBPyConnection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    files = [folder / f"BP_VVWW_NUOTHA_202603250{n}0000.txt" for n in range(3)]
+    for n, file in enumerate(files):
+        file.write_text(reading(n))
+    _, _, leave = record(con, s, contract, Arrival(NOW))
+    real = os.rename
+
+    def rename(name: str, *rest: Any, **more: Any) -> None:
+        if name == files[0].name:
+            raise PermissionError(errno.EPERM, "of another owner, in a folder with the sticky bit", name)
+        real(name, *rest, **more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", rename)
+        with pytest.raises(PermissionError, match="sticky"):
+            leave()
+    assert [f.exists() for f in files] == [True, False, False]
+    land(con, s, contract, NOW)
 
 
 @pytest.mark.parametrize("what", ["file", "link"])
@@ -238,12 +270,13 @@ def test_what_cannot_be_taken_out_of_the_inbox_is_told_and_stops_no_other_folder
     odd.write_text("x") if what == "file" else odd.symlink_to(tmp_path)
     done = ingest(made, now=NOW, run_id=f"odd {what}", only=["station_txt"])
     assert done.landed["station_txt"].new == 2 and done.loaded["station_txt"].deliveries >= 2  # and what tests before landed
-    assert "still lie in the inbox" in done.errors["station_txt"]
+    assert not done.errors and "could not be removed from the inbox" in done.not_cleared["station_txt"]
+    assert done.troubles[0].startswith("not cleared: station_txt: ")
     assert [(inbox / n).exists() for n in names] == [True, False]
     assert (tmp_path / Path(names[0]).name).read_text() == "of somebody else"
     odd.unlink()
     done = ingest(made, now=NOW, run_id=f"well {what}", only=["station_txt"])
-    assert (done.errors, done.landed["station_txt"].again) == ({}, 1) and not (inbox / names[0]).exists()
+    assert (done.troubles, done.landed["station_txt"].again) == ([], 1) and not (inbox / names[0]).exists()
 
 
 @pytest.mark.parametrize("source", ["station_txt", "dossier"])
@@ -254,7 +287,7 @@ def test_a_file_written_again_under_its_old_time_is_not_lost(lake: tuple[Setting
     file = folder / ("BP_XXXX_NUOTHA_20260325000000.txt" if source == "station_txt" else "ho_so_987_20260325.csv")
     file.write_text(reading(1.5))
     os.utime(file, (1e9, 1e9))
-    _, _, leave = record(con, s, contract, NOW)
+    _, _, leave = record(con, s, contract, Arrival(NOW))
     with file.open("r+") as again:
         again.write(reading(9.5))
     os.utime(file, (1e9, 1e9))
@@ -268,14 +301,32 @@ def test_by_a_clock_what_lands_later_is_later(lake: tuple[Settings, duckdb.DuckD
     s, con = lake
     contract, folder = of(s, "station_txt")
     name = "BP_YYYY_NUOTHA_20260325000000.txt"
+    came: list[datetime] = []
     for value, now, clocked in ((1, NOW, True), (2, NOW, True), (3, NOW - timedelta(minutes=10), True), (4, NOW - timedelta(minutes=10), False)):
         (folder / name).write_text(reading(value))
-        _, _, leave = record(con, s, contract, now, clocked=clocked)
+        _, fresh, leave = record(con, s, contract, Arrival(now, clocked))
         leave()
-    came = [
-        at for (at,) in con.execute("SELECT received_at FROM lake.ops.landed WHERE name = ? ORDER BY received_at, delivery_id", [name]).fetchall()
-    ]
-    assert came[0] == NOW - timedelta(minutes=10) and NOW <= came[1] < came[2] < came[3]
+        came += [d.received_at for d in fresh if d.name == name]
+    assert NOW <= came[0] < came[1] < came[2] and came[3] == NOW - timedelta(minutes=10)
+    assert [at for (at,) in con.execute("SELECT received_at FROM lake.ops.landed WHERE name = ? ORDER BY 1", [name]).fetchall()] == sorted(came)
+
+
+def test_a_clock_that_is_set_back_over_midnight_goes_on(made: Settings) -> None:
+    """A file whose name says no time is of the moment when it came, and a version that came again is later than what is published before it."""
+    name, first = "gia_dat.csv", datetime(2026, 3, 27, 0, 0, 5)
+    contracts = contracts_of(made)
+    undated = contracts["dossier"].model_copy(update={"as_of": contracts["dossier"].as_of.model_copy(update={"origin": "received"})})
+    clock = [first, first - timedelta(seconds=7), first - timedelta(seconds=5), first - timedelta(seconds=4)]
+    for number, at in enumerate(clock):
+        (made.inbox / "dossier").mkdir(exist_ok=True)
+        (made.inbox / "dossier" / name).write_text(f"version {number % 3}")  # the last is the first once more
+        with open_writer(made, "test") as con:
+            done = take_in(con, made, contracts | {"dossier": undated}, ["dossier"], now=lambda at=at: at, run_id=f"midnight {number}")
+            came = con.execute("SELECT arrived_at FROM lake.ops.arrival WHERE name = ? ORDER BY arrived_at", [name]).fetchall()
+            published = con.execute("SELECT max(judged_at) FROM lake.ops.gate_result WHERE run_id = ?", [f"midnight {number}"]).fetchall()[0][0]
+        assert came == [(first + timedelta(seconds=n),) for n in range(number + 1)]
+        assert done.at == came[-1][0] and published in (came[-1][0], None if number == 3 else published)
+        assert number == 3 or published == came[-1][0]
 
 
 def test_a_clock_is_asked_while_nobody_else_writes(made: Settings) -> None:
@@ -304,6 +355,32 @@ def test_the_same_file_is_the_same_delivery_though_its_name_means_another_day_no
             done = take_in(con, made, contracts | {"station_txt": contract}, ["station_txt"], now=NOW + timedelta(days=n), run_id=f"day {n}")
             assert con.execute("SELECT count(*) FROM lake.ops.landed WHERE name = ?", [name]).fetchall() == [(1,)]
         assert (done.errors, done.landed["station_txt"].new) == ({}, int(n == 0))
+
+
+def test_the_same_file_is_the_same_delivery_though_another_part_of_its_name_tells_the_time(made: Settings) -> None:
+    """A contract's pattern is corrected: of two stamps in the names the other one counts."""
+    contracts = contracts_of(made)
+    pattern = contracts["station_txt"].files.pattern
+    assert "(?P<as_of>" in pattern
+    name = "BP_BBZZ_NUOTHA_20260324230000.txt"
+    # of the same names another day: the one of the arrival, as the pattern of then does not fit
+    narrow = contracts["station_txt"].files.model_copy(update={"pattern": pattern.replace("(?P<as_of>", "(?P<as_of>9999")})
+    wrong = contracts["station_txt"].model_copy(update={"files": narrow})
+    for n, contract in enumerate((wrong, contracts["station_txt"], wrong, contracts["station_txt"])):
+        (made.inbox / "station_txt" / name).write_text(reading(4))
+        with open_writer(made, "test") as con:
+            done = take_in(con, made, contracts | {"station_txt": contract}, ["station_txt"], now=NOW + timedelta(days=n), run_id=f"part {n}")
+            assert con.execute("SELECT count(*) FROM lake.ops.landed WHERE name = ?", [name]).fetchall() == [(1,)]
+        assert (done.errors, done.landed["station_txt"].new) == ({}, int(n == 0))
+
+
+def test_what_has_just_arrived_counts(made: Settings) -> None:
+    """By a clock the marts' moment is asked after the inboxes; a clock that was hours ahead once does not lead them."""
+    done = Ingested("x", at=NOW)
+    for behind, moment in ((0, NOW), (1, NOW), (3599, NOW), (7200, NOW - timedelta(hours=2)), (-5, NOW + timedelta(seconds=5))):
+        assert as_of_after(done, lambda behind=behind: NOW - timedelta(seconds=behind)) == moment
+    assert as_of_after(done, NOW - timedelta(days=1)) == NOW - timedelta(days=1)
+    assert as_of_after(Ingested("y"), lambda: NOW) == NOW
 
 
 def test_a_large_file_in_a_small_inbox_is_kept_apart_or_refused(
@@ -536,6 +613,23 @@ def test_a_folder_that_cannot_be_listed_this_time_is_no_delivery(made: Settings,
     assert path.exists()
     done = ingest(made, now=NOW, run_id="well", only=[source])
     assert (done.errors, done.landed[source].new) == ({}, 1)
+
+
+def test_folders_of_a_dated_layout_go_when_they_have_been_empty_for_an_hour(made: Settings) -> None:
+    """With those around them that this empties; one of a moment ago stays, for its sender may be in it."""
+    inbox = made.inbox / "station_txt"
+    for name in ("2026/03/25", "2026/04/01", "2027/01"):
+        (inbox / name).mkdir(parents=True)
+    a_week_ago = time.time() - 7 * 86400
+    for name in ("2026/03/25", "2026/03", "2026/04", "2026", "2027"):
+        os.utime(inbox / name, (a_week_ago, a_week_ago))
+    ingest(made, now=NOW, run_id="folders", only=["station_txt"])
+    assert sorted(str(p.relative_to(inbox)) for p in inbox.rglob("*") if str(p.relative_to(inbox)).startswith("20")) == [
+        "2026", "2026/04", "2026/04/01", "2027", "2027/01"]  # fmt: skip
+    for name in ("2026/04/01", "2026/04", "2026", "2027/01", "2027"):
+        os.utime(inbox / name, (a_week_ago, a_week_ago))
+    ingest(made, now=NOW, run_id="folders", only=["station_txt"])
+    assert inbox.is_dir() and not list(inbox.glob("20*"))
 
 
 def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -23,7 +24,9 @@ from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, 
 from lake.serving import current
 from lake.spark import LAYER, problems
 from lake.verify import damage, data_files, keys_twice, without_delivery
+from orchestration.run import SET_BACK
 from quality.rules import SuiteError
+from tnmt.clock import now
 from tnmt.settings import ROOT, Settings
 
 FREE_BYTES = 2 * 2**30
@@ -82,6 +85,21 @@ def _lake(settings: Settings) -> Check:
         return Check("lake", False, str(no_lake(settings)), "see the message")
     with open_reader(settings) as con:
         return Check("lake", True, f"{'SQLite' if settings.is_sqlite else 'PostgreSQL'} catalog, snapshot {latest_snapshot(con)}")
+
+
+def _clock(settings: Settings) -> Check:
+    if not exists(settings):
+        return Check("clock", True, f"{now():%Y-%m-%d %H:%M}")
+    with open_reader(settings) as con:
+        newest: datetime | None = con.execute("SELECT max(arrived_at) FROM lake.ops.arrival").fetchall()[0][0]
+    if newest is None or newest <= now() + SET_BACK:
+        return Check("clock", True, f"{now():%Y-%m-%d %H:%M}, no delivery is of a time to come")
+    return Check(
+        "clock",
+        False,
+        f"{now():%Y-%m-%d %H:%M} (GMT+7), and the ledger holds a delivery that arrived at {newest:%Y-%m-%d %H:%M}",
+        "set this machine's clock; where it was wrong then and is right now, that source's deliveries count as arrived after that time, and as late until then",
+    )
 
 
 def _closed(settings: Settings) -> Check:
@@ -184,6 +202,7 @@ CHECKS: dict[str, Callable[[Settings], Check]] = {
     "duckdb extensions": _extensions,
     "contracts": _contracts,
     "lake": _lake,
+    "clock": _clock,
     "personal data": _closed,
     "serving file": _serving,
     "superset": _superset,

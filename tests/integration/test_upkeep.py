@@ -27,6 +27,7 @@ from lake.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
 from orchestration.inboxes import waiting, waiting_files
 from tests.support import command as tnmt
+from tnmt.clock import now
 from tnmt.settings import Settings
 
 LATER = datetime.now() + timedelta(days=40)  # noqa: DTZ005  # DuckLake stamps snapshots with the machine's clock
@@ -336,6 +337,18 @@ def test_deep_checks_find_keys_twice_and_rows_without_a_delivery(home: Settings)
     assert found["data files"].ok
     assert not found["keys"].ok and "clean.dossier: 1 keys" in found["keys"].found
     assert not found["deliveries"].ok and "clean.dossier: 2 rows" in found["deliveries"].found
+
+
+def test_a_delivery_of_a_time_to_come_is_told(home: Settings) -> None:
+    """The clock was wrong then, or is now: what arrived then counts as fresh at no moment before."""
+    for ahead, ok in ((timedelta(minutes=30), True), (timedelta(days=3000), False)):
+        folder = home.inbox / "station_txt"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "BP_CLCK_NUOTHA_20260325000000.txt").write_text(f"COD\t{ahead.days}\tmg/L\t20260325000000\t00\n")
+        with open_writer(home, "test") as con:
+            land(con, home, contracts_of(home)["station_txt"], now() + ahead)
+        found = next(c for c in examine(home) if c.name == "clock")
+        assert found.ok is ok and (ok or "set this machine's clock" in found.todo)
 
 
 def test_the_nightly_job_fails_where_a_file_is_damaged(home: Settings) -> None:

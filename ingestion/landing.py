@@ -23,7 +23,7 @@ import zipfile
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -646,6 +646,8 @@ def _record_round(
     if arrival.clocked:
         arrival.later_than(_last_arrival(con, contract, in_names, arrival.at.date()))
     now = arrival.at
+    if arrival.stands and (before := _replaced(con, contract, names, ids, in_names, now.date())) is not None and before >= now:
+        now = before + timedelta(seconds=1)
     known_before = _recorded(con, contract, ids, in_names | {now.date()}, undated)
     as_ofs = [d or now for d in dates]
     days = [a.date() for a in as_ofs]
@@ -693,6 +695,17 @@ def _last_arrival(con: duckdb.DuckDBPyConnection, contract: Contract, days: set[
         f"SELECT max(arrived_at) FROM lake.ops.arrival WHERE source = {quoted(contract.source)} AND (day IN ({day_list}) OR day >= DATE '{today}')"
     )
     latest: datetime | None = con.execute(asked).fetchall()[0][0]
+    return latest
+
+
+def _replaced(con: duckdb.DuckDBPyConnection, contract: Contract, names: list[str], ids: list[str], days: set[date], today: date) -> datetime | None:
+    """When the latest delivery arrived that has one of these names and other bytes, of these days, or of today and later ones."""
+    day_list = ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
+    latest: datetime | None = con.execute(
+        f"SELECT max(received_at) FROM lake.ops.landed WHERE source = ? AND (day IN ({day_list}) OR day >= ?) "
+        "AND name IN (SELECT unnest(?)) AND delivery_id NOT IN (SELECT unnest(?))",
+        [contract.source, today, names, ids],
+    ).fetchall()[0][0]
     return latest
 
 

@@ -19,10 +19,14 @@ class Arrival:
 
     at: datetime
     clocked: bool = False
+    stands: bool = False
+    """A sample's platform, on which every run is of the same moment: a file that replaces another arrives after it all the same."""
 
     @classmethod
-    def of(cls, now: Moment) -> Arrival:
+    def of(cls, now: Moment | Arrival) -> Arrival:
         """Asks the clock, if it is one."""
+        if isinstance(now, Arrival):
+            return now
         return cls(now(), clocked=True) if callable(now) else cls(now)
 
     def later_than(self, known: datetime | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from ingestion.ingest import Ingested, ingest
-from ingestion.model import Moment
+from ingestion.model import Arrival, Moment
 from lake.serving import Served
 from orchestration.marts import Built, build, serve_marts
 from tnmt.settings import Settings
@@ -25,7 +25,7 @@ class Ran:
 def run(
     settings: Settings,
     *,
-    now: Moment,
+    now: Moment | Arrival,
     as_of: Moment,
     run_id: str,
     only: Iterable[str] | None = None,
@@ -49,7 +49,7 @@ def run(
         settings,
         moment,
         run_id,
-        now() if callable(now) else now,
+        Arrival.of(now).at,
         full=full,
         say=lambda line: say("marts", line) if " OK " in line or " of " in line else None,
     )

@@ -166,7 +166,7 @@ def run(
     """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
     from ingestion.blocked import STOPPED, blocked_now
     from ingestion.contract import ContractError
-    from ingestion.ingest import UnknownSource, contracts_of
+    from ingestion.ingest import UnknownSource, arrival_on, contracts_of
     from ingestion.load import requeue
     from lake.lake import LakeError, open_reader, open_writer
     from lake.lock import LakeLocked
@@ -177,11 +177,10 @@ def run(
     s = settings()
     if engine is not None:
         s = s.model_copy(update={"engine": engine.value})
-    of_sample = as_of is None and (s.home / "sample.json").exists()
-    moment = now if as_of == "now" or (as_of is None and not of_sample) else _moment(as_of, s)
+    by_clock = as_of == "now" or (as_of is None and not (s.home / "sample.json").exists())
+    moment = now if by_clock else _moment(as_of, s)
     replayed = _day("--day", day) if day else None
-    # a sample arrives when it says that it does; real deliveries arrive now
-    arrival = moment if of_sample else now
+    arrival = arrival_on(s) if as_of is None else now
     try:
         if replayed:
             with open_writer(s, f"replay {replayed}") as con:

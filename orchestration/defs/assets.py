@@ -8,7 +8,7 @@ import dagster as dg
 
 from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract
-from ingestion.ingest import Ingested, contracts_of, take_in
+from ingestion.ingest import Ingested, arrival_on, contracts_of, take_in
 from ingestion.load import Loaded, requeue
 from lake.lake import open_writer
 from orchestration.defs.resources import WRITER_POOL, Platform
@@ -61,9 +61,8 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
     )
     def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
         s = platform.settings()
-        arrival = platform.as_of() if (s.home / "sample.json").exists() else platform.arrival
         with open_writer(s, f"dagster clean/{target}") as con:
-            done = take_in(con, s, contracts_of(s), [c.source for c in contracts], now=arrival, run_id=context.run_id[:12])
+            done = take_in(con, s, contracts_of(s), [c.source for c in contracts], now=arrival_on(s), run_id=context.run_id[:12])
             mine = [c.source for c in contracts]
             stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, mine, status)] for status in STOPPED}
         _none_failed(done)
@@ -130,7 +129,7 @@ def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Itera
     contracts = contracts_of(s)
     with open_writer(s, f"replay {day}") as con:
         waiting = sum(requeue(con, name, day=day, all_of_day=True) for name in contracts)
-        done = take_in(con, s, contracts, contracts, now=platform.arrival, run_id=context.run_id[:12])
+        done = take_in(con, s, contracts, contracts, now=arrival_on(s), run_id=context.run_id[:12])
     _none_failed(done)
     built = build(s, platform.as_of(), context.run_id[:12], platform.arrival())
     serve_marts(s, platform.as_of())

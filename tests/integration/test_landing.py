@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -20,7 +21,7 @@ import pytest
 
 from ingestion import landing
 from ingestion.contract import Contract
-from ingestion.ingest import Ingested, contracts_of, ingest, take_in
+from ingestion.ingest import Ingested, arrival_on, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
 from ingestion.model import Arrival
@@ -29,6 +30,7 @@ from lake.lock import LakeLocked, writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
 from orchestration.live import Live
 from orchestration.run import as_of_after
+from simulator.files import write_csv
 from tests.conftest import own_platform
 from tnmt.settings import Settings
 
@@ -309,6 +311,37 @@ def test_by_a_clock_what_lands_later_is_later(lake: tuple[Settings, duckdb.DuckD
         came += [d.received_at for d in fresh if d.name == name]
     assert NOW <= came[0] < came[1] < came[2] and came[3] == NOW - timedelta(minutes=10)
     assert [at for (at,) in con.execute("SELECT received_at FROM lake.ops.landed WHERE name = ? ORDER BY 1", [name]).fetchall()] == sorted(came)
+
+
+def test_on_a_samples_platform_a_correction_counts_too(home: Settings) -> None:
+    """Every plain run there is of the sample's moment, before runs by the clock too: what replaces a file is later, what is sent again is not."""
+    header = [
+        "Mã hồ sơ",
+        "Mã thủ tục",
+        "Tên thủ tục",
+        "Mã xã (cũ)",
+        "Mã xã",
+        "Ngày tiếp nhận",
+        "Ngày hẹn trả",
+        "Ngày trả",
+        "Trạng thái",
+        "Hình thức",
+        "Mã thửa",
+    ]
+    (home.inbox / "dossier").mkdir(parents=True, exist_ok=True)
+    (home.home / "sample.json").write_text(json.dumps({"as_of": NOW.isoformat()}))
+    due = []
+    for number, (day, now) in enumerate([("05", False), ("20", False), ("05", False), ("11", True), ("12", False)]):
+        row = ["D1", "DK01", "x", "25195", "25195", "01/03/2026", f"{day}/04/2026", None, "Đang xử lý", "Trực tuyến", None]
+        write_csv(home.inbox / "dossier" / "ho_so_20260302.csv", header, [row])
+        done = ingest(home, now=(lambda: NOW + timedelta(days=9)) if now else arrival_on(home), run_id=f"run {number}", only=["dossier"])
+        assert not done.troubles
+        with open_reader(home) as con:
+            due += [d.day for (d,) in con.execute("SELECT due_on FROM lake.clean.dossier").fetchall()]
+    assert due == [5, 20, 20, 11, 12]
+    with open_reader(home) as con:
+        came = con.execute("SELECT received_at FROM lake.ops.landed ORDER BY received_at").fetchall()
+    assert [(at - NOW).total_seconds() for (at,) in came] == [0, 1, 9 * 86400, 9 * 86400 + 1]
 
 
 def test_a_clock_that_is_set_back_over_midnight_goes_on(made: Settings) -> None:

@@ -426,7 +426,7 @@ def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
             "Thời gian trong tên tệp không đọc được",
             contract.files.as_of_format,
             found["as_of"] or "không có",
-            "Kiểm tra đồng hồ của datalogger rồi gửi lại",
+            "Sửa ngày giờ trong tên tệp (hoặc đồng hồ của datalogger) rồi gửi lại",
         )
     if contract.as_of.origin == "file_name" and delivery.as_of > delivery.received_at + LATEST_NAME:
         return Problem(
@@ -434,7 +434,7 @@ def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
             "Thời gian trong tên tệp nằm quá xa sau lúc nhận: mọi tệp gửi sau sẽ bị coi là cũ hơn",
             f"không quá {LATEST_NAME.days} ngày sau lúc nhận ({delivery.received_at:%d/%m/%Y})",
             found["as_of"] or "không có",
-            "Sửa ngày trong tên tệp (hoặc đồng hồ của datalogger) rồi gửi lại",
+            "Sửa ngày giờ trong tên tệp (hoặc đồng hồ của datalogger) rồi gửi lại",
         )
     return None
 

@@ -79,6 +79,13 @@ def current(settings: Settings, name: str = NAME) -> Path | None:
     return link.resolve() if link.exists() else None
 
 
+def as_of(version: Path) -> datetime:
+    """The moment of a serving file, as its dashboards show it. Raises duckdb.Error where the file is none."""
+    with duckdb.connect(str(version), read_only=True) as con:
+        moment: datetime = con.execute("SELECT as_of FROM serving_info").fetchall()[0][0]
+    return moment
+
+
 def in_force(settings: Settings) -> InForce:
     """What the file in force speaks for."""
     path = current(settings)

@@ -21,7 +21,7 @@ from intake.accounts import path_of, read
 from intake.drop import heartbeat, is_running
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
 from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, no_lake, open_reader
-from lake.serving import current
+from lake.serving import as_of, current
 from lake.spark import LAYER, problems
 from lake.verify import damage, data_files, keys_twice, without_delivery
 from orchestration.run import SET_BACK
@@ -51,7 +51,8 @@ def _guard(name: str, check: Callable[[Settings], Check], settings: Settings) ->
     try:
         return check(settings)
     except (LakeError, ContractError, SuiteError, ExtensionMissing, duckdb.Error, OSError) as error:
-        return Check(name, False, str(error).splitlines()[0], "see the message")
+        text = " ".join(str(error).split()) if isinstance(error, ContractError) else str(error).splitlines()[0]
+        return Check(name, False, text, "see the message")
 
 
 def _python(settings: Settings) -> Check:
@@ -119,9 +120,7 @@ def _serving(settings: Settings) -> Check:
     path = current(settings)
     if path is None:
         return Check("serving file", False, "none yet", "run `tnmt run`")
-    with duckdb.connect(str(path), read_only=True) as con:
-        as_of = con.execute("SELECT as_of FROM serving_info").fetchall()[0][0]
-    return Check("serving file", True, f"{path.name}, as of {as_of}")
+    return Check("serving file", True, f"{path.name}, as of {as_of(path)}")
 
 
 def _superset(settings: Settings) -> Check:

@@ -8,6 +8,7 @@ found something missing.
 from __future__ import annotations
 
 import csv
+import getpass
 import json
 import logging
 import os
@@ -281,9 +282,11 @@ def run(
 def status(as_json: Json = False) -> None:
     """What is fresh, late, broken or quarantined, source by source."""
     from ingestion.blocked import STOPPED, blocked_now
+    from ingestion.contract import ContractError
+    from ingestion.ingest import contracts_of
     from ingestion.landing import told_unclaimed
     from lake.lake import LakeError, has_table, lock_holder, open_reader
-    from lake.serving import current
+    from lake.serving import as_of, current
     from orchestration.marts import held_back, told_held
 
     s = settings()
@@ -291,7 +294,11 @@ def status(as_json: Json = False) -> None:
         con = open_reader(s)
     except LakeError as error:
         _fail(str(error))
-    moment = default_as_of(s)
+    moment, broken = default_as_of(s), list[str]()
+    try:
+        contracts_of(s)
+    except ContractError as error:
+        broken.append(f"broken: nothing is taken in until this is mended: {error}")
     noted = has_table(con, "ops.unclaimed")  # not in a lake that no run of this version has written into
     rows = con.execute(
         f"""
@@ -330,6 +337,7 @@ def status(as_json: Json = False) -> None:
                     "serving": serving,
                     "writer": writer,
                     "held_back": [asdict(h) for h in held],
+                    "broken": broken,
                 },
                 default=str,
                 ensure_ascii=False,
@@ -354,7 +362,10 @@ def status(as_json: Json = False) -> None:
         err.print(f"unclaimed: {told_unclaimed(folder, name, size)}", style="yellow", markup=False, highlight=False)
     if held:
         err.print(told_held(held), style="red", markup=False, highlight=False)
-    print(f"as of {moment}; serving {serving.name if serving else 'nothing yet'}; writer {writer['purpose'] if writer else 'none'}")
+    for text in broken:
+        err.print(text, style="red", markup=False, highlight=False)
+    shown = f"{serving.name}, as of {as_of(serving)}" if serving else "nothing yet"
+    print(f"judged at {moment}; serving {shown}; writer {writer['purpose'] if writer else 'none'}")
 
 
 @app.command()
@@ -718,7 +729,7 @@ def extract(
     from sharing.extract import ExtractRefused, make_extract
 
     try:
-        made = make_extract(settings(), agreement, requested_by=by or os.environ.get("USER", ""), now=now(), as_of=default_as_of(settings()))
+        made = make_extract(settings(), agreement, requested_by=by or getpass.getuser(), now=now(), as_of=default_as_of(settings()))
     except ExtractRefused as error:
         _fail(str(error))
     print(f"{made.path}: {made.rows} rows in {len(made.files)} files, handed over to {made.receiver}")

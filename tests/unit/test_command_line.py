@@ -51,6 +51,19 @@ def test_a_decision_may_have_any_number(home: Settings, monkeypatch: pytest.Monk
     assert path.parent == home.inbox / "adjustment" and said == number and number in path.read_text(encoding="utf-8")
 
 
+def test_a_broken_contract_is_told_by_status_and_whole_by_doctor(home: Settings) -> None:
+    """Nothing is taken in until it is mended: who looks has to hear of it."""
+    (home.home / "contracts").mkdir(exist_ok=True)
+    (home.home / "contracts" / "nguon_la.yaml").write_text("source: nguon_la\ntitle: 5\ntarget: end_of\n", encoding="utf-8")
+    code, said = command("status")
+    assert code == 0 and "broken: nothing is taken in" in said and "nguon_la.yaml" in said
+    assert "nguon_la.yaml" in json.loads(command("status", "--json")[1])["broken"][0]
+    code, said = command("doctor")
+    assert code == 5 and "nguon_la.yaml" in said and "Field required" in " ".join(said.split())
+    (home.home / "contracts" / "nguon_la.yaml").unlink()
+    assert json.loads(command("status", "--json")[1])["broken"] == []
+
+
 def test_a_decision_whose_source_fails_says_why(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_disk(*given: object, **more: object) -> None:
         raise OSError(28, "No space left on device")

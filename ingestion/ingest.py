@@ -11,7 +11,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -275,6 +275,7 @@ def take_in(
     shared = shared_folders(contracts.values())
     say = step or (lambda source, stage: None)
     arrival = Arrival.of(now)
+    latest = arrival.at
     datings = register_sources(con, contracts, arrival.at)
     restless = once_stopped(con)
     for name, contract in contracts.items():
@@ -287,13 +288,14 @@ def take_in(
                 settings,
                 contracts,
                 contract,
-                arrival=arrival,
+                arrival=(mine := replace(arrival)),  # what its ledger makes it later by is no other source's concern
                 run_id=run_id,
                 shared=contract.folder in shared,
                 datings=datings[name],
                 restless=name in restless,
                 most=most,
             )
+            latest = max(latest, mine.at)
             if left is not None:
                 result.not_cleared[name] = (
                     f"what came was taken in, but files of it could not be removed from the inbox, and every run takes them in once more: {told(left)}; "
@@ -304,8 +306,8 @@ def take_in(
             result.errors[name] = told(error)
             log.error("source failed", source=name, run_id=run_id, error=type(error).__name__)
             log.debug("source failed", source=name, run_id=run_id, at="".join(traceback.format_tb(error.__traceback__)))
-    result.at = arrival.at
-    _gate_given_back(con, settings, contracts, result, arrival.at)
+    result.at = latest
+    _gate_given_back(con, settings, contracts, result, latest)
     if result.errors:
         failed = ", ".join("?" * len(result.errors))
         gated = f"SELECT coalesce(sum(deliveries), 0) FROM lake.ops.gate_result WHERE run_id = ? AND source IN ({failed})"

@@ -644,14 +644,17 @@ def _record_round(
     ids, names, hashes, sizes, dates, places = (list(column) for column in zip(*rows, strict=True))
     in_names = days_once | {d.date() for d in dates if d is not None}
     if arrival.clocked:
-        arrival.later_than(_last_arrival(con, contract, in_names, arrival.at.date()))
+        # under the day of their arrival stand those whose names say none
+        arrival.later_than(_last_arrival(con, contract, in_names, arrival.at.date() if None in dates else date.max))
     now = arrival.at
-    if arrival.stands and (before := _replaced(con, contract, names, ids, in_names, now.date())) is not None and before >= now:
-        now = before + timedelta(seconds=1)
+    came = [now] * len(ids)
+    if arrival.stands:
+        before = _replaced(con, contract, names, ids, in_names, now.date())
+        came = [b + timedelta(seconds=1) if (b := before.get(name)) is not None and b >= now else now for name in names]
     known_before = _recorded(con, contract, ids, in_names | {now.date()}, undated)
-    as_ofs = [d or now for d in dates]
+    as_ofs = [d or at for d, at in zip(dates, came, strict=True)]
     days = [a.date() for a in as_ofs]
-    batch = pa.table([ids, [contract.source] * len(ids), names, hashes, sizes, [now] * len(ids), as_ofs, days, places], schema=_LANDED)
+    batch = pa.table([ids, [contract.source] * len(ids), names, hashes, sizes, came, as_ofs, days, places], schema=_LANDED)
     small = "raw.file" in places
     if small:
         batch = batch.append_column("content", pa.array(contents, pa.large_binary()))
@@ -681,15 +684,15 @@ def _record_round(
     for name in ("newcomers", "inbox_batch"):
         con.unregister(name)
     deliveries = [
-        Delivery(i, contract.source, name, sha, size, now, as_of, day, None, content, is_new=True)
-        for i, name, sha, size, as_of, day, content in zip(ids, names, hashes, sizes, as_ofs, days, contents, strict=True)
+        Delivery(i, contract.source, name, sha, size, at, as_of, day, None, content, is_new=True)
+        for i, name, sha, size, at, as_of, day, content in zip(ids, names, hashes, sizes, came, as_ofs, days, contents, strict=True)
         if content is not None and i not in known_before
     ]
     return kept, Landed(len(ids), new, len(ids) - new), deliveries if len(deliveries) == new else []
 
 
 def _last_arrival(con: duckdb.DuckDBPyConnection, contract: Contract, days: set[date], today: date) -> datetime | None:
-    """When the latest of the source's deliveries of these days arrived, or of today and later ones, under which those stand whose names say no day."""
+    """When the latest of the source's deliveries of these days arrived, or of `today` and later ones."""
     day_list = ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
     asked = (
         f"SELECT max(arrived_at) FROM lake.ops.arrival WHERE source = {quoted(contract.source)} AND (day IN ({day_list}) OR day >= DATE '{today}')"
@@ -698,15 +701,18 @@ def _last_arrival(con: duckdb.DuckDBPyConnection, contract: Contract, days: set[
     return latest
 
 
-def _replaced(con: duckdb.DuckDBPyConnection, contract: Contract, names: list[str], ids: list[str], days: set[date], today: date) -> datetime | None:
-    """When the latest delivery arrived that has one of these names and other bytes, of these days, or of today and later ones."""
+def _replaced(
+    con: duckdb.DuckDBPyConnection, contract: Contract, names: list[str], ids: list[str], days: set[date], today: date
+) -> dict[str, datetime]:
+    """Of each of these names when the latest delivery of other bytes arrived, if any did, of these days or of today and later ones."""
     day_list = ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
-    latest: datetime | None = con.execute(
-        f"SELECT max(received_at) FROM lake.ops.landed WHERE source = ? AND (day IN ({day_list}) OR day >= ?) "
-        "AND name IN (SELECT unnest(?)) AND delivery_id NOT IN (SELECT unnest(?))",
-        [contract.source, today, names, ids],
-    ).fetchall()[0][0]
-    return latest
+    return dict(
+        con.execute(
+            f"SELECT name, max(received_at) FROM lake.ops.landed WHERE source = ? AND (day IN ({day_list}) OR day >= ?) "
+            "AND name IN (SELECT unnest(?)) AND delivery_id NOT IN (SELECT unnest(?)) GROUP BY name",
+            [contract.source, today, names, ids],
+        ).fetchall()
+    )
 
 
 def _recorded(con: duckdb.DuckDBPyConnection, contract: Contract, ids: list[str], days: set[date], undated: list[str]) -> set[str]:
@@ -760,30 +766,34 @@ _HANDS = 4
 
 
 def _clear_folder(parent: str, files: list[Found], small: bool) -> None:
-    aside = f"{parent}/{TAKEN}{os.getpid()}"
-    try:
-        with contextlib.suppress(FileExistsError):
-            Path(aside).mkdir()
-    except FileNotFoundError:
-        return  # its sender took the whole folder back
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        for one in files:
-            _clear_where_it_lies(one, error)
-        return
+    name = f"{TAKEN}{os.getpid()}"
     failed: OSError | None = None
-    # by their names in the two folders: whole paths take twice as long, a second for a day of files
-    with _opened(parent) as here, _opened(aside) as away:
+    with contextlib.ExitStack() as opened:
+        try:
+            here, away, full = opened.enter_context(_opened(parent)), -1, None
+            try:
+                with contextlib.suppress(FileExistsError):
+                    os.mkdir(name, dir_fd=here)
+                away = opened.enter_context(_opened(name, here))
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                full = error
+        except FileNotFoundError:
+            return  # its sender took the whole folder back
+        # by their names in the two folders: whole paths take twice as long, a second for a day of files
         for one in files:
             try:
-                _clear_one(one, small, aside, here, away)
+                if full is None:
+                    _clear_one(one, small, f"{parent}/{name}", here, away)
+                else:
+                    _clear_where_it_lies(one, full)
             except FileNotFoundError:
                 pass  # its sender took it back
             except OSError as error:
                 failed = failed or error  # of this file: the others go
-    with contextlib.suppress(OSError):
-        os.rmdir(aside)
+        with contextlib.suppress(OSError):
+            os.rmdir(name, dir_fd=here)
     if failed is not None:
         raise failed
 
@@ -830,8 +840,8 @@ def _is_still(one: Found, now_is: os.stat_result) -> bool:
 
 
 @contextlib.contextmanager
-def _opened(folder: str) -> Iterator[int]:
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+def _opened(folder: str, within: int | None = None) -> Iterator[int]:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=within)
     try:
         yield fd
     finally:

@@ -776,7 +776,7 @@ def live(
     try:
         worker = Live(s)
         if once:
-            increment = worker.increment(now())
+            increment = worker.increment(now(), now)
             for text in worker.troubles:
                 say(text)
             if increment:

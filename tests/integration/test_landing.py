@@ -225,7 +225,7 @@ def test_a_full_disk_is_emptied(lake: tuple[Settings, duckdb.DuckDBPyConnection]
         raise OSError(error, os.strerror(error), str(path))
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "mkdir", full)
+        patch.setattr(os, "mkdir", full)
         leave()
     assert (recorded.new, [f.exists() for f in files]) == (3, [False, True, False])
     files[0].write_text(reading(8 + error))
@@ -311,6 +311,46 @@ def test_by_a_clock_what_lands_later_is_later(lake: tuple[Settings, duckdb.DuckD
         came += [d.received_at for d in fresh if d.name == name]
     assert NOW <= came[0] < came[1] < came[2] and came[3] == NOW - timedelta(minutes=10)
     assert [at for (at,) in con.execute("SELECT received_at FROM lake.ops.landed WHERE name = ? ORDER BY 1", [name]).fetchall()] == sorted(came)
+
+
+def test_a_clock_that_was_years_ahead_touches_no_other_source_and_no_other_day(made: Settings) -> None:
+    """What it recorded stays in the future; of the same file the later version is later still; all else arrives by the clock of now."""
+    for source in ("dossier", "station_txt"):
+        (made.inbox / source).mkdir(parents=True, exist_ok=True)
+    ahead, here = NOW + timedelta(days=3600), NOW + timedelta(days=1)
+
+    def come(run: str, at: datetime, *files: tuple[str, str]) -> dict[str, datetime]:
+        for number, (source, name) in enumerate(files):
+            (made.inbox / source / name).write_text(f"{run} {number}")
+        ingest(made, now=lambda: at, run_id=run, only=["dossier", "station_txt"])
+        with open_reader(made) as con:
+            return dict(con.execute("SELECT name, max(received_at) FROM lake.ops.landed GROUP BY name").fetchall())
+
+    come("ahead", ahead, ("dossier", "ho_so_20260325.csv"))
+    station = "BP_YYZZ_NUOTHA_20260329000000.txt"
+    came = come("now", here, ("dossier", "ho_so_20260325.csv"), ("station_txt", station))
+    assert came["ho_so_20260325.csv"] == ahead + timedelta(seconds=1) and came[station] == here
+    came = come("later", here, ("dossier", "ho_so_20260323.csv"))
+    assert came["ho_so_20260323.csv"] == here
+
+
+def test_a_folder_that_goes_while_it_is_cleared_is_no_trouble(lake: tuple[Settings, duckdb.DuckDBPyConnection], tmp_path: Path) -> None:
+    """And what is a link by then is not followed: nothing is made where it leads."""
+    s, con = lake
+    contract, folder = of(s, "station_txt")
+    for what in ("gone", "link"):
+        (folder / what).mkdir()
+        (folder / what / "BP_WWXX_NUOTHA_20260325000000.txt").write_text(what)
+        _, _, leave = record(con, s, contract, Arrival(NOW))
+        shutil.rmtree(folder / what)
+        if what == "gone":
+            leave()
+            continue
+        (folder / what).symlink_to(tmp_path)
+        with pytest.raises(OSError, match=what):
+            leave()
+        assert not list(tmp_path.iterdir())
+        (folder / what).unlink()
 
 
 def test_on_a_samples_platform_a_correction_counts_too(home: Settings) -> None:

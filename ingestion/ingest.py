@@ -30,7 +30,6 @@ from ingestion.registers import PLACED_BY, last_gates, requeue_moved
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from lake.faults import reach
 from lake.lake import open_writer, transaction
-from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings
 
 log = structlog.get_logger()
@@ -76,11 +75,6 @@ class Ingested:
         failed = [f"failed: {name}: {text}" for name, text in self.errors.items()]
         not_cleared = [f"not cleared: {name}: {text}" for name, text in self.not_cleared.items()]
         return failed + not_cleared + [f"unclaimed: {text}" for text in self.unclaimed]
-
-
-def arrival_on(settings: Settings) -> Moment | Arrival:
-    """When what lies in the inboxes of a platform arrives: now; on that of a sample at the sample's moment, whenever it is taken in."""
-    return Arrival(default_as_of(settings), stands=True) if (settings.home / "sample.json").exists() else now
 
 
 def contracts_of(settings: Settings) -> dict[str, Contract]:

@@ -10,6 +10,7 @@ from ingestion.ingest import Ingested, ingest
 from ingestion.model import Arrival, Moment
 from lake.serving import Served
 from orchestration.marts import Built, build, serve_marts
+from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings
 
 
@@ -55,6 +56,11 @@ def run(
     )
     say("serving", "publish")
     return Ran(ingested, built, serve_marts(settings, moment))
+
+
+def arrival_on(settings: Settings) -> Moment | Arrival:
+    """When what lies in the inboxes of a platform arrives: now; on that of a sample at the sample's moment, whenever it is taken in."""
+    return Arrival(default_as_of(settings), stands=True) if (settings.home / "sample.json").exists() else now
 
 
 SET_BACK = timedelta(hours=1)

@@ -167,11 +167,12 @@ def run(
     """Take in what lies in the inboxes, build what changed, serve it. Nothing new, nothing done."""
     from ingestion.blocked import STOPPED, blocked_now
     from ingestion.contract import ContractError
-    from ingestion.ingest import UnknownSource, arrival_on, contracts_of
+    from ingestion.ingest import UnknownSource, contracts_of
     from ingestion.load import requeue
     from lake.lake import LakeError, open_reader, open_writer
     from lake.lock import LakeLocked
     from orchestration.marts import BuildFailed, told_held
+    from orchestration.run import arrival_on
     from orchestration.run import run as run_all
     from orchestration.serve import tell_dagster
 

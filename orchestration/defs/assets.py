@@ -8,11 +8,12 @@ import dagster as dg
 
 from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract
-from ingestion.ingest import Ingested, arrival_on, contracts_of, take_in
+from ingestion.ingest import Ingested, contracts_of, take_in
 from ingestion.load import Loaded, requeue
 from lake.lake import open_writer
 from orchestration.defs.resources import WRITER_POOL, Platform
 from orchestration.marts import build, serve_marts, served_tables, told_held
+from orchestration.run import arrival_on
 from tnmt.settings import settings
 
 DAYS = dg.DailyPartitionsDefinition(start_date="2021-01-01", timezone="Asia/Ho_Chi_Minh")

@@ -21,7 +21,7 @@ import pytest
 
 from ingestion import landing
 from ingestion.contract import Contract
-from ingestion.ingest import Ingested, arrival_on, contracts_of, ingest, take_in
+from ingestion.ingest import Ingested, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
 from ingestion.model import Arrival
@@ -29,7 +29,7 @@ from lake.lake import open_reader, open_writer
 from lake.lock import LakeLocked, writer_lock
 from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
 from orchestration.live import Live
-from orchestration.run import as_of_after
+from orchestration.run import arrival_on, as_of_after
 from simulator.files import write_csv
 from tests.conftest import own_platform
 from tnmt.settings import Settings

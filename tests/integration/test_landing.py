@@ -32,6 +32,7 @@ from orchestration.live import Live
 from orchestration.run import arrival_on, as_of_after
 from simulator.files import write_csv
 from tests.conftest import own_platform
+from tests.faults.test_set_aside import DOSSIER
 from tnmt.settings import Settings
 
 NOW = datetime(2026, 3, 25, 12)
@@ -355,25 +356,12 @@ def test_a_folder_that_goes_while_it_is_cleared_is_no_trouble(lake: tuple[Settin
 
 def test_on_a_samples_platform_a_correction_counts_too(home: Settings) -> None:
     """Every plain run there is of the sample's moment, before runs by the clock too: what replaces a file is later, what is sent again is not."""
-    header = [
-        "Mã hồ sơ",
-        "Mã thủ tục",
-        "Tên thủ tục",
-        "Mã xã (cũ)",
-        "Mã xã",
-        "Ngày tiếp nhận",
-        "Ngày hẹn trả",
-        "Ngày trả",
-        "Trạng thái",
-        "Hình thức",
-        "Mã thửa",
-    ]
     (home.inbox / "dossier").mkdir(parents=True, exist_ok=True)
     (home.home / "sample.json").write_text(json.dumps({"as_of": NOW.isoformat()}))
     due = []
     for number, (day, now) in enumerate([("05", False), ("20", False), ("05", False), ("11", True), ("12", False)]):
         row = ["D1", "DK01", "x", "25195", "25195", "01/03/2026", f"{day}/04/2026", None, "Đang xử lý", "Trực tuyến", None]
-        write_csv(home.inbox / "dossier" / "ho_so_20260302.csv", header, [row])
+        write_csv(home.inbox / "dossier" / "ho_so_20260302.csv", DOSSIER, [row])
         done = ingest(home, now=(lambda: NOW + timedelta(days=9)) if now else arrival_on(home), run_id=f"run {number}", only=["dossier"])
         assert not done.troubles
         with open_reader(home) as con:

@@ -179,10 +179,9 @@ def run(
     s = settings()
     if engine is not None:
         s = s.model_copy(update={"engine": engine.value})
-    by_clock = as_of == "now" or (as_of is None and not (s.home / "sample.json").exists())
-    moment = now if by_clock else _moment(as_of, s)
-    replayed = _day("--day", day) if day else None
     arrival = arrival_on(s) if as_of is None else now
+    moment = now if as_of in (None, "now") and arrival is now else _moment(as_of, s)
+    replayed = _day("--day", day) if day else None
     try:
         if replayed:
             with open_writer(s, f"replay {replayed}") as con:

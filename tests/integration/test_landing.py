@@ -409,11 +409,16 @@ def test_the_same_file_is_the_same_delivery_though_its_name_means_another_day_no
     """A contract's zone is corrected, and a backlog sent once more: the ledger holds it under the day of then."""
     contracts = contracts_of(made)
     other = contracts["station_txt"].model_copy(update={"time": contracts["station_txt"].time.model_copy(update={"zone": "+00:00"})})
-    name = "BP_AAZZ_NUOTHA_20260324230000.txt"
-    for n, contract in enumerate((contracts["station_txt"], other, contracts["station_txt"])):
+    _one_delivery_by_all(made, contracts, "BP_AAZZ_NUOTHA_20260324230000.txt", (contracts["station_txt"], other, contracts["station_txt"]))
+
+
+def _one_delivery_by_all(made: Settings, contracts: dict[str, Contract], name: str, versions: tuple[Contract, ...]) -> None:
+    """The same file, sent once under each version of the contract."""
+    (made.inbox / "station_txt").mkdir(parents=True, exist_ok=True)
+    for n, contract in enumerate(versions):
         (made.inbox / "station_txt" / name).write_text(reading(3))
         with open_writer(made, "test") as con:
-            done = take_in(con, made, contracts | {"station_txt": contract}, ["station_txt"], now=NOW + timedelta(days=n), run_id=f"day {n}")
+            done = take_in(con, made, contracts | {"station_txt": contract}, ["station_txt"], now=NOW + timedelta(days=n), run_id=f"{name} {n}")
             assert con.execute("SELECT count(*) FROM lake.ops.landed WHERE name = ?", [name]).fetchall() == [(1,)]
         assert (done.errors, done.landed["station_txt"].new) == ({}, int(n == 0))
 
@@ -423,16 +428,11 @@ def test_the_same_file_is_the_same_delivery_though_another_part_of_its_name_tell
     contracts = contracts_of(made)
     pattern = contracts["station_txt"].files.pattern
     assert "(?P<as_of>" in pattern
-    name = "BP_BBZZ_NUOTHA_20260324230000.txt"
     # of the same names another day: the one of the arrival, as the pattern of then does not fit
     narrow = contracts["station_txt"].files.model_copy(update={"pattern": pattern.replace("(?P<as_of>", "(?P<as_of>9999")})
     wrong = contracts["station_txt"].model_copy(update={"files": narrow})
-    for n, contract in enumerate((wrong, contracts["station_txt"], wrong, contracts["station_txt"])):
-        (made.inbox / "station_txt" / name).write_text(reading(4))
-        with open_writer(made, "test") as con:
-            done = take_in(con, made, contracts | {"station_txt": contract}, ["station_txt"], now=NOW + timedelta(days=n), run_id=f"part {n}")
-            assert con.execute("SELECT count(*) FROM lake.ops.landed WHERE name = ?", [name]).fetchall() == [(1,)]
-        assert (done.errors, done.landed["station_txt"].new) == ({}, int(n == 0))
+    versions = (wrong, contracts["station_txt"], wrong, contracts["station_txt"])
+    _one_delivery_by_all(made, contracts, "BP_BBZZ_NUOTHA_20260324230000.txt", versions)
 
 
 def test_what_has_just_arrived_counts(made: Settings) -> None:

@@ -407,6 +407,36 @@ def test_leadership_only_looks(superset: Superset) -> None:
     assert requests.get(f"{superset.base}/swagger/v1", timeout=30, allow_redirects=False).status_code != 200
 
 
+@pytest.mark.parametrize("user", ["lanhdao", "chuyenvien", "admin"])
+def test_a_page_that_is_left_stores_no_colours(superset: Superset, user: str) -> None:
+    """Superset sends the colours of a page when it is left: taken from every reader without an error, and kept of none."""
+    need("browser", CHROMIUM.exists(), "Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    api = superset.api("admin")
+
+    def stored() -> tuple[int, str, str]:
+        page = api.get("dashboard/toan-canh").json()["result"]
+        return page["id"], page["json_metadata"], page["changed_on"]
+
+    before = stored()
+    with sync_playwright() as pw:
+        browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000}, locale="vi-VN")
+        page.set_default_navigation_timeout(120_000)
+        _log_in(page, superset, user)
+        page.goto(superset.base + DASHBOARD)
+        page.wait_for_selector(".dashboard-chart canvas", timeout=120_000)
+        with page.expect_response(re.compile(r"/colors\?")) as sent:
+            page.evaluate("window.dispatchEvent(new Event('beforeunload'))")
+        assert sent.value.status == 200 and sent.value.request.method == "PUT"
+        assert sent.value.request.post_data_json["color_scheme_domain"]  # not in assets: always something to store
+        browser.close()
+    assert stored() == before
+    put = requests.put(f"{superset.base}/api/v1/dashboard/{before[0]}/colors", json={"label_colors": {}}, timeout=30)
+    assert put.status_code in (400, 401, 403)
+
+
 @pytest.fixture(scope="module")
 def analyst(superset: Superset) -> Api:
     """The analyst's session."""

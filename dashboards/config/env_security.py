@@ -103,6 +103,12 @@ class EnvSecurityManager(SupersetSecurityManager):
                 self.limiter.limit(current_app.config["AUTH_RATE_LIMIT"], methods=["POST"])(view.blueprint)
 
 
+def _signed_in():
+    """The account of a browser's session, None where there is none. (A token of the API is read after the request hooks.)"""
+    user = getattr(g, "user", None)
+    return None if user is None or getattr(user, "is_anonymous", True) or not getattr(user, "id", None) else user
+
+
 def install(app, home_page: str, language_pack: Path, scripts: Path) -> None:
     """Request hooks and the table of account states. `scripts` holds those of Superset's that are served in place of its own."""
     ours = {f"/static/assets/{script.name}": script for script in scripts.glob("*.js")}
@@ -119,8 +125,8 @@ def install(app, home_page: str, language_pack: Path, scripts: Path) -> None:
 
     @app.before_request
     def _password_ran_out():
-        user = getattr(g, "user", None)
-        if user is None or getattr(user, "is_anonymous", True) or not getattr(user, "id", None) or request.path.startswith(OPEN_PATHS):
+        user = _signed_in()
+        if user is None or request.path.startswith(OPEN_PATHS):
             return None
         from superset import db
 
@@ -134,8 +140,7 @@ def install(app, home_page: str, language_pack: Path, scripts: Path) -> None:
     @app.before_request
     def _colours_stay():
         """A page that is left stores its map of colours, whoever looks: 403 for readers, and a race of the others. Ours come from assets/."""
-        user = getattr(g, "user", None)
-        if request.method == "PUT" and COLOURS.fullmatch(request.path) and user is not None and not getattr(user, "is_anonymous", True):
+        if request.method == "PUT" and COLOURS.fullmatch(request.path) and _signed_in() is not None:
             return jsonify(result=[])
         return None
 

@@ -12,6 +12,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -280,6 +281,20 @@ def _draw_all(page: Any) -> None:
     page.wait_for_timeout(2000)
 
 
+@contextmanager
+def _window(width: int, height: int) -> Iterator[Any]:
+    """A page of a browser of its own."""
+    need("browser", CHROMIUM.exists(), "Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as pw:
+        browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
+        page = browser.new_page(viewport={"width": width, "height": height}, locale="vi-VN")
+        page.set_default_navigation_timeout(120_000)  # the first page of a server that has just come up, beside other tests
+        yield page
+        browser.close()
+
+
 def _log_in(page: Any, superset: Superset, user: str) -> None:
     """By the form, as people do."""
     from playwright.sync_api import TimeoutError as PlaywrightTimeout
@@ -302,17 +317,11 @@ def _log_in(page: Any, superset: Superset, user: str) -> None:
 @pytest.mark.parametrize("slug", PAGES)
 def test_every_chart_shows_to_the_leader(superset: Superset, slug: str) -> None:
     """Each chart of a dashboard draws data, the browser asks nobody else, and nothing is refused."""
-    need("browser", CHROMIUM.exists(), "Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
     names = {c["chart"][0] for s in PAGES[slug]["sections"] for row in s["rows"] for c in row if "chart" in c}
     mine = [c for name, c in CHARTS.items() if name in names]
     bad: set[tuple[int, str]] = set()
     foreign: set[str] = set()
-    with sync_playwright() as pw:
-        browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000}, locale="vi-VN")
-        page.set_default_navigation_timeout(120_000)  # the first page of a server that has just come up, beside other tests
+    with _window(1600, 1000) as page:
         page.on("response", lambda r: bad.add((r.status, urlparse(r.url).path)) if r.status >= 400 else None)
         own = ("data:", "blob:", superset.base)
         page.on(
@@ -334,7 +343,6 @@ def test_every_chart_shows_to_the_leader(superset: Superset, slug: str) -> None:
             text += page.inner_text("body")
             for title in (c["slice_name"] for c in mine if c["viz_type"].startswith("deck_")):
                 maps[title] = _inked(page.locator(".dashboard-component-chart-holder", has_text=title).screenshot())
-        browser.close()
     assert set(charts) == {c["slice_name"] for c in mine}
     assert not [c for c in charts.values() if c["error"] or c["empty"] or not c["drawn"]]
     assert len(maps) == (2 if slug == "toan-canh" else 0) and min(maps.values(), default=501) > 500, maps
@@ -410,9 +418,6 @@ def test_leadership_only_looks(superset: Superset) -> None:
 @pytest.mark.parametrize("user", ["lanhdao", "chuyenvien", "admin"])
 def test_a_page_that_is_left_stores_no_colours(superset: Superset, user: str) -> None:
     """Superset sends the colours of a page when it is left: taken from every reader without an error, and kept of none."""
-    need("browser", CHROMIUM.exists(), "Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
     api = superset.api("admin")
 
     def stored() -> tuple[int, str, str]:
@@ -420,10 +425,7 @@ def test_a_page_that_is_left_stores_no_colours(superset: Superset, user: str) ->
         return page["id"], page["json_metadata"], page["changed_on"]
 
     before = stored()
-    with sync_playwright() as pw:
-        browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000}, locale="vi-VN")
-        page.set_default_navigation_timeout(120_000)
+    with _window(1600, 1000) as page:
         _log_in(page, superset, user)
         page.goto(superset.base + DASHBOARD)
         page.wait_for_selector(".dashboard-chart canvas", timeout=120_000)
@@ -431,7 +433,6 @@ def test_a_page_that_is_left_stores_no_colours(superset: Superset, user: str) ->
             page.evaluate("window.dispatchEvent(new Event('beforeunload'))")
         assert sent.value.status == 200 and sent.value.request.method == "PUT"
         assert sent.value.request.post_data_json["color_scheme_domain"]  # not in assets: always something to store
-        browser.close()
     assert stored() == before
     put = requests.put(f"{superset.base}/api/v1/dashboard/{before[0]}/colors", json={"label_colors": {}}, timeout=30)
     assert put.status_code in (400, 401, 403)
@@ -630,19 +631,13 @@ def test_long_sql_is_interrupted(analyst: Api) -> None:
 @pytest.mark.parametrize("user", ["lanhdao", "chuyenvien", "kysu"])
 def test_a_password_that_ran_out_is_changed_in_the_browser(superset: Superset, user: str) -> None:
     """After day 7 every page leads to the one where the password is changed; every role may open it, and then goes on."""
-    need("browser", CHROMIUM.exists(), "Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
     with sqlite3.connect(superset.home / "superset/superset.db") as con:
         account = "(SELECT id FROM ab_user WHERE username = ?)"
         changed = con.execute(f"UPDATE tnmt_account_state SET change_password_by = '2020-01-01 00:00:00.000000' WHERE user_id = {account}", [user])
         assert changed.rowcount == 1
     fresh = f"Doi-Mat-Khau-2026-{user}"
     bad: set[tuple[int, str]] = set()
-    with sync_playwright() as pw:
-        browser = pw.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=ARGS)
-        page = browser.new_page(viewport={"width": 1440, "height": 900}, locale="vi-VN")
-        page.set_default_navigation_timeout(120_000)
+    with _window(1440, 900) as page:
         _log_in(page, superset, user)
         page.goto(superset.base + DASHBOARD)
         assert urlparse(page.url).path == "/user_info/"
@@ -658,7 +653,6 @@ def test_a_password_that_ran_out_is_changed_in_the_browser(superset: Superset, u
         page.goto(superset.base + DASHBOARD)
         page.wait_for_selector(".dashboard-chart", timeout=120_000)
         assert urlparse(page.url).path == DASHBOARD
-        browser.close()
     assert not bad
 
 

@@ -78,7 +78,7 @@ help:
 		-p .spark/build/bin/python --target .spark/packages -r requirements/scale-out.txt
 	@echo "· Spark: jars"
 	@mvn -B -q -f infra/spark/pom.xml dependency:copy-dependencies -DoutputDirectory="$(CURDIR)/.spark/jars"
-	@$(V)/python -m lake.spark
+	@$(V)/python -m lake.spark.read
 	@touch $@
 
 # object storage: 560 MB of jars in a folder of their own, which `session` takes where the lake lies on s3://
@@ -87,7 +87,7 @@ help:
 	@rm -rf .spark/jars-s3
 	@mvn -B -q -f infra/spark/pom.xml -P s3 dependency:copy-dependencies -DincludeGroupIds=org.apache.hadoop,software.amazon.awssdk \
 		-DoutputDirectory="$(CURDIR)/.spark/jars-s3"
-	@$(V)/python -m lake.spark --s3
+	@$(V)/python -m lake.spark.read --s3
 	@touch $@
 
 # an object store for the tests, built from source with the hashes of go.sum; what building it needs is removed again
@@ -103,7 +103,7 @@ superset: .superset/.stamp
 dev: .venv/.dev
 peers: .peers/.stamp
 scale-out: .spark/.stamp $(if $(filter 1,$(S3)),.spark/.s3)
-	@$(V)/python -m lake.spark $(if $(filter 1,$(S3)),--s3)
+	@$(V)/python -m lake.spark.read $(if $(filter 1,$(S3)),--s3)
 
 run: .venv/.runtime .superset/.stamp
 	@mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"
@@ -138,7 +138,7 @@ fuzz: .venv/.dev
 	@FUZZ=$(FUZZ) $(V)/python -m pytest -q $$(grep -rl '@given' tests)
 
 lint: .venv/.dev
-	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && $(V)/python -m orchestration.scale_out && cd dbt_project && ../$(V)/sqlfluff lint -q models
+	@$(V)/ruff check . && $(V)/ruff format --check . && $(V)/mypy && $(V)/python -m marts.scale_out && cd dbt_project && ../$(V)/sqlfluff lint -q models
 
 bench: .venv/.dev .peers/.stamp
 	@[ -d "$(TNMT_HOME)" ] || { mkdir -p "$(TNMT_HOME)" && touch "$(TNMT_HOME)/.made-by-make-run"; }

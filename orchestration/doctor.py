@@ -22,8 +22,8 @@ from intake.drop import heartbeat, is_running
 from lake.extensions import NAMES, ExtensionMissing, link_extensions
 from lake.lake import CLOSED_SCHEMAS, LakeError, duck, exists, latest_snapshot, no_lake, open_reader
 from lake.serving import as_of, current
-from lake.spark import LAYER, problems
-from lake.verify import damage, data_files, keys_twice, without_delivery
+from lake.spark.read import LAYER, problems
+from lake.upkeep.verify import damage, data_files, keys_twice, without_delivery
 from orchestration.run import SET_BACK
 from quality.rules import SuiteError
 from tnmt.clock import now

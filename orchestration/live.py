@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from dbt.artifacts.resources.types import NodeType
-from dbt.cli.main import dbtRunner
 
 from ingestion.contract import ContractError
 from ingestion.ingest import ingest
@@ -31,20 +29,15 @@ from ingestion.merge import TargetMismatch
 from lake.lake import LakeError, exists, lock, no_lake
 from lake.lock import LakeLocked
 from lake.serving import current, refresh_serving
-from orchestration.inboxes import landed_sources, waiting_files
-from orchestration.marts import (
+from marts.build import (
     BuildFailed,
     build,
-    dbt_environment,
-    dbt_vars,
     first_day_to_serve,
     plan,
-    project_hash,
     serve_marts,
-    served_tables,
-    target_dir,
 )
-from orchestration.parsed import parsed
+from marts.live_models import LiveModels
+from orchestration.inboxes import landed_sources, waiting_files
 from orchestration.run import as_of_after
 from quality.rules import SuiteError
 from tnmt.settings import Settings
@@ -95,7 +88,7 @@ def heartbeat(settings: Settings) -> dict[str, Any] | None:
 
 
 class Live:
-    """The worker of one platform. dbt runs in this process, on the project as it is: parsed again where it changed."""
+    """The worker of one platform."""
 
     def __init__(self, settings: Settings) -> None:
         """Parses the dbt project; raises LakeError where there is no lake, and BuildFailed where the project cannot be parsed."""
@@ -107,33 +100,9 @@ class Live:
         """Sources that failed in it: what they had landed by then is gated as soon as that goes."""
         if not exists(settings):
             raise no_lake(settings)
-        os.environ.update(dbt_environment(settings))
-        self._options = ["--target-path", str(target_dir(settings) / "live"), "--quiet"]
         if (settings.home / HEARTBEAT).exists():
             self._unserved = time.time()  # a worker before this one did not end: what it took in may not be served yet
-        self._parse()
-
-    def _parse(self) -> None:
-        """Takes the dbt project as it is now: an upgrade may come while the worker stays."""
-        self._project = project_hash(self.settings)
-        self._manifest = parsed(self.settings)
-        nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == NodeType.Model and "live" in n.tags]
-        served = served_tables(self.settings)
-        self.tables = sorted(t for n in nodes if (t := f"{n.schema}.{n.name}") in served)
-        self._lab_days = {t: days for t in self.tables if (days := served[t]) is not None}
-        self._registers = self._tables_above(nodes)
-
-    def _tables_above(self, nodes: list[Any]) -> dict[str, str]:
-        """{schema.name: name} of the tables that live models read, which a changed register leaves behind."""
-        found: dict[str, str] = {}
-        waiting = [key for n in nodes for key in n.config.meta["built"]["upstream"]]
-        while waiting:
-            node: Any = self._manifest.nodes[waiting.pop()]
-            built = node.config.meta["built"]
-            if built["table"] not in found and not built["incremental"] and not built["seed"]:
-                found[built["table"]] = node.name
-            waiting += built["upstream"]
-        return found
+        self.models = LiveModels(settings)
 
     def increment(self, now: datetime, clock: Callable[[], datetime] | None = None) -> Increment | None:
         """Takes in what waits and refreshes what it changed; None where nothing waits, or nothing of it could be taken in (`troubles` says why).
@@ -168,18 +137,16 @@ class Live:
             built = time.monotonic()
             serve_marts(self.settings, now)
         else:
-            if self._project != project_hash(self.settings):
-                self._parse()
-            self._run_live(now, planned.affected_to, [name for table, name in self._registers.items() if table in planned.stale])
+            self.models.run(now, planned)
             built = time.monotonic()
             held = {h.table for h in planned.held}  # a table whose test failed stays as it is served until a whole build is good
-            refresh_serving(self.settings, [t for t in self.tables if t not in held], now, self._lab_days, first_day_to_serve)
+            refresh_serving(self.settings, [t for t in self.models.tables if t not in held], now, self.models.lab_days, first_day_to_serve)
         served = time.monotonic()
         self._unserved = None
         return Increment(
             deliveries=sum(r.deliveries for r in done.loaded.values()),
             rows=sum(r.rows_accepted for r in done.loaded.values()),
-            tables=self.tables,
+            tables=self.models.tables,
             oldest_file=oldest,
             waited=round(waited, 3),
             took_in=round(took_in - started - waited, 3),
@@ -187,17 +154,6 @@ class Live:
             served=round(served - built, 3),
             whole_build=whole,
         )
-
-    def _run_live(self, now: datetime, affected_to: int, registers: list[str]) -> None:
-        # the relations of the few models are looked up, not those of every schema (2 s)
-        lean = ("--no-populate-cache", "--no-write-json")
-        command = ["run", "--select", "tag:live", *registers, *lean, *self._options, "--vars", dbt_vars(now, affected_to)]
-        with lock(self.settings, "live marts"):
-            done = dbtRunner(manifest=self._manifest).invoke(command)
-        if not done.success:
-            results: Any = done.result
-            failed = [f"{r.node.name}: {r.message}" for r in results.results if r.status not in ("success", "skipped")] if results else []
-            raise BuildFailed(f"the live models failed: {'; '.join(failed) or done.exception}")
 
     def report(self, increment: Increment) -> None:
         """Tells Dagster of the tables that the increment made, where this platform has a Dagster home."""

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from ingestion.ingest import Ingested, ingest
 from ingestion.model import Arrival, Moment
 from lake.serving import Served
-from orchestration.marts import Built, build, serve_marts
+from marts.build import Built, build, serve_marts
 from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings
 

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lake.serving import current
-from orchestration.marts import dbt_environment, manifest
+from marts.build import dbt_environment, manifest
 from tnmt.settings import ROOT, Settings
 
 HOST = "127.0.0.1"

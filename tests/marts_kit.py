@@ -13,8 +13,8 @@ import duckdb
 from dbt.cli.main import dbtRunner
 
 from lake.lake import create
-from orchestration.marts import dbt_environment
-from orchestration.parsed import describe, parsed
+from marts.build import dbt_environment
+from marts.parsed import describe, parsed
 from tnmt.settings import ROOT, Settings
 
 PROJECT = ROOT / "dbt_project"

@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from lake.lake import latest_snapshot, open_reader
-from orchestration.marts import DBT, run_dbt
+from marts.build import DBT, run_dbt
 from tests.marts_kit import dbt
 from tnmt.settings import Settings
 

@@ -26,7 +26,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from lake.spark import LAYER
+from lake.spark.read import LAYER
 from tests.support import free_port
 from tnmt.settings import ROOT
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from lake.lake import LakeError
-from lake.spark import read, session
-from lake.spark_plan import plan
+from lake.spark.plan import plan
+from lake.spark.read import read, session
 from tests.spark_cluster import children, listening, wait_until
 from tnmt.settings import Settings, settings
 

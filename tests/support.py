@@ -33,7 +33,7 @@ def command(*arguments: str) -> tuple[int, str]:
 
     What a person would see as a traceback is raised.
     """
-    from tnmt.cli import main
+    from cli.main import main
 
     said, argv = io.StringIO(), sys.argv
     sys.argv = ["tnmt", *arguments]

@@ -5,7 +5,7 @@
     * hash: of what decides them (its SQL, macros, variables, and the same of all it reads); '' where something it reads was not up to it.
     A view's row has the moment and the hash of its own text: it says them until it is made again, whoever reads it.
     An incremental model's row is written in the transaction of its rows, in a partition of its own, so that of two builds of one model side
-    by side one fails. Each model reads its own row: any selection may be built, in any order. `config.meta.built` (orchestration/parsed.py)
+    by side one fails. Each model reads its own row: any selection may be built, in any order. `config.meta.built` (marts/parsed.py)
     has what follows from the graph.
 -#}
 

@@ -1,6 +1,6 @@
 {#-
     How the table of a model is made. Every materialisation (table, incremental, microbatch) comes through `create_table_as`:
-    * a model with meta.scale_out is computed by Spark where var `engine` says so; dbt and DuckDB keep all the rest (orchestration/scale_out.py);
+    * a model with meta.scale_out is computed by Spark where var `engine` says so; dbt and DuckDB keep all the rest (marts/scale_out.py);
     * on DuckDB, a model whose SQL names `whole_from()` and `whole_to()` is made month by month where it is made of all readings: sorting
       years of them at once takes tens of gigabytes of disk, a month a few of memory. Run as it stands, the SQL is that of all time.
 -#}

@@ -1,5 +1,5 @@
 {# Methods of the forecasts, a line each: name, baseline or model, Vietnamese name for hours, for days. Simplest first: of two that err
-   alike the first is shown. Names of columns of int_forecast, made by orchestration/forecasting.py; a baseline has nothing learnt. #}
+   alike the first is shown. Names of columns of int_forecast, made by marts/forecasting.py; a baseline has nothing learnt. #}
 {% macro forecast_methods() -%}
 persistence|baseline|Giữ nguyên giá trị cuối|Giữ nguyên giá trị cuối
 seasonal_naive|baseline|Như cùng giờ hôm trước|Như cùng thứ tuần trước

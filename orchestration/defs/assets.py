@@ -11,8 +11,8 @@ from ingestion.contract import Contract
 from ingestion.ingest import Ingested, contracts_of, take_in
 from ingestion.load import Loaded, requeue
 from lake.lake import open_writer
+from marts.build import build, serve_marts, served_tables, told_held
 from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.marts import build, serve_marts, served_tables, told_held
 from orchestration.run import arrival_on
 from tnmt.settings import settings
 

@@ -5,8 +5,8 @@ import time
 import dagster as dg
 
 from lake.lake import open_reader
-from lake.maintenance import maintain
-from lake.verify import damage, data_files, sample
+from lake.upkeep.maintain import maintain
+from lake.upkeep.verify import damage, data_files, sample
 from orchestration.defs.assets import DAYS
 from orchestration.defs.dbt import ENGINE_TAG
 from orchestration.defs.resources import WRITER_POOL, Platform

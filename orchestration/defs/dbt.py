@@ -9,8 +9,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
 from lake.lake import build_lock
-from orchestration.defs.resources import WRITER_POOL, Platform
-from orchestration.marts import (
+from marts.build import (
     TRIES,
     build_arguments,
     manifest,
@@ -23,6 +22,7 @@ from orchestration.marts import (
     target_dir,
     told_held,
 )
+from orchestration.defs.resources import WRITER_POOL, Platform
 from tnmt.settings import settings
 
 AS_OF_TAG = "tnmt/as_of"

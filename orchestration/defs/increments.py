@@ -20,7 +20,7 @@ from ingestion.blocked import blocked_now
 from ingestion.ingest import contracts_of
 from lake.lake import open_reader
 from lake.serving import current
-from orchestration.marts import held_back, manifest, target_dir
+from marts.build import held_back, manifest, target_dir
 from tnmt.settings import Settings, settings
 
 

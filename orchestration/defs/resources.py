@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation, DbtCliResource
 
-from orchestration.marts import DBT, dbt_environment
+from marts.build import DBT, dbt_environment
 from tnmt.clock import default_as_of, now
 from tnmt.settings import Settings, settings
 

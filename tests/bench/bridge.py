@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ingestion.ingest import ingest
 from lake.lake import create, open_reader, open_writer, transaction
-from lake.spark import read, session
-from lake.spark_plan import plan
-from lake.spark_write import write
+from lake.spark.plan import plan
+from lake.spark.read import read, session
+from lake.spark.write import write
 from simulator.sample import generate
 from simulator.size import SIZES
 from tests.bench import marts
@@ -63,7 +63,7 @@ def fill(rows: int) -> dict[str, Any]:
 
 
 def reads(side: str, warm: int) -> dict[str, Any]:
-    """Sums of `READS` by `bridge` (`lake.spark.read`), `files` (Spark's Parquet reader on the files of the table, their ids given) or `duckdb`."""
+    """Sums of `READS` by `bridge` (`lake.spark.read.read`), `files` (Spark's Parquet reader on the files of the table, their ids given) or `duckdb`."""
     s = settings()
     clock = Clock()
     spark = None if side == "duckdb" else session(s)
@@ -122,7 +122,7 @@ def plan_files(repeats: int) -> dict[str, Any]:
 
 
 def write_back(side: str, rows: int, warm: int) -> dict[str, Any]:
-    """Rows of Spark into a table of the lake, by `bridge` (`lake.spark_write.write`) or `files` (Spark's Parquet writer and `ducklake_add_data_files`)."""
+    """Rows of Spark into a table of the lake, by `bridge` (`lake.spark.write.write`) or `files` (Spark's Parquet writer and `ducklake_add_data_files`)."""
     s = settings()
     create(s)
     with open_writer(s, "bench") as con:
@@ -182,7 +182,7 @@ def lake_of(of: int | str) -> dict[str, Any]:
 
 def engine(name: str, made: int) -> dict[str, Any]:
     """All models that opted in, whole, by one engine: seconds of dbt's run and of each model, and what differs from what DuckDB made first."""
-    from orchestration.scale_out import RUNNER
+    from marts.scale_out import RUNNER
 
     s = settings()
     province = Marts(s, s.home / f"dbt-{name}", marts.AS_OF, made=made)

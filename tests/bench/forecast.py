@@ -17,7 +17,7 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.forecasting import register
+from marts.forecasting import register
 from tests.marts_kit import compiled, database, records
 
 FIRST = datetime(2011, 1, 1, 9)

@@ -17,8 +17,8 @@ from dbt.cli.main import dbtRunner
 
 from ingestion.ingest import ingest
 from lake.lake import create, open_reader, open_writer, transaction
-from orchestration.marts import dbt_environment, dbt_vars, plan, record
-from orchestration.parsed import parsed
+from marts.build import dbt_environment, dbt_vars, plan, record
+from marts.parsed import parsed
 from simulator.sample import generate
 from simulator.size import Size
 from tests.bench.measure import Clock, main

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lake.spark import problems
+from lake.spark.read import problems
 from tests.bench.runner import PEERS, THREADS, Bench, Figure, short
 from tests.bench.spatial_queries import LAND_QUERIES, TRIP_QUERIES
 from tests.postgres_kit import new_server, remove
@@ -46,7 +46,7 @@ METHOD = """How it is measured past one machine:
 * *Bridge*: a year of readings of 24 stations by month; a column renamed, one added with a default before the last month came, one reading of a hundred of June deleted. Spark "on the files" is told their paths, types and field ids, and knows neither deletes nor defaults: over the half-year without deletes both must give the same sums (the default apart), over the whole only the bridge must give DuckDB's.
 * *Bridge* and *write back* run three times at sizes M and L, each time in a new process, the sides in turn; printed is the run of the middle.
 * *Plan*: a catalog of two tables of 10,000 files, 20 columns and 1,000 delete files each, made by SQL; catalog bytes are of both.
-* *Write back*: `lake.spark_write.write` (staging, INSERT by DuckDB, commit) against Spark's own Parquet writer and `ducklake_add_data_files`; what was written is read back by DuckDB and hashed.
+* *Write back*: `lake.spark.write.write` (staging, INSERT by DuckDB, commit) against Spark's own Parquet writer and `ducklake_add_data_files`; what was written is read back by DuckDB and hashed.
 * *Spatial*: quadrangles as parcels, 111 communes with wavy borders of 80 corners, WKB in Parquet, decoding in the time; PostGIS holds indexed tables, loaded apart. Answers are compared row by row (1e-6, relative above 1 m or m²). DuckDB has no join by nearest: it measures every pair.
 * *SpatialBench*: tables by Apache's generator `spatialbench-cli` of the given scale, except that buildings are always those of scale 1 (below 0.5 the generator makes none) and at size S question 12 has trips of scale 0.0002. Its questions without a zone, written anew for the views of this bench: the figures are **not official**. Answers are compared with ours row by row, 1e-6 relative.
 * *Engines*: every model with `meta.scale_out`, whole, by dbt; seconds are the sum of dbt's of each model, rows compared by `tests/parity.py`. Where days are named, 213 stations at 5 minutes. Each engine makes them once, in a new process: what Spark compiles in its first minutes is in it, as in a batch."""

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from lake.extensions import link_extensions
 from lake.lake import duck
-from lake.spark import session
+from lake.spark.read import session
 from tests.bench.measure import MEMORY_GB, Clock, cold_and_warm, main
 from tests.bench.series import differing
 from tests.bench.spatial_queries import LAND, POSTGIS_NEAREST, answers, for_duckdb, queries, views

@@ -15,6 +15,8 @@ import pytest
 import shapely
 from typer.testing import CliRunner
 
+from cli.main import _told as command_told
+from cli.main import app
 from ingestion import ingest as ingesting
 from ingestion import load as loading
 from ingestion.ingest import contracts_of, ingest, told
@@ -24,8 +26,6 @@ from ingestion.readers import apart, station_txt
 from lake.lake import create, open_reader, open_writer
 from simulator.files import write_csv, write_vector, write_xlsx
 from tests.unit.test_readers_scan import pdf, picture
-from tnmt.cli import _told as command_told
-from tnmt.cli import app
 from tnmt.settings import Settings, settings
 
 NOW = datetime(2026, 3, 25, 12)

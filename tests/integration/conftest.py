@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lake.spark import LAYER, problems, session
+from lake.spark.read import LAYER, problems, session
 from tests.integration.real_kit import RealPlatform, take_in
 from tests.postgres_kit import Server
 from tests.spark_cluster import WITH_US, wait_until

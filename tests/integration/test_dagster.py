@@ -144,9 +144,9 @@ def test_a_build_that_met_another_writer_is_run_again(home: Settings, monkeypatc
     """Of the same moment, so that what was made is up to date; not where a model failed by itself, which fails each time; and not for ever."""
     from datetime import datetime, timedelta
 
+    from marts.build import CONFLICT, TRIES, Held
     from orchestration.defs import dbt as marts
     from orchestration.defs.resources import Platform, resources
-    from orchestration.marts import CONFLICT, TRIES, Held
 
     moments: list[str] = []
     asked: list[None] = []

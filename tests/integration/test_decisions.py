@@ -11,11 +11,11 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-import tnmt.cli
+import cli.main
 from lake.lake import open_reader
-from orchestration.known import build_as_known
+from marts.as_known import build_as_known
+from marts.trace import trace
 from orchestration.run import run
-from sharing.trace import trace
 from simulator.files import write_xlsx
 from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import new_platform
@@ -56,7 +56,7 @@ class Story:
     def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
         self.settings = s = new_platform(home)
         self.now = FIRST
-        patch.setattr(tnmt.cli, "now", lambda: self.now)
+        patch.setattr(cli.main, "now", lambda: self.now)
         write_station_register(
             s.inbox / "station_register" / "tram_20260310.xlsx",
             [
@@ -102,7 +102,7 @@ class Story:
         self.second = marts(s)
 
     def cli(self, *arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(tnmt.cli.app, list(arguments))
+        done = CliRunner().invoke(cli.main.app, list(arguments))
         return done.exit_code, done.output
 
     def decide(self) -> dict[str, tuple[int, str]]:

@@ -12,7 +12,7 @@ import pytest
 from ingestion.ingest import contracts_of, register_sources
 from lake.lake import open_writer
 from lake.serving import current
-from orchestration.marts import plan
+from marts.build import plan
 from orchestration.run import run
 from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import new_platform

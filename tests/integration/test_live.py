@@ -17,8 +17,8 @@ import pytest
 
 from lake.lake import lock, open_reader
 from lake.serving import current
+from marts.build import served_tables
 from orchestration.live import GRACE_SECONDS, HEARTBEAT, Increment, Live, heartbeat
-from orchestration.marts import served_tables
 from orchestration.run import run
 from orchestration.serve import DAGSTER_YAML
 from simulator.registers import write_channel_register, write_station_register
@@ -84,7 +84,7 @@ def test_an_increment_is_served_without_a_full_build_and_dagster_sees_it(live: L
     assert after.keys() == before.keys()
     assert (
         {t for t in after if after[t] != before[t]}
-        == set(live.tables)
+        == set(live.models.tables)
         == {f"marts_environment.{t}" for t in ("station_status", "reading_hourly", "reading_8h", "reading_daily", "aqi_hourly")}
     )
     assert served(s, "SELECT as_of FROM serving_info") == [(now,)]
@@ -169,10 +169,10 @@ def test_a_full_build_makes_the_same_tables(live: Live) -> None:
 
     def tables() -> dict[str, list[str]]:
         with open_reader(s) as con:
-            return {t: [repr(r) for r in con.execute(f"SELECT * FROM lake.{t} ORDER BY ALL").fetchall()] for t in live.tables}
+            return {t: [repr(r) for r in con.execute(f"SELECT * FROM lake.{t} ORDER BY ALL").fetchall()] for t in live.models.tables}
 
     incremental = tables()
-    in_file = {t: [repr(r) for r in served(s, f"SELECT * FROM {t} ORDER BY ALL")] for t in live.tables}
+    in_file = {t: [repr(r) for r in served(s, f"SELECT * FROM {t} ORDER BY ALL")] for t in live.models.tables}
     assert in_file == incremental  # late files of an earlier day too
     run(s, now=now, as_of=now, run_id="full", full=True)
     assert tables() == incremental
@@ -181,7 +181,7 @@ def test_a_full_build_makes_the_same_tables(live: Live) -> None:
 def test_other_models_are_built_as_a_whole_first(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     s: Settings = live.settings
     calls: list[str] = []
-    monkeypatch.setattr("orchestration.marts.project_hash", lambda settings: "changed")
+    monkeypatch.setattr("marts.build.project_hash", lambda settings: "changed")
     monkeypatch.setattr("orchestration.live.build", lambda *given, **named: calls.append("build"))
     monkeypatch.setattr("orchestration.live.serve_marts", lambda *given: calls.append("serve"))
     now = START + timedelta(minutes=25)
@@ -221,12 +221,12 @@ def test_it_ends_within_seconds_whatever_it_waits_for(live: Live) -> None:
 def test_another_project_is_parsed_anew(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
     """An upgrade comes while the worker stays: it does not go on with the models of before."""
     s, now = live.settings, START + timedelta(minutes=45)
-    manifest = live._manifest
-    monkeypatch.setattr("orchestration.live.project_hash", lambda settings: "another")
+    manifest = live.models._manifest
+    monkeypatch.setattr("marts.live_models.project_hash", lambda settings: "another")
     send(s, now, "7.6")
-    assert live.increment(now) and live._manifest is not manifest
+    assert live.increment(now) and live.models._manifest is not manifest
     (s.home / "dbt" / "manifest.project").write_text("of before")
     calls: list[Any] = []
-    monkeypatch.setattr("orchestration.marts.run_dbt", lambda *given: calls.append(given[0][1]))
+    monkeypatch.setattr("marts.build.run_dbt", lambda *given: calls.append(given[0][1]))
     served_tables(s)
     assert calls == ["parse"]

@@ -13,8 +13,8 @@ import pytest
 from ingestion.ingest import ingest
 from lake.lake import open_reader
 from lake.serving import current
+from marts.trace import NothingToTrace, trace
 from orchestration.run import run
-from sharing.trace import NothingToTrace, trace
 from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import Platform
 from tests.tiny import AS_OF

@@ -93,7 +93,7 @@ def test_sql_only_reads_tables(platform: Platform, statement: str) -> None:
 
 
 def test_sql_prints_a_header_first(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
-    from tnmt.cli import app
+    from cli.main import app
 
     monkeypatch.setenv("TNMT_HOME", str(platform.settings.home))
     result = CliRunner().invoke(app, ["sql", "SELECT 1 AS a, NULL AS b, 'x,y' AS c", "--format", "csv"])

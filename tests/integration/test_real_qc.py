@@ -13,7 +13,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from sharing.propose import propose
+from marts.propose import propose
 from simulator.replay import _WATER, _WEATHER
 from tests.marts_kit import compiled
 from tests.support import real_data

@@ -13,10 +13,10 @@ import duckdb
 import pytest
 
 from ingestion.ingest import ingest
-from lake import spark as layer
 from lake.lake import create, open_writer
-from lake.spark_write import staging_root
-from orchestration.scale_out import RUNNER, Plugin
+from lake.spark import read as layer
+from lake.spark.write import staging_root
+from marts.scale_out import RUNNER, Plugin
 from simulator.sample import generate
 from simulator.size import SIZES
 from tests.bench import marts as bench

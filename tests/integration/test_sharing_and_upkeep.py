@@ -17,7 +17,7 @@ import pytest
 from ingestion.ingest import contracts_of, ingest
 from ingestion.load import requeue
 from lake.lake import latest_snapshot, open_reader, open_writer
-from lake.maintenance import erase_raw, maintain, pin
+from lake.upkeep.maintain import erase_raw, maintain, pin
 from sharing.agreement import AGREEMENTS
 from sharing.extract import ExtractRefused, make_extract
 from simulator.sample import generate
@@ -128,7 +128,7 @@ def test_a_column_without_a_mark_is_not_handed_out(platform: Platform, monkeypat
 
 def test_an_apostrophe_in_the_way_to_the_home_hurts_nothing(platform: Platform, tmp_path: Path) -> None:
     """Serving file and extract of a platform that was moved, too (field case 30)."""
-    from orchestration.marts import serve_marts
+    from marts.build import serve_marts
 
     moved = Settings(home=tmp_path / "Sở TN&MT's kho")
     shutil.copytree(platform.settings.home, moved.home, symlinks=True)
@@ -171,7 +171,7 @@ def test_an_erasure_that_was_cut_is_finished_and_erased_means_gone(home: Setting
             raise Cut
 
     with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr("lake.maintenance.reach", cut)
+        patch.setattr("lake.upkeep.maintain.reach", cut)
         maintain(home, now)
     state = "SELECT DISTINCT stored FROM lake.ops.landed"
     assert kept.exists() and _asked(home, state) == [("erasing",)]

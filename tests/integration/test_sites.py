@@ -20,7 +20,7 @@ import pytest
 from lake.identity import LakeError
 from lake.lake import attach_writer, build_lock, create, lock, lock_holder, open_reader, open_writer, upkeep_lock
 from lake.lock import LakeLocked
-from lake.maintenance import maintain
+from lake.upkeep.maintain import maintain
 from tests.postgres_kit import Server
 from tests.support import command
 from tnmt.settings import ROOT, Settings

@@ -21,8 +21,8 @@ from hypothesis import Phase, given
 from hypothesis import strategies as st
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
-from lake.spark import READS, SparkMissing, frame, read
-from lake.spark_plan import SPARK_TYPES, Column, DataFile, DeleteFile, Plan, Reason, Refused, plan
+from lake.spark.plan import SPARK_TYPES, Column, DataFile, DeleteFile, Plan, Reason, Refused, plan
+from lake.spark.read import READS, SparkMissing, frame, read
 from tests.examples import examples
 from tests.postgres_kit import Server
 from tnmt.settings import Settings
@@ -453,7 +453,7 @@ def test_a_session_that_would_misread_is_refused(spark: SparkSession, lake: Sett
     key = "spark.sql.parquet.fieldId.read.enabled"
     spark.conf.set(key, "false")
     try:
-        with pytest.raises(SparkMissing, match=rf"{key}.* lake.spark.session"):
+        with pytest.raises(SparkMissing, match=rf"{key}.* lake.spark.read.session"):
             read(spark, lake, "clean.session")
     finally:
         spark.conf.set(key, READS[key])

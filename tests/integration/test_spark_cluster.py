@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
-from lake.spark import problems
+from lake.spark.read import problems
 from tests.spark_cluster import Cluster, Driver, listening, settings_file
 from tests.spark_driver import MANY
 from tests.support import free_port, need

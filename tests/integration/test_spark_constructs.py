@@ -11,8 +11,8 @@ import pytest
 from sqlglot import exp, parse_one
 
 from lake.lake import create, latest_snapshot, open_reader, open_writer
-from lake.spark_sql import FUNCTIONS, RULES, SAME
-from orchestration.scale_out import RUNNER
+from lake.spark.translate import FUNCTIONS, RULES, SAME
+from marts.scale_out import RUNNER
 from tests.parity import difference
 from tnmt.settings import Settings
 from tnmt.settings import settings as platform_settings

@@ -17,8 +17,8 @@ import pytest
 
 from lake.faults import SPARK_COMMIT
 from lake.lake import LakeError, create, latest_snapshot, open_reader, open_writer
-from lake.spark import read
-from lake.spark_write import SparkFailed, stage, staging, staging_root, sweep, write
+from lake.spark.read import read
+from lake.spark.write import SparkFailed, stage, staging, staging_root, sweep, write
 from tests.parity import difference
 from tnmt.settings import ROOT, Settings
 from tnmt.settings import settings as platform_settings
@@ -140,8 +140,8 @@ def test_a_file_that_goes_while_it_is_read(lake: Settings, spark: SparkSession) 
 
 
 CHILD = """
-from lake.spark import session
-from lake.spark_write import SparkFailed, write
+from lake.spark.read import session
+from lake.spark.write import SparkFailed, write
 from tnmt.settings import settings
 s = settings()
 spark = session(s, conf={"spark.driver.memory": "1g", "spark.sql.shuffle.partitions": "1", "spark.executor.heartbeatInterval": "3600s", "spark.network.timeout": "7200s"})

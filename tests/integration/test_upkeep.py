@@ -13,17 +13,17 @@ from pathlib import Path
 
 import pytest
 
-import lake.maintenance as upkeep
+import lake.upkeep.maintain as upkeep
 from ingestion.ingest import contracts_of, register_sources
 from ingestion.landing import inbox_of, land
 from ingestion.readers import apart
-from lake import leftovers
 from lake.identity import MARKER, LakeError
 from lake.lake import _KNOWN, create, open_reader, open_writer
-from lake.leftovers import remove_leftovers
 from lake.lock import LakeLocked
-from lake.maintenance import maintain, pin
-from lake.verify import damage, data_files
+from lake.upkeep import leftovers
+from lake.upkeep.leftovers import remove_leftovers
+from lake.upkeep.maintain import maintain, pin
+from lake.upkeep.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
 from orchestration.inboxes import waiting, waiting_files
 from tests.support import command as tnmt

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lake.lake import ZONE, duck, latest_snapshot, open_reader, open_writer
-from lake.maintenance import maintain
+from lake.upkeep.maintain import maintain
 from tests.marts_kit import PROJECT
 from tnmt.settings import Settings
 

@@ -24,7 +24,7 @@ from ingestion.decide import decide
 from ingestion.ingest import contracts_of, ingest
 from lake.lake import open_reader
 from lake.serving import current, publish_serving
-from orchestration.marts import plan, record
+from marts.build import plan, record
 from simulator.files import write_xlsx
 from simulator.registers import write_channel_register, write_period_register, write_station_register
 from tests.conftest import new_platform

@@ -1,4 +1,4 @@
-"""What decides a mart and what it reads, as dbt's graph has it: hash, registers, moment (orchestration.parsed.describe)."""
+"""What decides a mart and what it reads, as dbt's graph has it: hash, registers, moment (marts.parsed.describe)."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestration.marts import dbt_environment
-from orchestration.parsed import describe, parsed
+from marts.build import dbt_environment
+from marts.parsed import describe, parsed
 from tnmt.settings import Settings
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from cli.main import _moment
 from ingestion import decide as decisions
 from ingestion.ingest import contracts_of
 from ingestion.load import Loaded
 from lake.lake import open_reader, open_writer
 from simulator.files import write_xlsx
 from tests.support import command
-from tnmt.cli import _moment
 from tnmt.settings import Settings
 
 AT = datetime(2026, 3, 24, 12)

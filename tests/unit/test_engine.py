@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from cli.main import app
+from marts.build import dbt_vars
 from orchestration import run as pipeline
-from orchestration.marts import dbt_vars
-from tnmt.cli import app
 from tnmt.settings import Settings
 
 NOW = datetime(2026, 3, 25, 0, 10)

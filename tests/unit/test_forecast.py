@@ -16,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-from orchestration.forecast_methods import level, paths, phase_mean, single
-from orchestration.forecasting import BASELINES, LEARNT, METHODS, register
+from marts.forecast_methods import level, paths, phase_mean, single
+from marts.forecast_names import BASELINES, LEARNT, METHODS
+from marts.forecasting import register
 from tests.marts_kit import Compiled, compiled, database, records
 
 AS_OF = datetime(2026, 3, 24, 6, 20)

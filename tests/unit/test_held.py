@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from orchestration import marts
-from orchestration.marts import Held, read_held, target_dir, told_held
+from marts import build as marts
+from marts.build import Held, read_held, target_dir, told_held
 from tnmt.settings import ROOT, Settings
 
 NOW, BEFORE = datetime(2026, 3, 11), datetime(2026, 3, 9)

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from dbt.cli.main import dbtRunner
 
-from orchestration import parsed as module
-from orchestration.marts import DBT, BuildFailed, Built, build_arguments, dbt_environment, dbt_vars
-from orchestration.parsed import parsed
+from marts import parsed as module
+from marts.build import DBT, BuildFailed, Built, build_arguments, dbt_environment, dbt_vars
+from marts.parsed import parsed
 from tests.tiny import AS_OF
 from tnmt.settings import ROOT, Settings
 

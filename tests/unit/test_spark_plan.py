@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lake import spark
 from lake.lake import create, duck, latest_snapshot, open_reader, open_writer
-from lake.spark_plan import Plan, Planner, Reason, Refused, plan
+from lake.spark import read as spark
+from lake.spark.plan import Plan, Planner, Reason, Refused, plan
 from orchestration import doctor
 from tests.examples import examples
 from tests.many_files import change_catalog, fill_catalog

@@ -5,8 +5,8 @@ from __future__ import annotations
 import duckdb
 import pytest
 
-from lake.spark_sql import FUNCTIONS, Unportable, tables_of, to_spark, view_name
-from orchestration.scale_out import translated, view_query, views_of
+from lake.spark.translate import FUNCTIONS, Unportable, tables_of, to_spark, view_name
+from marts.scale_out import translated, view_query, views_of
 
 COLUMNS = {
     "clean.t": {

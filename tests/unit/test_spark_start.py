@@ -11,8 +11,8 @@ import yaml
 
 from lake.extensions import OBJECT_STORAGE
 from lake.lake import LakeError, create, open_reader
-from lake.spark import _jar_problems, _object_storage
-from lake.spark_start import SECRET, SparkStartError, _reach, addresses, own_address, properties
+from lake.spark.read import _jar_problems, _object_storage
+from lake.spark.start import SECRET, SparkStartError, _reach, addresses, own_address, properties
 from tests.spark_cluster import INFRA, settings_file, unit_command
 from tnmt.settings import Settings
 

@@ -21,9 +21,9 @@ import duckdb
 from lake.faults import reach
 from lake.identity import META, LakeError, files_known, lake_id, mark, marked, other_catalog, same_lake
 from lake.lake import attach_writer, exists, may_write, no_lake, open_writer, transaction, upkeep_lock
-from lake.leftovers import remove_leftovers
 from lake.lock import LakeLocked
-from lake.verify import damage, data_files
+from lake.upkeep.leftovers import remove_leftovers
+from lake.upkeep.verify import damage, data_files
 from tnmt.settings import Settings
 
 KEEP_DAYS = 30

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lake.lake import LakeError
-from lake.spark_plan import DataFile, Plan, Predicate, Reason, Refused, plan
-from lake.spark_start import is_cluster, own_address, properties, start
+from lake.spark.plan import DataFile, Plan, Predicate, Reason, Refused, plan
+from lake.spark.start import is_cluster, own_address, properties, start
 from tnmt.settings import ROOT, Settings
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def frame(spark: SparkSession, planned: Plan) -> DataFrame:
     from pyspark.sql import functions as F
 
     if wrong := [k for k, v in READS.items() if str(spark.conf.get(k)).lower() != v.lower()]:
-        raise SparkMissing(f"this session would misread the lake ({', '.join(wrong)}): make it with lake.spark.session")
+        raise SparkMissing(f"this session would misread the lake ({', '.join(wrong)}): make it with lake.spark.read.session")
     alike: dict[tuple[bool, bool, tuple[str, ...]], list[DataFile]] = defaultdict(list)
     for file in planned.files:
         alike[file.deletes is not None, file.later, file.lacks].append(file)

@@ -23,7 +23,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from lake.lake import build_lock
 from lake.lock import LakeLocked
-from orchestration.marts import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, project_hash
+from marts.build import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, project_hash
 from tnmt.settings import Settings, settings
 
 OWN = {"parse", "--target", "-t"}
@@ -164,7 +164,7 @@ BOOKKEEPING = {
 
 
 def _described(settings: Settings, manifest: Manifest) -> Manifest:
-    """The manifest with `config.meta.built`, which is also written for those who plan builds without dbt (orchestration.marts)."""
+    """The manifest with `config.meta.built`, which is also written for those who plan builds without dbt (marts.build)."""
     built = describe(manifest)
     # what macros see as `graph`, which msgpack does not keep; dbt gives the method no types
     manifest.build_flat_graph()  # type: ignore[no-untyped-call]
@@ -214,7 +214,7 @@ def main() -> None:
     """Runs dbt with the arguments of the process and ends it as `dbt` would: 0, 1 where something failed, 2 where dbt could not go on."""
     arguments = sys.argv[1:]
     here = settings()
-    # who calls dbt as a step holds the lock of the build (orchestration.marts); by hand it is taken here
+    # who calls dbt as a step holds the lock of the build (marts.build); by hand it is taken here
     alone = LOCKED not in os.environ and not WRITES.isdisjoint(arguments) and OWN.isdisjoint(arguments)
     for name, value in dbt_environment(here).items():
         os.environ.setdefault(name, value)

@@ -171,7 +171,7 @@ def run(
     from ingestion.load import requeue
     from lake.lake import LakeError, open_reader, open_writer
     from lake.lock import LakeLocked
-    from orchestration.marts import BuildFailed, told_held
+    from marts.build import BuildFailed, told_held
     from orchestration.run import arrival_on
     from orchestration.run import run as run_all
     from orchestration.serve import tell_dagster
@@ -287,7 +287,7 @@ def status(as_json: Json = False) -> None:
     from ingestion.landing import told_unclaimed
     from lake.lake import LakeError, has_table, lock_holder, open_reader
     from lake.serving import as_of, current
-    from orchestration.marts import held_back, told_held
+    from marts.build import held_back, told_held
 
     s = settings()
     try:
@@ -378,8 +378,8 @@ def trace(
 ) -> None:
     """From a figure back to the bytes: readings, files with their hash, the rule and the limit behind a day or an hour."""
     from lake.lake import LakeError
-    from sharing.trace import NothingToTrace
-    from sharing.trace import trace as do
+    from marts.trace import NothingToTrace
+    from marts.trace import trace as do
 
     try:
         found = do(settings(), station, parameter, date.fromisoformat(day), hour)
@@ -572,7 +572,7 @@ def maintain(
     ] = None,
 ) -> None:
     """Erase raw bytes past their retention, compact the lake, expire snapshots that nobody pinned, remove files that nothing refers to."""
-    from lake.maintenance import maintain as do
+    from lake.upkeep.maintain import maintain as do
 
     done = do(settings(), now(), keep_days, orphans=orphans)
     print(
@@ -679,7 +679,7 @@ def propose_qc(
     """Propose thresholds of quality control from a station's approved days, as a CSV: sign it and put it into the inbox to put them in force."""
     from ingestion.ingest import contracts_of
     from lake.lake import LakeError, open_reader
-    from sharing.propose import LEAST_DAYS, LEAST_VALUES, approved, as_csv, propose
+    from marts.propose import LEAST_DAYS, LEAST_VALUES, approved, as_csv, propose
 
     s = settings()
     contract = contracts_of(s)["station_qc_threshold"]
@@ -702,8 +702,8 @@ def as_known(
     since: Annotated[datetime, typer.Option("--from", formats=["%Y-%m-%d"], help="First environment day wanted.")],
 ) -> None:
     """Build the environment marts as they were known at a past moment, into a file of their own."""
-    from orchestration.known import build_as_known
-    from orchestration.marts import BuildFailed
+    from marts.as_known import build_as_known
+    from marts.build import BuildFailed
 
     s = settings()
     at = _moment(moment, s, "TIME")
@@ -757,8 +757,8 @@ def live(
     import threading
 
     from lake.lake import LakeError
+    from marts.build import BuildFailed
     from orchestration.live import GRACE_SECONDS, Increment, Live, abandon
-    from orchestration.marts import BuildFailed
 
     s = settings()
     stopped: list[int] = []

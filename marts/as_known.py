@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 
 from lake.lake import open_reader, quoted
-from orchestration.marts import DBT, run_dbt
+from marts.build import DBT, run_dbt
 from tnmt.settings import Settings
 
 MODELS = ("data_decision", "exceedance_episode", "interruption", "aqi_hourly", "aqi_daily")

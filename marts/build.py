@@ -58,7 +58,7 @@ class Built:
 
 
 DBT = str(Path(sys.executable).parent / "tnmt-dbt")
-"""dbt without a parse of the project where none is due (orchestration/parsed.py)."""
+"""dbt without a parse of the project where none is due (marts/parsed.py)."""
 
 
 LOCKED = "TNMT_DBT_LOCKED"
@@ -100,8 +100,8 @@ def project_hash(settings: Settings) -> str:
 
 def forecasts_hash() -> str:
     """Hash of the code behind the SQL function `forecasts`, the one part of the models that is not SQL."""
-    modules = ("forecasting.py", "forecast_methods.py")
-    return hashlib.sha256(b"\0".join((Path(__file__).with_name(m)).read_bytes() for m in modules)).hexdigest()[:16]
+    modules = sorted(Path(__file__).parent.glob("forecast*.py"))
+    return hashlib.sha256(b"\0".join(module.read_bytes() for module in modules)).hexdigest()[:16]
 
 
 def manifest(settings: Settings) -> Path:
@@ -141,7 +141,7 @@ def build_arguments(built: Built, as_of: datetime, engine: str) -> list[str]:
 
 
 def decided_path(settings: Settings) -> Path:
-    """Where a parse of the project notes what `plan` needs of it (orchestration.parsed.describe)."""
+    """Where a parse of the project notes what `plan` needs of it (marts.parsed.describe)."""
     return target_dir(settings) / f"decided-{project_hash(settings)}.json"
 
 

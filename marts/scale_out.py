@@ -42,7 +42,7 @@ class Runner:
     @cached_property
     def spark(self) -> Any:
         """One session a process; stopped at its end, before what it staged is removed."""
-        from lake.spark import session
+        from lake.spark.read import session
         from tnmt.settings import settings
 
         spark = session(settings())
@@ -62,7 +62,7 @@ class Runner:
         Raises Unportable, Refused, SparkMissing or SparkFailed. What an earlier call staged is removed: dbt is done with it.
         """
         from lake.lake import latest_snapshot, open_reader
-        from lake.spark_write import explaining, stage, staging
+        from lake.spark.write import explaining, stage, staging
         from tnmt.settings import settings
 
         s = settings()
@@ -80,8 +80,8 @@ class Runner:
 
     def _see(self, con: duckdb.DuckDBPyConnection, tables: dict[str, tuple[str, ...]], snapshot: int) -> None:
         """Makes tables and views of the lake known to Spark; a view by its own SQL, after what it reads."""
-        from lake.spark import read
-        from lake.spark_sql import view_name
+        from lake.spark.read import read
+        from lake.spark.translate import view_name
 
         views = views_of(con)
         columns: dict[str, set[str]] = {}
@@ -128,7 +128,7 @@ def view_query(statement: str) -> str:
 def translated(con: duckdb.DuckDBPyConnection, query: str) -> tuple[str, dict[str, tuple[str, ...]]]:
     """Spark SQL of a query, and the columns that it reads by table or view of the lake. Raises Unportable."""
     from lake.lake import columns_of
-    from lake.spark_sql import tables_of, to_spark
+    from lake.spark.translate import tables_of, to_spark
 
     done = to_spark(query, columns_of(con, tables_of(query)))
     return done.sql, done.tables
@@ -140,7 +140,7 @@ FORMS: dict[str, dict[str, str]] = {"whole": {}, "incremental": {"known_first_da
 
 def compiled(settings: Settings, variables: dict[str, str], select: str = "+config.meta.scale_out:true") -> dict[str, Any]:
     """dbt's manifest with the SQL of the selected nodes, as of a fixed moment, compiled on the lake of `settings`."""
-    from orchestration.marts import DBT, run_dbt, target_dir
+    from marts.build import DBT, run_dbt, target_dir
 
     command = [DBT, "compile", "--no-use-colors", "--quiet"]
     run_dbt([*command, "--select", select, "--vars", json.dumps({"as_of": "2026-03-25 00:10:00", **variables})], settings)
@@ -196,7 +196,7 @@ def lint() -> Iterator[str]:
 
 
 def _refused(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> Iterator[str]:
-    from lake.spark_sql import Unportable
+    from lake.spark.translate import Unportable
 
     models = {f"{n['schema']}.{n['name']}": n for n in manifest["nodes"].values() if n["resource_type"] == "model" and n.get("compiled_code")}
     waiting = [name for name, n in models.items() if n["config"]["meta"].get("scale_out")]

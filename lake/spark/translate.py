@@ -2,7 +2,7 @@
 
 sqlglot translates what both dialects name differently. What they compute differently (halves, division, spans of time, decimals) is
 rewritten here by the types of the operands. Whatever is not in the set that tests/integration/test_spark_constructs.py runs on both engines
-is refused. No Java and no Spark: `make lint` translates every model with `meta.scale_out` (orchestration/scale_out.py).
+is refused. No Java and no Spark: `make lint` translates every model with `meta.scale_out` (marts/scale_out.py).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """`forecasts`, the SQL function behind the forecasts: simple methods, exponential smoothing, and their combination, from many origins at once.
 
-dbt-duckdb registers it through `Plugin` (profiles.yml); what it computes with is loaded where it is called (`orchestration/forecast_methods.py`).
+dbt-duckdb registers it through `Plugin` (profiles.yml); what it computes with is loaded where it is called (`marts/forecast_methods.py`).
 Which series, which origins, backtest, choice, interval and warning are SQL.
 """
 
@@ -13,10 +13,8 @@ import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 from duckdb.func import ARROW
 
-BASELINES = ("persistence", "seasonal_naive", "climatology", "mean")
-"""Methods without anything learnt."""
-LEARNT = ("recent_mean", "recent_climatology", "ets_level_slow", "ets_level_fast", "ets_season_slow", "ets_season_fast", "anomaly")
-METHODS = (*BASELINES, *LEARNT, "combination")
+from marts.forecast_names import METHODS
+
 BLOCK = 6_000_000
 """Products of pairs of methods that are held at once: bounds the memory to some 100 MB, whatever the number of series."""
 DUCKDB_FORECASTS = f"STRUCT(origin_number INTEGER, step INTEGER, {', '.join(f'{method} DOUBLE' for method in METHODS)})[]"
@@ -30,7 +28,7 @@ def forecasts(series: Any, season: Any, steps: Any, length: Any, stride: Any, pa
     import numpy as np
     import pyarrow as pa
 
-    from orchestration.forecast_methods import paths
+    from marts.forecast_methods import paths
 
     kind = pa.struct([("origin_number", pa.int32()), ("step", pa.int32()), *((method, pa.float64()) for method in METHODS)])
     shapes: dict[tuple[int, ...], list[int]] = defaultdict(list)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from orchestration.forecasting import METHODS
+from marts.forecast_names import METHODS
 
 Array = npt.NDArray[np.float64]
 

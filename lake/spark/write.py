@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from lake.faults import SPARK_COMMIT, reach
 from lake.lake import LakeError, columns_of, latest_snapshot, open_reader, open_writer, transaction
-from lake.spark import _quoted, _uri
+from lake.spark.read import _quoted, _uri
 from tnmt.settings import Settings
 
 if TYPE_CHECKING:

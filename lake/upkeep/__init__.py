@@ -1,0 +1,1 @@
+"""What keeps a lake well: maintenance, retention, pins, verification."""

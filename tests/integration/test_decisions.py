@@ -11,7 +11,8 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-import cli.main
+from cli import common, decisions, pipeline
+from cli.main import app
 from lake.lake import open_reader
 from marts.as_known import build_as_known
 from marts.trace import trace
@@ -56,7 +57,8 @@ class Story:
     def __init__(self, home: Path, patch: pytest.MonkeyPatch) -> None:
         self.settings = s = new_platform(home)
         self.now = FIRST
-        patch.setattr(cli.main, "now", lambda: self.now)
+        for module in (common, decisions, pipeline):
+            patch.setattr(module, "now", lambda: self.now)
         write_station_register(
             s.inbox / "station_register" / "tram_20260310.xlsx",
             [
@@ -102,7 +104,7 @@ class Story:
         self.second = marts(s)
 
     def cli(self, *arguments: str) -> tuple[int, str]:
-        done = CliRunner().invoke(cli.main.app, list(arguments))
+        done = CliRunner().invoke(app, list(arguments))
         return done.exit_code, done.output
 
     def decide(self) -> dict[str, tuple[int, str]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cli.main import _moment
+from cli.common import moment_of
 from ingestion import decide as decisions
 from ingestion.ingest import contracts_of
 from ingestion.load import Loaded
@@ -31,7 +31,7 @@ def test_a_day_that_is_none_is_a_word_of_usage(home: Settings, arguments: tuple[
 
 
 def test_a_moment_with_its_offset_is_that_moment(home: Settings) -> None:
-    assert _moment("2026-11-24T16:59Z", home) == _moment("2026-11-24T23:59", home) == datetime(2026, 11, 24, 23, 59)
+    assert moment_of("2026-11-24T16:59Z", home) == moment_of("2026-11-24T23:59", home) == datetime(2026, 11, 24, 23, 59)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The contract of a source: one YAML says all that is particular to it.
 
 Header names, layout, units, decimal sign, time zone and CRS are data here, never code: a new source is a
-new YAML in `ingestion/contracts/` or in `<TNMT_HOME>/contracts/`, and code only where its format is new.
+new YAML in `ingestion/contracts/<domain>/` or in `<TNMT_HOME>/contracts/`, and code only where its format is new.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ingestion.expressions import searcher
 from ingestion.units import UnitError, conversion
-from tnmt.settings import read_yaml
+from tnmt.settings import SettingsError, by_name, read_yaml
 
 CONTRACTS = Path(__file__).parent / "contracts"
 
@@ -512,7 +512,7 @@ class Contract(_Strict):
 
     @property
     def suite_name(self) -> str:
-        """Stem of the GX suite in `quality/suites/`."""
+        """Stem of the GX suite in `quality/suites/<domain>/`."""
         return self.suite or self.target
 
     @property
@@ -628,7 +628,11 @@ def load_contracts(folders: Iterable[Path] = (CONTRACTS,), *, only_enabled: bool
     """All contracts by source, each after the sources that it depends on. A later folder wins over an earlier one."""
     found: dict[str, Contract] = {}
     for folder in folders:
-        for path in sorted(folder.glob("*.yaml")):
+        try:
+            paths = by_name(folder, ".yaml")
+        except SettingsError as error:
+            raise ContractError(str(error)) from error
+        for path in paths.values():
             contract = load_contract(path)
             found[contract.source] = contract
     _check_folders(found.values())

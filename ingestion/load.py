@@ -305,7 +305,7 @@ def _load_batch(gating: _Gating, deliveries: list[Delivery]) -> None:
             "Không đánh giá được bộ kiểm tra chất lượng",
             "kết quả của mọi kiểm tra",
             str(error),
-            f"Sửa quality/suites/{contract.suite_name}.json rồi chạy lại: tnmt quarantine retry {contract.source}",
+            f"Sửa bộ quy tắc {contract.suite_name}.json rồi chạy lại: tnmt quarantine retry {contract.source}",
         )
     if verdict and block is None and not contract.files.small and not verdict.success:
         worst = _worst(con)

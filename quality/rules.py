@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tnmt.settings import SettingsError, by_name
+
 
 class SuiteError(Exception):
     """A suite that cannot be used; the text says which expectation and why."""
@@ -98,8 +100,11 @@ _BATCH = {"expect_table_row_count_to_be_between", "expect_table_columns_to_match
 def load_suite(name: str, folders: Iterable[Path]) -> dict[str, Any] | None:
     """The suite's JSON from the first folder that has it, or None; raises SuiteError where it is no JSON object."""
     for folder in folders:
-        path = folder / f"{name}.json"
-        if path.exists():
+        try:
+            path = by_name(folder, ".json").get(name)
+        except SettingsError as error:
+            raise SuiteError(str(error)) from error
+        if path is not None:
             try:
                 suite = json.loads(path.read_text(encoding="utf-8"))
             except ValueError as error:

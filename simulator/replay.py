@@ -31,9 +31,9 @@ import yaml
 from simulator.manifest import Manifest
 from simulator.province import MATRICES, read_seed
 from simulator.registers import write_channel_register, write_station_register
-from tnmt.settings import ROOT
+from tnmt.settings import ROOT, by_name
 
-_SHIPPED = ROOT / "ingestion" / "contracts"
+_SHIPPED = by_name(ROOT / "ingestion" / "contracts", ".yaml")
 _REFERENCE = ROOT / "dbt_project" / "seeds" / "reference"
 
 STATUS_OF_FLAG = {
@@ -276,7 +276,7 @@ def _write_contracts(folder: Path, source: str, what: Kind) -> None:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, (shipped, change) in changes.items():
-        contract = yaml.safe_load((_SHIPPED / f"{shipped}.yaml").read_text(encoding="utf-8"))
+        contract = yaml.safe_load(_SHIPPED[shipped].read_text(encoding="utf-8"))
         (folder / f"{name}.yaml").write_text(
             yaml.safe_dump(contract | common | change, allow_unicode=True, sort_keys=False, width=1000), encoding="utf-8"
         )

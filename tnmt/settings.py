@@ -302,6 +302,16 @@ MOST_YAML_BYTES = 1_000_000
 _PERHAPS = re.compile(r"(?:^|[\s\[{,:?-])[&*]\S", re.MULTILINE)
 
 
+def by_name(folder: Path, suffix: str) -> dict[str, Path]:
+    """{stem: path} of the files of a folder and of the folders in it, a domain each. Raises SettingsError where two have one name."""
+    found: dict[str, Path] = {}
+    for path in sorted([*folder.glob(f"*{suffix}"), *folder.glob(f"*/*{suffix}")]):
+        if path.stem in found:
+            raise SettingsError(f"{path} and {found[path.stem]} have one name: keep one of them")
+        found[path.stem] = path
+    return found
+
+
 def read_yaml(path: Path) -> Any:
     """What a YAML of ours (contract, agreement) says. Raises OSError, UnicodeDecodeError or yaml.YAMLError, the last for files past 1 MB and for anchors too.
 

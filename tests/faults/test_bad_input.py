@@ -91,7 +91,7 @@ def test_a_suite_that_cannot_be_evaluated_blocks(lake: Settings) -> None:
 
 
 def test_a_contract_that_does_not_fit_the_lake_stops_its_source_alone(lake: Settings) -> None:
-    good = Path(settings().contract_dirs[0] / "land_price.yaml").read_text(encoding="utf-8")
+    good = (settings().contract_dirs[0] / "land/land_price.yaml").read_text(encoding="utf-8")
     own = lake.home / "contracts" / "land_price.yaml"
     own.write_text(good.replace('position: {header: "Vị trí", type: integer', 'position: {header: "Vị trí", type: text'), encoding="utf-8")
     try:

@@ -56,7 +56,7 @@ ZOO: dict[str, tuple[Any, str]] = {
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
     with own_platform(tmp_path_factory.mktemp("geometry")) as s:
         # as it is shipped one bad row stops the plan; here each row is looked at
-        text = (s.contract_dirs[0] / "land_plan.yaml").read_text(encoding="utf-8")
+        text = (s.contract_dirs[0] / "land/land_plan.yaml").read_text(encoding="utf-8")
         (s.home / "contracts" / "land_plan.yaml").write_text(text + "tolerated_bad_share: 1.0\n", encoding="utf-8")
         yield s
 

@@ -40,7 +40,7 @@ OWN = {"title": "Nguồn thử", "owner": {"unit": "?"}, "terms": "?", "load": "
 
 
 def _facility_headers() -> list[str]:
-    columns = load_contract(CONTRACTS / "facility_register.yaml").columns.values()
+    columns = load_contract(CONTRACTS / "environment/facility_register.yaml").columns.values()
     return [*FACILITY, *(c.header[0] for c in columns if c.header[0] not in FACILITY)]
 
 
@@ -304,7 +304,7 @@ def test_24_dates_of_1904_written_as_true(tmp_path: Path) -> None:
     path = tmp_path / "co_so_20261201.xlsx"
     _facilities(path, [1, 2], date_1904=True)
     _patch(path, ('date1904="1"', 'date1904="true"'))
-    contract = load_contract(CONTRACTS / "facility_register.yaml")
+    contract = load_contract(CONTRACTS / "environment/facility_register.yaml")
     with duckdb.connect() as con:
         con.execute("CREATE TABLE d AS SELECT delivery_id, TIMESTAMP '2026-12-01' AS as_of, NULL::TIMESTAMP AS received_at, NULL::DATE AS day "
                     f"FROM (SELECT '{delivery(path).delivery_id}' AS delivery_id)")  # fmt: skip

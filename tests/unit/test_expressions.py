@@ -74,7 +74,7 @@ def test_what_no_engine_does_in_linear_time_is_refused(pattern: str) -> None:
 
 
 def test_a_contract_with_such_a_pattern_is_refused_with_its_place(tmp_path: Path) -> None:
-    shipped = next(Path(__file__).parents[2].glob("ingestion/contracts/dossier.yaml")).read_text(encoding="utf-8")
+    shipped = next(Path(__file__).parents[2].glob("ingestion/contracts/*/dossier.yaml")).read_text(encoding="utf-8")
     bad = tmp_path / "dossier.yaml"
     bad.write_text(re.sub(r"pattern: '[^']*'", r"pattern: '^(?=(a+)+)b(?P<as_of>x)$'", shipped), encoding="utf-8")
     with pytest.raises(ContractError, match=r"files\.pattern"):

@@ -117,7 +117,7 @@ def test_folders_below_the_inbox_are_taken(folder: str) -> None:
 
 def _contracts(at: Path, **folders: str) -> None:
     """A contract of each name, whose inbox folder is this one."""
-    shipped = (CONTRACTS / "dossier.yaml").read_text(encoding="utf-8")
+    shipped = (CONTRACTS / "procedures/dossier.yaml").read_text(encoding="utf-8")
     at.mkdir(exist_ok=True)
     for name, folder in folders.items():
         (at / f"{name}.yaml").write_text(shipped.replace("files: {", f"files: {{folder: '{folder}', "), encoding="utf-8")

@@ -80,7 +80,7 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
     _free(dagster_port, "Dagster", "--dagster-port")
     logs = settings.home / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    manage = [str(superset), str(ROOT / "dashboards" / "manage.py")]
+    manage = [str(superset), "-m", "dashboards.manage"]
     environment = {**os.environ, "TNMT_HOME": str(settings.home)}
     home = settings.home / "dagster"
     home.mkdir(parents=True, exist_ok=True)

@@ -139,7 +139,7 @@ def install(app, home_page: str, language_pack: Path, scripts: Path) -> None:
 
     @app.before_request
     def _colours_stay():
-        """A page that is left stores its map of colours, whoever looks: 403 for readers, and a race of the others. Ours come from assets/."""
+        """A page that is left stores its map of colours, whoever looks: 403 for readers, and a race of the others. Ours come from our files."""
         if request.method == "PUT" and COLOURS.fullmatch(request.path) and _signed_in() is not None:
             return jsonify(result=[])
         return None

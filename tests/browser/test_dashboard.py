@@ -26,19 +26,20 @@ import yaml
 from PIL import Image
 from python_calamine import CalamineWorkbook
 
+from dashboards.compile import assets
 from tests.hostile_sql import WORD, Grammar
 from tests.support import need
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ROOT / ".superset/bin/python"
-MANAGE = ROOT / "dashboards/manage.py"
+MANAGE = [PYTHON, "-m", "dashboards.manage"]
 CHROMIUM = Path(os.environ.get("CHROMIUM", "/usr/bin/chromium"))
 SHOTS = Path(os.environ.get("TNMT_SHOTS", "/tmp/tnmt-shots"))
 SHOTS.mkdir(parents=True, exist_ok=True)
 DASHBOARD = "/superset/dashboard/toan-canh/"
-PAGES = {d["slug"]: d for d in (yaml.safe_load(p.read_text()) for p in (ROOT / "dashboards/assets/dashboards").glob("*.yaml"))}
-CHARTS = {p.stem: yaml.safe_load(p.read_text()) for p in (ROOT / "dashboards/assets/charts").glob("*.yaml")}
-DATASETS = [yaml.safe_load(p.read_text()) for p in (ROOT / "dashboards/assets/datasets").glob("*.yaml")]
+PAGES = {d["slug"]: d for d in assets("dashboards").values()}
+CHARTS = assets("charts")
+DATASETS = list(assets("datasets").values())
 SHOWN = " ".join(f"{d['schema']}.{d['table_name']} {d['sql'] or ''}" for d in DATASETS)  # every other table holds WORD only
 ARGS = [
     "--no-sandbox",
@@ -209,9 +210,9 @@ def superset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Superset]:
     stand_in(file)
     for link in ("serving.duckdb", "serving-sqllab.duckdb"):
         (home / "serving" / link).symlink_to(file.name)
-    subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=300)
+    subprocess.run([*MANAGE, "setup", "--home", home], cwd=ROOT, check=True, timeout=300)
     before = os.times()
-    again = subprocess.run([PYTHON, MANAGE, "setup", "--home", home], check=True, timeout=60, capture_output=True, text=True)
+    again = subprocess.run([*MANAGE, "setup", "--home", home], cwd=ROOT, check=True, timeout=60, capture_output=True, text=True)
     after = os.times()
     used = after.children_user + after.children_system - before.children_user - before.children_system
     assert used < 5, "a second set-up takes seconds"  # of the processor: other tests run beside
@@ -222,7 +223,8 @@ def superset(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Superset]:
         port = probe.getsockname()[1]
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(
-            [PYTHON, MANAGE, "serve", "--home", home, "--port", str(port)],
+            [*MANAGE, "serve", "--home", home, "--port", str(port)],
+            cwd=ROOT,
             stdout=log,
             stderr=subprocess.STDOUT,
             env={**os.environ, "TNMT_SQLLAB_SECONDS": "4", "TNMT_CANARY": WORD},
@@ -355,7 +357,7 @@ def test_every_dataset_answers(superset: Superset) -> None:
     """All columns and all metrics of every dataset run."""
     api = superset.api("admin")
     ids = api.datasets()
-    assert len(ids) == len(list((ROOT / "dashboards/assets/datasets").glob("*.yaml")))
+    assert len(ids) == len(DATASETS)
     for name, number in ids.items():
         known = api.get(f"dataset/{number}").json()["result"]
         for columns, metrics in (([c["column_name"] for c in known["columns"]], []), ([], [m["metric_name"] for m in known["metrics"]])):
@@ -432,7 +434,7 @@ def test_a_page_that_is_left_stores_no_colours(superset: Superset, user: str) ->
         with page.expect_response(re.compile(r"/colors\?")) as sent:
             page.evaluate("window.dispatchEvent(new Event('beforeunload'))")
         assert sent.value.status == 200 and sent.value.request.method == "PUT"
-        assert sent.value.request.post_data_json["color_scheme_domain"]  # not in assets: always something to store
+        assert sent.value.request.post_data_json["color_scheme_domain"]  # not in our files: always something to store
     assert stored() == before
     put = requests.put(f"{superset.base}/api/v1/dashboard/{before[0]}/colors", json={"label_colors": {}}, timeout=30)
     assert put.status_code in (400, 401, 403)

@@ -147,7 +147,7 @@ def test_dashboards_and_accounts_stay(upgraded: Upgraded) -> None:
     users, dashboards = held()
     assert len(users) >= 3 and len(dashboards) >= 2
     done = subprocess.run(
-        [str(SUPERSET), str(ROOT / "dashboards/manage.py"), "setup", "--home", str(upgraded.settings.home)],
+        [str(SUPERSET), "-m", "dashboards.manage", "setup", "--home", str(upgraded.settings.home)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]

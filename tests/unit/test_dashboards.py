@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 from pathlib import Path
@@ -12,15 +11,12 @@ import duckdb
 import pytest
 import yaml
 
+from dashboards.accounts import new_password
+from dashboards.compile import UUID_PREFIX, assets, expand_dashboard
+
 ROOT = Path(__file__).resolve().parents[2]
-ASSETS = ROOT / "dashboards/assets"
-
-
-def _load(kind: str) -> dict[str, dict[str, Any]]:
-    return {p.stem: yaml.safe_load(p.read_text("utf-8")) for p in sorted((ASSETS / kind).glob("*.yaml"))}
-
-
-CHARTS, DATASETS, DASHBOARDS, DATABASES = _load("charts"), _load("datasets"), _load("dashboards"), _load("databases")
+CHARTS, DATASETS, DASHBOARDS = assets("charts"), assets("datasets"), assets("dashboards")
+DATABASE = yaml.safe_load((ROOT / "dashboards/serving.yaml").read_text("utf-8"))
 BY_UUID = {d["uuid"]: d for d in DATASETS.values()}
 
 
@@ -36,19 +32,11 @@ def marts() -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _manage() -> Any:
-    spec = importlib.util.spec_from_file_location("dashboards_manage", ROOT / "dashboards/manage.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("name", DATASETS)
 def test_dataset_reads_what_dbt_declares(marts: duckdb.DuckDBPyConnection, name: str) -> None:
     """All columns, with a fitting type, and all metrics of a dataset run on the declared marts."""
     dataset = DATASETS[name]
-    assert dataset["table_name"] == name and dataset["database_uuid"] == DATABASES["serving"]["uuid"]
+    assert dataset["table_name"] == name and dataset["database_uuid"] == DATABASE["uuid"]
     source = f"({dataset['sql']})" if dataset["sql"] else f"{dataset['schema']}.{name}"
     found = {c: str(t) for c, t, *_ in marts.execute(f"DESCRIBE SELECT * FROM {source} AS t").fetchall()}
     assert {c["column_name"] for c in dataset["columns"]} <= set(found)
@@ -100,10 +88,9 @@ def test_titles_and_uuids_are_unique() -> None:
     """Nothing takes the place of something else on import."""
     titles = [c["slice_name"] for c in CHARTS.values()]
     assert len(titles) == len(set(titles)) >= 10
-    manage = _manage()
-    uuids = [b["uuid"] for group in (CHARTS, DATASETS, DASHBOARDS, DATABASES) for b in group.values()]
+    uuids = [b["uuid"] for group in (CHARTS, DATASETS, DASHBOARDS, {"serving": DATABASE}) for b in group.values()]
     assert len(uuids) == len(set(uuids))
-    assert all(u.startswith(manage.UUID_PREFIX) for u in uuids)
+    assert all(u.startswith(UUID_PREFIX) for u in uuids)
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -123,7 +110,7 @@ def test_layout_shows_every_chart_once(name: str) -> None:
         else:
             for chart in f["charts"]:
                 assert any(a["operator"] == "TEMPORAL_RANGE" for a in CHARTS[chart]["params"]["adhoc_filters"]), chart
-    full = _manage().expand_dashboard(short, CHARTS, DATASETS)
+    full = expand_dashboard(short, CHARTS, DATASETS)
     placed = [p["meta"]["uuid"] for p in full["position"].values() if isinstance(p, dict) and p["type"] == "CHART"]
     assert sorted(placed) == sorted(CHARTS[n]["uuid"] for n in mine)
     for key, part in full["position"].items():
@@ -151,14 +138,14 @@ def test_access_names_existing_roles_and_dashboards() -> None:
 
 def test_generated_passwords_are_long_and_mixed() -> None:
     """What the set-up makes is accepted by the rule for passwords."""
-    text = _manage().new_password()
+    text = new_password()
     assert len(text) >= 24 and all(re.search(kind, text) for kind in ("[A-Z]", "[a-z]", r"\d", "-"))
 
 
 def test_accounts_that_leave_the_list_are_disabled() -> None:
     from types import SimpleNamespace
 
-    from dashboards.manage import disable_leavers
+    from dashboards.accounts import disable_leavers
 
     accounts = [SimpleNamespace(username=n, active=a) for n, a in (("admin", True), ("da_nghi", True), ("khoa_tay", False), ("lanhdao", True))]
     updated: list[str] = []

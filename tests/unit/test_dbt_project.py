@@ -619,7 +619,9 @@ def seed(name: str) -> list[dict[str, str]]:
 
 def test_reasons_of_the_suites_have_a_vietnamese_name() -> None:
     known = {row["reason"] for row in seed("quarantine_reason_code")}
-    used = {e["meta"]["reason"] for p in (ROOT / "quality/suites").glob("*/*.json") for e in json.loads(p.read_text(encoding="utf-8"))["expectations"]}
+    used = {
+        e["meta"]["reason"] for p in (ROOT / "quality/suites").glob("*/*.json") for e in json.loads(p.read_text(encoding="utf-8"))["expectations"]
+    }
     assert used <= known, used - known
 
 

@@ -39,7 +39,7 @@ def run(
     from ingestion.blocked import STOPPED, blocked_now
     from ingestion.contract import ContractError
     from ingestion.ingest import UnknownSource, contracts_of
-    from ingestion.load import requeue
+    from ingestion.requeue import requeue
     from lake.lake import LakeError, open_reader, open_writer
     from lake.lock import LakeLocked
     from marts.build import BuildFailed, told_held

@@ -43,7 +43,7 @@ def quarantine_show(delivery_id: str, as_json: Json = False) -> None:
 def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Option(help="Only this delivery.")] = None) -> None:
     """Gate again from raw, after a fix of contract, register or suite."""
     from ingestion.ingest import contracts_of
-    from ingestion.load import requeue
+    from ingestion.requeue import requeue
     from lake.lake import open_writer
 
     s = settings()

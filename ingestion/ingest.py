@@ -23,10 +23,12 @@ import structlog
 from ingestion.blocked import once_stopped, settle
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, told_unclaimed, unclaimed
-from ingestion.load import SYSTEM_FAULTS, Loaded, ensure_target_tables, load, requeue, rows_can_wait, suite_of
+from ingestion.load import SYSTEM_FAULTS, load, rows_can_wait, suite_of
 from ingestion.merge import TargetMismatch
 from ingestion.model import Arrival, Moment
+from ingestion.publish import Loaded, ensure_target_tables
 from ingestion.registers import PLACED_BY, last_gates, requeue_moved
+from ingestion.requeue import requeue
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from lake.faults import reach
 from lake.lake import open_writer, transaction

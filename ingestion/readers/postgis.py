@@ -22,7 +22,8 @@ from ingestion.cast import LOCAL_OFFSET_HOURS, literal
 from ingestion.contract import Contract
 from ingestion.model import Delivery, Problem
 from ingestion.readers import fold, match_headers
-from ingestion.readers.tabular import Unreadable, columns_of, quoted
+from ingestion.readers.rows import Unreadable, columns_of
+from ingestion.readers.tabular import quoted
 from ingestion.readers.vector import append, create_empty, geometry_of, impossible, shape_columns
 from lake.extensions import link_extensions
 

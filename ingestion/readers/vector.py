@@ -30,7 +30,8 @@ from ingestion.contract import Contract
 from ingestion.encodings import cp1258_to_unicode, tcvn3_to_unicode
 from ingestion.model import Delivery, Problem, unfinished_geopackage
 from ingestion.readers import guard, match_headers
-from ingestion.readers.tabular import LINE_COLUMNS, Unreadable, columns_of, quoted
+from ingestion.readers.rows import LINE_COLUMNS, Unreadable, columns_of
+from ingestion.readers.tabular import quoted
 
 _TODO_CRS = "Gán đúng hệ tọa độ cho lớp dữ liệu rồi gửi lại; hệ thống không tự đoán hệ tọa độ"
 _DECODERS = {"tcvn3": tcvn3_to_unicode, "windows-1258": cp1258_to_unicode}

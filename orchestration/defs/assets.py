@@ -9,7 +9,8 @@ import dagster as dg
 from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract
 from ingestion.ingest import Ingested, contracts_of, take_in
-from ingestion.load import Loaded, requeue
+from ingestion.publish import Loaded
+from ingestion.requeue import requeue
 from lake.lake import open_writer
 from marts.build import build, serve_marts, served_tables, told_held
 from orchestration.defs.resources import WRITER_POOL, Platform

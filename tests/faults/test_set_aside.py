@@ -20,9 +20,9 @@ from cli.main import app
 from ingestion import ingest as ingesting
 from ingestion import load as loading
 from ingestion.ingest import contracts_of, ingest, told
-from ingestion.load import requeue
 from ingestion.model import Delivery, reader_died
 from ingestion.readers import apart, station_txt
+from ingestion.requeue import requeue
 from lake.lake import create, open_reader, open_writer
 from simulator.files import write_csv, write_vector, write_xlsx
 from tests.unit.test_readers_scan import pdf, picture

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from ingestion.ingest import contracts_of, ingest
-from ingestion.load import requeue
+from ingestion.requeue import requeue
 from lake.lake import latest_snapshot, open_reader, open_writer
 from lake.upkeep.maintain import erase_raw, maintain, pin
 from sharing.agreement import AGREEMENTS

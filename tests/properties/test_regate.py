@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, register_sources
 from ingestion.landing import land
-from ingestion.load import ensure_target_tables, load, pending, requeue
+from ingestion.load import load, pending
+from ingestion.publish import ensure_target_tables
+from ingestion.requeue import requeue
 from lake.lake import create, open_writer
 from tests.examples import examples
 from tests.postgres_kit import new_server, remove

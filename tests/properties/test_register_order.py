@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from ingestion.contract import Contract
 from ingestion.ingest import REFERENCE_REASONS, contracts_of, register_sources
 from ingestion.landing import land
-from ingestion.load import load, pending, requeue
+from ingestion.load import load, pending
 from ingestion.registers import last_gates, requeue_moved
+from ingestion.requeue import requeue
 from lake.lake import open_writer
 from simulator.registers import write_channel_register, write_station_register
 from tests.conftest import own_platform

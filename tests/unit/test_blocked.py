@@ -11,8 +11,8 @@ import pytest
 from ingestion.blocked import STOPPED, blocked_now, close, settle
 from ingestion.contract import Contract
 from ingestion.ingest import contracts_of
-from ingestion.load import requeue
 from ingestion.registers import last_gates
+from ingestion.requeue import requeue
 from lake.lake import open_writer
 from tnmt.settings import Settings
 

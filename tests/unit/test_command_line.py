@@ -11,7 +11,7 @@ import pytest
 from cli.common import moment_of
 from ingestion import decide as decisions
 from ingestion.ingest import contracts_of
-from ingestion.load import Loaded
+from ingestion.publish import Loaded
 from lake.lake import open_reader, open_writer
 from simulator.files import write_xlsx
 from tests.support import command

@@ -178,7 +178,7 @@ def test_days_outside_a_limit_are_drawn_whichever_limit_it_is() -> None:
     assert drawn("limit_share_water", "limit_share_max") == [("Oxy hòa tan (DO)", 1.6), ("pH", 0.9)]
     params = CHARTS["outside_by_parameter_water"]["params"]
     assert params["x_axis_sort"] == "sum" and params["metrics"] == ["exceeded_share"]
-    placed = {c["chart"][0] for s in DASHBOARDS["moi_truong"]["sections"] for row in s["rows"] for c in row if "chart" in c}
+    placed = {c["chart"][0] for s in DASHBOARDS["environment"]["sections"] for row in s["rows"] for c in row if "chart" in c}
     assert {"outside_by_parameter_water", "unregistered_channels"} <= placed
 
 

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from ingestion.model import Problem
 from ingestion.names import groups
-from ingestion.readers import tabular
+from ingestion.readers import csv as csv_reader
+from ingestion.readers import tabular, xlsx
 from tests.examples import examples
 from tests.readers_kit import contract, delivery, duck, rows
 
@@ -162,11 +163,11 @@ def test_any_table_as_the_csv_module_writes_it(con: duckdb.DuckDBPyConnection, t
         return tuple(record) if len(record) == 2 and not as_rows else (None, None)
 
     expected = [(n, *read_as(record)) for n, record in enumerate(table, 2) if any(record)]
-    whole, tabular._BLOCK = tabular._BLOCK, block  # cuts fall anywhere
+    whole, csv_reader._BLOCK = csv_reader._BLOCK, block  # cuts fall anywhere
     try:
         assert read_csv(con, out.getvalue()) == {}
     finally:
-        tabular._BLOCK = whole
+        csv_reader._BLOCK = whole
     assert rows(con, "_line, ma, so") == expected
 
 
@@ -440,7 +441,7 @@ def test_figures_of_merged_cells(con: duckdb.DuckDBPyConnection, tmp_path: Path)
 
 def test_what_calamine_does_not_give_is_no_blank_row(con: duckdb.DuckDBPyConnection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The count of the sheet's XML stands beside the reader's: a row that holds a number is read, or it is a problem of its own."""
-    monkeypatch.setattr(tabular, "_all_rows", lambda sheet, written: iter([["Mã", "Số", "Ghi chú"], ["a", 1.0, ""], ["", "", ""]]))
+    monkeypatch.setattr(xlsx, "_all_rows", lambda sheet, written: iter([["Mã", "Số", "Ghi chú"], ["a", 1.0, ""], ["", "", ""]]))
     found = odd(con, tmp_path, lambda book, sheet: (sheet.write_row(1, 0, ["a", 1]), sheet.write_row(2, 0, ["b", 2])))
     assert found == [(2, None, "a", "1", None), (3, "cell_unread", None, None, None)]
 

@@ -8,7 +8,7 @@ import string
 from pathlib import Path
 from typing import Any
 
-from dashboards.compile import UUID_PREFIX
+from dashboards.compile import UUID_PREFIX, short_forms
 from dashboards.metadata import SetupError, write_private
 
 
@@ -56,15 +56,20 @@ def disable_leavers(access: dict[str, Any], sm: Any) -> list[str]:
     return [a.username for a in left]
 
 
+def sees(role: dict[str, Any], schema: str) -> bool:
+    """Whether a role of access.yaml may ask the tables of a schema, `marts_<domain>`: those of its `domains`, a list or `all`."""
+    domains = role.get("domains", [])
+    return domains == "all" or schema.removeprefix("marts_") in domains
+
+
 def apply_access(access: dict[str, Any]) -> None:
-    """Roles: exactly the permissions of access.yaml."""
+    """Roles: exactly the permissions of access.yaml, and the dashboards that name them."""
     from superset import db
     from superset import security_manager as sm
     from superset.connectors.sqla.models import SqlaTable
     from superset.models.core import Database
     from superset.models.dashboard import Dashboard
 
-    dashboard_roles: dict[str, list[Any]] = {}
     for name, wanted in access["roles"].items():
         role = sm.find_role(name) or sm.add_role(name)
         permissions = {p for base in wanted["base"] for p in sm.find_role(base).permissions}
@@ -73,13 +78,12 @@ def apply_access(access: dict[str, Any]) -> None:
             if found is None:
                 raise SetupError(f"role {name}: Superset has no permission {permission} on {view}")
             permissions.add(found)
-        for key, model, permission in (("datasets", SqlaTable, "datasource_access"), ("databases", Database, "database_access")):
-            if wanted.get(key) == "all":
-                rows = [r for r in db.session.query(model) if str(r.uuid).startswith(UUID_PREFIX)]
-                permissions |= {sm.add_permission_view_menu(permission, r.perm) for r in rows}
+        tables = [d for d in db.session.query(SqlaTable) if str(d.uuid).startswith(UUID_PREFIX) and sees(wanted, str(d.schema))]
+        permissions |= {sm.add_permission_view_menu("datasource_access", d.perm) for d in tables}
+        if wanted.get("databases") == "all":
+            whole = [d for d in db.session.query(Database) if str(d.uuid).startswith(UUID_PREFIX)]
+            permissions |= {sm.add_permission_view_menu("database_access", d.perm) for d in whole}
         role.permissions = list(permissions)
-        for slug in wanted.get("dashboards", []):
-            dashboard_roles.setdefault(slug, []).append(role)
-    for slug, roles in dashboard_roles.items():
-        db.session.query(Dashboard).filter_by(slug=slug).one().roles = roles
+    for short in short_forms("dashboards").values():
+        db.session.query(Dashboard).filter_by(slug=short["slug"]).one().roles = [sm.find_role(name) for name in short["roles"]]
     db.session.commit()

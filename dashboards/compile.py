@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -15,6 +16,7 @@ from dashboards.metadata import HERE, SetupError
 TRACKER = b".scarf.sh"
 UUID_PREFIX = "7a5e0000-0000-4000-8000-"
 """Of everything in the folders of the domains: what has it and is no longer there is removed."""
+DATABASE: dict[str, Any] = yaml.safe_load((HERE / "serving.yaml").read_text("utf-8"))
 
 
 def compile_translations(state: Path) -> None:
@@ -50,8 +52,8 @@ def quiet_pages(state: Path) -> None:
             (folder / script.name).write_bytes(re.sub(rb"https://[a-z.]*" + re.escape(TRACKER), b"data:,", text))
 
 
-def assets(kind: str) -> dict[str, dict[str, Any]]:
-    """`charts` or `datasets` of all domains by file name, `dashboards` by domain. Raises SetupError where two have one name."""
+def short_forms(kind: str) -> dict[str, dict[str, Any]]:
+    """`charts` or `datasets` of all domains by file name, `dashboards` by domain, as written. Raises SetupError where two have one name."""
     found: dict[str, dict[str, Any]] = {}
     for path in sorted(HERE.glob("*/dashboard.yaml" if kind == "dashboards" else f"*/{kind}/*.yaml")):
         name = path.parent.name if kind == "dashboards" else path.stem
@@ -61,7 +63,94 @@ def assets(kind: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]], datasets: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def uuid_of(kind: str, name: str) -> str:
+    """The same for the same kind and name on every machine, so that an import finds again what an earlier one made."""
+    return UUID_PREFIX + hashlib.sha256(f"{kind}/{name}".encode()).hexdigest()[:12]
+
+
+def assets(kind: str) -> dict[str, dict[str, Any]]:
+    """`charts`, `datasets` or `dashboards` in Superset's own form: charts and datasets by name, dashboards by domain. Raises SetupError.
+
+    A dataset is made of every table that a chart or a filter names, or that has a file: its columns are those of the table (columns.yaml, derived
+    from the marts), the file says the column of time and the metrics. Analysts may ask these tables and no others.
+    """
+    charts = short_forms("charts")
+    if kind == "charts":
+        return {name: expand_chart(name, short) for name, short in charts.items()}
+    dashboards = short_forms("dashboards")
+    datasets = _datasets(charts, dashboards)
+    if kind == "datasets":
+        return datasets
+    return {name: expand_dashboard(short, charts) for name, short in dashboards.items()}
+
+
+def expand_chart(name: str, short: dict[str, Any]) -> dict[str, Any]:
+    """A chart file (title, question, dataset, type, params) in Superset's own form."""
+    return {
+        "slice_name": short["title"],
+        "description": short["question"],
+        "viz_type": short["type"],
+        "params": {"viz_type": short["type"], **short["params"]},
+        "query_context": None,
+        "cache_timeout": None,
+        "uuid": uuid_of("chart", name),
+        "version": "1.0.0",
+        "dataset_uuid": uuid_of("dataset", short["dataset"]),
+    }
+
+
+def _datasets(charts: dict[str, dict[str, Any]], dashboards: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    tables = yaml.safe_load((HERE / "columns.yaml").read_text("utf-8"))
+    written = short_forms("datasets")
+    filters = [f for d in dashboards.values() for f in d["filters"] if "dataset" in f]
+    wanted = {*written, *(c["dataset"] for c in charts.values()), *(f["dataset"] for f in filters)}
+    if unknown := wanted - set(tables):
+        raise SetupError(f"dataset {', '.join(sorted(unknown))}: no mart or served model of this name; expected one of {', '.join(tables)}")
+    found = {}
+    for name in sorted(wanted):
+        own = written.get(name, {})
+        named = json.dumps([own, [c["params"] for c in charts.values() if c["dataset"] == name], [f for f in filters if f["dataset"] == name]])
+        found[name] = expand_dataset(name, own, tables[name], set(re.findall(r"\w+", named)))
+    return found
+
+
+def expand_dataset(name: str, short: dict[str, Any], table: dict[str, Any], named: set[str]) -> dict[str, Any]:
+    """A table with what its dataset file says, in Superset's own form. A code whose words stand beside it is left out where no chart needs it."""
+    columns = {c: of for c, of in table["columns"].items() if f"{c}_vi" not in table["columns"] or c in named}
+    return {
+        "table_name": name,
+        "description": table["description"],
+        "schema": table["schema"],
+        "catalog": None,
+        "main_dttm_col": short.get("time"),
+        "sql": None,
+        "cache_timeout": None,
+        "filter_select_enabled": True,
+        "normalize_columns": False,
+        "always_filter_main_dttm": False,
+        "uuid": uuid_of("dataset", name),
+        "version": "1.0.0",
+        "database_uuid": DATABASE["uuid"],
+        "metrics": [
+            {"metric_name": metric, "verbose_name": of["label"], "expression": of["sql"], "d3format": of.get("format")}
+            for metric, of in short.get("metrics", {}).items()
+        ],
+        "columns": [
+            {
+                "column_name": column,
+                "verbose_name": of["label"],
+                "type": of["type"],
+                "is_dttm": of["type"] in ("DATE", "TIMESTAMP"),
+                "is_active": True,
+                "groupby": True,
+                "filterable": True,
+            }
+            for column, of in columns.items()
+        ],
+    }
+
+
+def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A dashboard file in our short form (sections of rows of [chart, width, height], each on the page or in a tab) to Superset's own form."""
     numbers = {name: i for i, name in enumerate(sorted(charts), 1)}
     position: dict[str, Any] = {
@@ -97,13 +186,13 @@ def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]], d
                 name, width, height = cell["chart"] if "chart" in cell else cell["text"]
                 size = {"width": width, "height": height}
                 if "chart" in cell:
-                    known = {"uuid": charts[name]["uuid"], "chartId": numbers[name], "sliceName": charts[name]["slice_name"]}
+                    known = {"uuid": uuid_of("chart", name), "chartId": numbers[name], "sliceName": charts[name]["title"]}
                     put("CHART", f"CHART-{name}", {**size, **known}, row)
                 else:
                     put("MARKDOWN", f"MARKDOWN-{s}-{r}-{c}", {**size, "code": name}, row)
     filters = []
     for i, f in enumerate(short["filters"]):
-        target = {"column": {"name": f["column"]}, "datasetUuid": datasets[f["dataset"]]["uuid"]} if "column" in f else {}
+        target = {"column": {"name": f["column"]}, "datasetUuid": uuid_of("dataset", f["dataset"])} if "column" in f else {}
         filters.append(
             {
                 "id": f"NATIVE_FILTER-{i}",
@@ -131,7 +220,7 @@ def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]], d
         "css": short.get("css", ""),
         "slug": short["slug"],
         "published": True,
-        "uuid": short["uuid"],
+        "uuid": uuid_of("dashboard", short["slug"]),
         "version": "1.0.0",
         "position": position,
         "metadata": {
@@ -150,12 +239,10 @@ def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]], d
 
 def bundle() -> dict[str, str]:
     """All of them as Superset's importer takes them."""
-    charts, datasets = assets("charts"), assets("datasets")
     out = {
         "metadata.yaml": {"version": "1.0.0", "type": "assets", "timestamp": "2026-01-01T00:00:00+00:00"},
-        "databases/serving.yaml": yaml.safe_load((HERE / "serving.yaml").read_text("utf-8")),
+        "databases/serving.yaml": DATABASE,
     }
-    out |= {f"datasets/serving/{name}.yaml": body for name, body in datasets.items()}
-    out |= {f"charts/{name}.yaml": body for name, body in charts.items()}
-    out |= {f"dashboards/{name}.yaml": expand_dashboard(body, charts, datasets) for name, body in assets("dashboards").items()}
+    for kind, folder in (("datasets", "datasets/serving"), ("charts", "charts"), ("dashboards", "dashboards")):
+        out |= {f"{folder}/{name}.yaml": body for name, body in assets(kind).items()}
     return {path: yaml.safe_dump(body, allow_unicode=True, sort_keys=False) for path, body in out.items()}

@@ -16,7 +16,10 @@ import os
 import secrets
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+from uuid import UUID
 
 import yaml
 
@@ -36,6 +39,7 @@ def apply_assets() -> None:
     from superset.utils.core import override_user
 
     contents = bundle()
+    _adopt(contents, {"datasets/": (SqlaTable, "table_name"), "charts/": (Slice, "slice_name"), "dashboards/": (Dashboard, "slug")})
     with override_user(security_manager.find_user("admin")):
         try:
             ImportAssetsCommand(contents).run()
@@ -47,6 +51,20 @@ def apply_assets() -> None:
                 if str(row.uuid).startswith(UUID_PREFIX) and str(row.uuid) not in wanted:
                     db.session.delete(row)
         db.session.commit()
+
+
+def _adopt(contents: Mapping[str, str], kinds: Mapping[str, tuple[Any, str]]) -> None:
+    """Gives what an earlier version made under the same name the UUID of now, so that it is found again and addresses of pages stay."""
+    from superset import db
+
+    for path, text in contents.items():
+        for folder, (model, name) in kinds.items():
+            if path.startswith(folder):
+                body = yaml.safe_load(text)
+                for row in db.session.query(model).filter_by(**{name: body[name]}):
+                    if str(row.uuid).startswith(UUID_PREFIX):
+                        row.uuid = UUID(body["uuid"])
+    db.session.commit()
 
 
 def apply_all(state: Path) -> None:

@@ -342,7 +342,10 @@ class Column(_Strict):
     """Bounds of a date or timestamp (1900-01-01 and 2099-12-31 unless said); `as_of`: a day after what the delivery describes."""
     merged: Literal["repeat", "refuse"] | None = None
     """What a cell merged over several rows of a workbook says of each: its value (texts, dates, keys unless said), or nothing certain (figures)."""
+    label: str | None = None
     description: str = ""
+    """Heading (what the description says unless another is given) and meaning, where no other source brings the column: dictionary/columns.yaml
+    has the words of the others."""
 
     @field_validator("header", mode="before")
     @classmethod
@@ -474,6 +477,8 @@ class Contract(_Strict):
     owner: Owner
     terms: str
     target: str
+    table: str | None = None
+    """What the target holds, with its grain ("Một dòng là …"), in Vietnamese; of several sources of one target one says it."""
     load: Literal["append", "upsert", "snapshot", "incremental"]
     key: NameList = ()
     scope: NameList = ()

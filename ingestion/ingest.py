@@ -96,8 +96,9 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
     which its contract once read the time of a delivery.
     """
     before, names = dict[str, list[tuple[Any, ...]]](), dict[str, list[str]]()
-    for table in ("source", "source_column"):
-        found = con.execute(f"SELECT * FROM lake.ops.{table} ORDER BY ALL")
+    # of columns a lake of an earlier version keeps words too, which are the dictionary's now
+    for table, picked in (("source", "*"), ("source_column", "source, column_name, headers, type, is_personal")):
+        found = con.execute(f"SELECT {picked} FROM lake.ops.{table} ORDER BY ALL")
         names[table] = [c[0] for c in found.description]
         before[table] = found.fetchall()
     once = {row["source"]: row["datings"] or [] for row in (dict(zip(names["source"], r, strict=True)) for r in before["source"])}
@@ -122,12 +123,12 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         for c in contracts.values()
     ]
     columns = [
-        (c.source, name, list(col.header or col.join), col.type, col.unit, col.personal is not None, col.description)
+        (c.source, name, list(col.header or col.join), col.type, col.personal is not None)
         for c in contracts.values()
         for name, col in c.columns.items()
     ] + [
         # what the gate adds to a target: an older lake gets the column as it gets one of a contract
-        (c.source, name, [], kind.lower(), None, False, "Hình học được sửa tự động cho hợp lệ")
+        (c.source, name, [], kind.lower(), False)
         for c in contracts.values()
         if c.target in REPAIRED
         for name, kind in REPAIRED_COLUMN.items()
@@ -143,7 +144,8 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         con.register("declared", arrow)
         with transaction(con):
             con.execute(f"DELETE FROM lake.ops.{table}")
-            con.execute(f"INSERT INTO lake.ops.{table} SELECT {', '.join(names[table])} FROM declared")
+            listed = ", ".join(names[table])
+            con.execute(f"INSERT INTO lake.ops.{table} ({listed}) SELECT {listed} FROM declared")
         con.unregister("declared")
     return former
 

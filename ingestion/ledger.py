@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import duckdb
@@ -98,3 +98,32 @@ def why_refused(con: duckdb.DuckDBPyConnection, source: str, name: str) -> list[
         [source, name],
     )
     return [details for (details,) in found.fetchall()]
+
+
+def last_gates(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int, int, list[str] | None, str]]:
+    """The last gate of each source: seq, deliveries, rows read, suites' rules above what is tolerated, run."""
+    rows = con.execute(
+        "SELECT source, seq, deliveries, rows_read, failed, run_id FROM lake.ops.gate_result "
+        "QUALIFY row_number() OVER (PARTITION BY source ORDER BY seq DESC) = 1"
+    ).fetchall()
+    return {row[0]: (row[1], row[2], row[3], row[4], row[5]) for row in rows}
+
+
+def pending_sources(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """Sources of which something is landed and was not gated."""
+    return {source for (source,) in con.execute("SELECT DISTINCT source FROM lake.ops.pending").fetchall()}
+
+
+def newest_arrival(con: duckdb.DuckDBPyConnection) -> datetime | None:
+    """When the newest delivery arrived (GMT+7); None where none did."""
+    moment: datetime | None = con.execute("SELECT max(arrived_at) FROM lake.ops.arrival").fetchall()[0][0]
+    return moment
+
+
+def stations_in_use(con: duckdb.DuckDBPyConnection, today: date) -> list[tuple[str, str | None]]:
+    """Stations of the register that are in use, with the codes that they had before (one text, `;` between); none where there is no register."""
+    if not has_table(con, "clean.station"):
+        return []
+    return con.execute(
+        "SELECT station_id, former_codes FROM lake.clean.station WHERE in_use_to IS NULL OR in_use_to >= ? ORDER BY 1", [today]
+    ).fetchall()

@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from lake.lake import has_table, open_reader
+from ingestion.ledger import stations_in_use
+from lake.lake import open_reader
 from tnmt.settings import Settings
 
 FILE = "intake-accounts.json"
@@ -66,11 +67,7 @@ def read(settings: Settings) -> dict[str, Account]:
 def registered(settings: Settings, today: date) -> dict[str, tuple[str, ...]]:
     """The stations in use, each with the codes that its files may bear. Raises LakeError where there is no lake."""
     with open_reader(settings) as con:
-        if not has_table(con, "clean.station"):
-            return {}
-        rows = con.execute(
-            "SELECT station_id, former_codes FROM lake.clean.station WHERE in_use_to IS NULL OR in_use_to >= ? ORDER BY 1", [today]
-        ).fetchall()
+        rows = stations_in_use(con, today)
     return {station: (station, *(code.strip() for code in (former or "").split(";") if code.strip())) for station, former in rows}
 
 

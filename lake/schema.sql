@@ -58,7 +58,7 @@ CREATE TABLE IF NOT EXISTS lake.ops.source (
 -- `datings`: the ways in which its contract read the time of a delivery, the one in force last
 ALTER TABLE lake.ops.source ADD COLUMN IF NOT EXISTS datings VARCHAR[];
 CREATE TABLE IF NOT EXISTS lake.ops.source_column (
-    source VARCHAR, column_name VARCHAR, headers VARCHAR[], type VARCHAR, unit VARCHAR, is_personal BOOLEAN, description_vi VARCHAR
+    source VARCHAR, column_name VARCHAR, headers VARCHAR[], type VARCHAR, is_personal BOOLEAN
 );
 
 -- Deliveries that spoke for a scope of a snapshot target (a commune, or a whole source); the one with the greatest (as_of, received_at, delivery_id) counts.

@@ -15,9 +15,10 @@ from typing import Any
 
 import duckdb
 
+from dictionary.words import Dictionary, DictionaryError, dictionary
 from lake.faults import reach
 from lake.lake import build_lock, create, has_table, open_reader, open_writer, transaction
-from lake.serving import HeldBack, InForce, Served, publish_serving
+from lake.serving import HeldBack, InForce, Served, ServingRefused, publish_serving
 from tnmt.settings import Settings
 
 
@@ -169,6 +170,11 @@ def _stale(con: duckdb.DuckDBPyConnection, decided: Mapping[str, Mapping[str, An
         if built_hash != node["hash"] or unseen or (node["timed"] and built_as_of != as_of):
             stale.append(table)
     return sorted(stale)
+
+
+def built_until(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, datetime | None]]:
+    """Of every table that was built: the newest publish that it covers, and the moment that it speaks for."""
+    return {model: (seq, moment) for model, seq, moment in con.execute("SELECT model, affected_to, as_of FROM lake.ops.built").fetchall()}
 
 
 def held_back(con: duckdb.DuckDBPyConnection) -> tuple[Held, ...]:
@@ -371,6 +377,18 @@ def _served_models(settings: Settings) -> dict[str, dict[str, Any]]:
     return dict(sorted(models.items()))
 
 
+def refuse_persons(models: Mapping[str, Mapping[str, Any]], words: Dictionary) -> None:
+    """Raises ServingRefused where a served model has a column that tells about a person, or that nobody described: the mark is in the contracts."""
+    told = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c)]
+    unknown = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c) is None]
+    if told or unknown:
+        why = [f"{', '.join(told)}: tells about a person (`personal` in a contract)"] if told else []
+        why += [f"{', '.join(unknown)}: not in dictionary/columns.yaml, so nobody said that it does not tell about a person"] if unknown else []
+        raise ServingRefused(
+            f"the serving file in force stays, and nothing new is served. Found {'; '.join(why)}. Take the column out of the model, or describe it"
+        )
+
+
 def served_tables(settings: Settings) -> dict[str, int | None]:
     """Models that go into the serving file, those whose meta says `serve: true`; with how many last days of it SQL Lab gets, if not all."""
     return {table: node["config"]["meta"].get("sqllab_days") for table, node in _served_models(settings).items()}
@@ -379,6 +397,10 @@ def served_tables(settings: Settings) -> dict[str, int | None]:
 def serve_marts(settings: Settings, as_of: datetime) -> Served:
     """Publishes the serving file of the newest marts; what the last build held back stays as it is served, and the file says so."""
     models = _served_models(settings)
+    try:
+        refuse_persons(models, dictionary(settings.contract_dirs))
+    except DictionaryError as error:
+        raise ServingRefused(f"the words of the columns cannot be read: {error}") from error
     with open_reader(settings) as con:
         held = [h for h in held_back(con) if h.table in models]
         good = {h.table for h in held if not h.is_built and has_table(con, h.table)}

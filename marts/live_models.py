@@ -11,7 +11,7 @@ from dbt.cli.main import dbtRunner
 
 from lake.lake import lock
 from marts.build import BuildFailed, Built, dbt_environment, dbt_vars, project_hash, served_tables, target_dir
-from marts.parsed import parsed
+from marts.parsed import kind, nearest, parsed
 from tnmt.settings import Settings
 
 
@@ -30,8 +30,10 @@ class LiveModels:
         self._manifest = parsed(self.settings)
         nodes: list[Any] = [n for n in self._manifest.nodes.values() if n.resource_type == NodeType.Model and "live" in n.tags]
         served = served_tables(self.settings)
-        self.tables = sorted(t for n in nodes if (t := f"{n.schema}.{n.name}") in served)
-        """Those of them that are served, as schema.name."""
+        live = {n.unique_id for n in nodes}
+        shown = [n for k, n in self._manifest.nodes.items() if kind(n) == "view" and live & nearest(self._manifest, k)]
+        self.tables = sorted(t for n in [*nodes, *shown] if (t := f"{n.schema}.{n.name}") in served)
+        """Those of them that are served, and the served views of them, as schema.name."""
         self.lab_days = {t: days for t in self.tables if (days := served[t]) is not None}
         """Days that SQL Lab's serving file keeps of them."""
         self._registers = self._tables_above(nodes)

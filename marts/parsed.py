@@ -54,7 +54,7 @@ def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
     for key, node in nodes.items():
         if str(node.resource_type) not in ("model", "seed"):
             continue
-        if _kind(node) == "view":
+        if kind(node) == "view":
             code = _code(manifest, key)
             views[key] = {
                 "table": f"{node.schema}.{node.name}",
@@ -71,12 +71,12 @@ def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
         clean = {s.name.removesuffix("_history") for s in sources if s.source_name in ("clean", "history")}
         found[key] = {
             "table": f"{node.schema}.{node.name}",
-            "incremental": _kind(node) == "incremental",
+            "incremental": kind(node) == "incremental",
             "seed": str(node.resource_type) == "seed",
             "code": hashlib.sha256(code.encode()).hexdigest()[:16],
             "vars": _variables(code),
             "timed": any(_is_timed(manifest, k) for k in above if k in nodes),
-            "upstream": sorted(_nearest(manifest, key)),
+            "upstream": sorted(nearest(manifest, key)),
             "views": sorted(_views(manifest, key)),
             "targets": sorted(clean),
             "open": any(s.source_name not in ("clean", "history") for s in sources),
@@ -91,7 +91,8 @@ def _variables(code: str) -> list[str]:
     return sorted(set(re.findall(r"""var\(\s*['"](\w+)['"]""", code)) - RUN_VARS)
 
 
-def _kind(node: Any) -> str:
+def kind(node: Any) -> str:
+    """How a model is made (view, table, incremental), or `seed`."""
     return "seed" if str(node.resource_type) == "seed" else str(node.config.materialized)
 
 
@@ -110,12 +111,12 @@ def _above(manifest: Manifest, key: str) -> set[str]:
     return found
 
 
-def _nearest(manifest: Manifest, key: str) -> set[str]:
+def nearest(manifest: Manifest, key: str) -> set[str]:
     """The nearest nodes above that are no views."""
     found: set[str] = set()
     for above in _reads(manifest, key):
         if above in manifest.nodes:
-            found |= {above} if _kind(manifest.nodes[above]) != "view" else _nearest(manifest, above)
+            found |= {above} if kind(manifest.nodes[above]) != "view" else nearest(manifest, above)
     return found
 
 
@@ -123,7 +124,7 @@ def _views(manifest: Manifest, key: str) -> set[str]:
     """The views between the node and the nearest that are none."""
     found: set[str] = set()
     for above in _reads(manifest, key):
-        if above in manifest.nodes and _kind(manifest.nodes[above]) == "view":
+        if above in manifest.nodes and kind(manifest.nodes[above]) == "view":
             found |= {above} | _views(manifest, above)
     return found
 

@@ -155,7 +155,7 @@ def empty_lake(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> None
     con.execute("LOAD spatial")
     con.execute("ATTACH ':memory:' AS lake")
     tables: dict[str, dict[str, str]] = {}
-    for source in manifest["sources"].values():
+    for source in sorted(manifest["sources"].values(), key=lambda s: not s["columns"]):
         columns = {c["name"]: c["data_type"] for c in source["columns"].values()}
         if not columns:  # a history has the columns of its table, and when each version was known
             columns = tables[f"{source['schema']}.{source['name'].removesuffix('_history')}"] | {"known_from": "timestamp", "known_to": "timestamp"}

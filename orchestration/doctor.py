@@ -9,13 +9,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import duckdb
 
 from ingestion.contract import ContractError
 from ingestion.ingest import contracts_of
+from ingestion.ledger import newest_arrival
 from ingestion.load import suite_of
 from intake.accounts import path_of, read
 from intake.drop import heartbeat, is_running
@@ -92,7 +92,7 @@ def _clock(settings: Settings) -> Check:
     if not exists(settings):
         return Check("clock", True, f"{now():%Y-%m-%d %H:%M}")
     with open_reader(settings) as con:
-        newest: datetime | None = con.execute("SELECT max(arrived_at) FROM lake.ops.arrival").fetchall()[0][0]
+        newest = newest_arrival(con)
     if newest is None or newest <= now() + SET_BACK:
         return Check("clock", True, f"{now():%Y-%m-%d %H:%M}, no delivery is of a time to come")
     return Check(

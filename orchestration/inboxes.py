@@ -12,6 +12,7 @@ import structlog
 from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, shared_folders
 from ingestion.landing import finished
+from ingestion.ledger import pending_sources
 from lake.lake import open_reader
 from tnmt.settings import Settings
 
@@ -75,7 +76,7 @@ def landed_sources(settings: Settings) -> list[str]:
     """Sources of small files of which something was landed and not gated: what a worker that was killed between, or failed at the gate, left."""
     small = {c.source for c in contracts_of(settings).values() if c.files.small and not c.files.in_place}
     with open_reader(settings) as con:
-        return sorted(small & {s for (s,) in con.execute("SELECT DISTINCT source FROM lake.ops.pending").fetchall()})
+        return sorted(small & pending_sources(con))
 
 
 @functools.cache

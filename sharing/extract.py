@@ -14,6 +14,7 @@ from typing import Any
 
 import duckdb
 
+from dictionary.words import Dictionary, DictionaryError, Word, dictionary
 from lake.faults import reach
 from lake.lake import columns_of, latest_snapshot, open_reader, open_writer, quoted, transaction
 from lake.upkeep.maintain import add_pin
@@ -66,6 +67,10 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
             f"asked for {as_of.date()}: renew the agreement first"
         )
     columns = _mart_columns(settings)
+    try:
+        words = dictionary(settings.contract_dirs)
+    except DictionaryError as error:
+        raise ExtractRefused(f"the words of the columns cannot be read: {error}") from error
     folder = settings.home / "extracts" / name
     half = folder / f".half-{as_of:%Y%m%dT%H%M}-{os.getpid()}"
     shutil.rmtree(half, ignore_errors=True)
@@ -77,7 +82,7 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
             snapshot = latest_snapshot(probe)
         with open_reader(settings, snapshot=snapshot) as con:
             for product in agreement.products:
-                made, rows, period = _write_product(con, agreement, product, columns, half, as_of)
+                made, rows, period = _write_product(con, agreement, product, columns, words, half, as_of)
                 resources += made
                 handed.append(_Handed(product.table, rows, period, [r["path"] for r in made], [r["hash"].removeprefix("sha256:") for r in made]))
         _write_package(half, name, agreement, resources, snapshot, now, as_of)
@@ -197,26 +202,28 @@ def _log(
         )
 
 
-def _mart_columns(settings: Settings) -> dict[str, dict[str, Any]]:
-    """Columns of every mart from dbt's manifest: {schema.table: {column: {description, meta, data_type}}}."""
+def _mart_columns(settings: Settings) -> dict[str, list[str]]:
+    """Columns of every mart by dbt's manifest: {schema.table: names}."""
     path = settings.home / "dbt" / "manifest.json"
     if not path.exists():
         raise ExtractRefused("the marts were not built yet: run `tnmt run` first")
     nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"].values()
-    return {f"{n['schema']}.{n['name']}": n["columns"] for n in nodes if n["resource_type"] == "model"}
-
-
-def _meta(column: dict[str, Any]) -> dict[str, Any]:
-    return {**(column.get("config") or {}).get("meta", {}), **(column.get("meta") or {})}
+    return {f"{n['schema']}.{n['name']}": list(n["columns"]) for n in nodes if n["resource_type"] == "model"}
 
 
 def _write_product(
-    con: duckdb.DuckDBPyConnection, agreement: Agreement, product: Product, marts: dict[str, dict[str, Any]], folder: Path, as_of: datetime
+    con: duckdb.DuckDBPyConnection,
+    agreement: Agreement,
+    product: Product,
+    marts: dict[str, list[str]],
+    words: Dictionary,
+    folder: Path,
+    as_of: datetime,
 ) -> tuple[list[dict[str, Any]], int, tuple[date | None, date | None]]:
     known = marts.get(product.table)
     if known is None:
         raise ExtractRefused(f"agreement {agreement.agreement} names {product.table}, of which there is no mart")
-    types = _checked(con, product, known)
+    types = _checked(con, product, known, words)
     conditions: list[str] = []
     period: tuple[date | None, date | None] = (None, None)
     if product.period_column and product.period_days:
@@ -235,7 +242,7 @@ def _write_product(
     for suffix, options in (("parquet", "FORMAT parquet, COMPRESSION zstd"), ("csv", "FORMAT csv, HEADER true")):
         path = folder / f"{name}.{suffix}"
         con.execute(f"COPY (SELECT * FROM product ORDER BY ALL) TO {quoted(str(path))} ({options})")
-        fields = [_field(c, types[c], known[c], suffix) for c in product.columns]
+        fields = [_field(c, types[c], words.word(name, c), suffix) for c in product.columns]
         made.append(
             {
                 "name": f"{name}-{suffix}",
@@ -259,7 +266,7 @@ def _name(column: str) -> str:
     return '"' + column.replace('"', '""') + '"'
 
 
-def _checked(con: duckdb.DuckDBPyConnection, product: Product, known: dict[str, Any]) -> dict[str, str]:
+def _checked(con: duckdb.DuckDBPyConnection, product: Product, known: list[str], words: Dictionary) -> dict[str, str]:
     """{column: DuckDB type} of the product's table; raises ExtractRefused for a column that is not there or not marked as open."""
     types = columns_of(con, [product.table]).get(product.table)
     if types is None:
@@ -268,12 +275,12 @@ def _checked(con: duckdb.DuckDBPyConnection, product: Product, known: dict[str, 
     named = [*product.columns, *filters]
     if unknown := [c for c in named if c not in known or c not in types]:
         raise ExtractRefused(f"{product.table} has no columns {', '.join(unknown)}; it has {', '.join(known)}")
-    marks = {c: _meta(known[c]).get("is_personal") for c in named}
+    marks = {c: words.is_personal(c) for c in named}
     if personal := [c for c in named if marks[c]]:
         raise ExtractRefused(f"{product.table}: {', '.join(personal)} are personal data and never leave the house")
     if unmarked := [c for c in named if marks[c] is not False]:
         raise ExtractRefused(
-            f"{product.table}: {', '.join(unmarked)} have no mark in the dictionary; a column leaves only where it says `is_personal: false` (the model's yml)"
+            f"{product.table}: {', '.join(unmarked)} are not in the dictionary; a column leaves only where it is described there (dictionary/columns.yaml)"
         )
     if product.period_column and types[product.period_column] not in ("DATE", "TIMESTAMP"):
         raise ExtractRefused(
@@ -284,15 +291,16 @@ def _checked(con: duckdb.DuckDBPyConnection, product: Product, known: dict[str, 
     return types
 
 
-def _field(column: str, kind: str, known: dict[str, Any], suffix: str) -> dict[str, Any]:
+def _field(column: str, kind: str, word: Word | None, suffix: str) -> dict[str, Any]:
     """A column as Table Schema describes it."""
-    field = {
+    field: dict[str, Any] = {
         "name": column,
         "type": "number" if kind.startswith("DECIMAL") else _FRICTIONLESS.get(kind, "any"),
-        "description": known.get("description", ""),
+        "title": word.label if word else column,
+        "description": word.description if word else "",
     }
     if kind == "TIMESTAMP" and suffix == "csv":
         field["format"] = "%Y-%m-%d %H:%M:%S"
     if kind == "BOOLEAN" and suffix == "csv":
         field |= {"trueValues": ["true"], "falseValues": ["false"]}
-    return field | ({"unit": unit} if (unit := _meta(known).get("unit")) else {})
+    return field | ({"unit": word.unit} if word and word.unit else {})

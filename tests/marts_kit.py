@@ -46,7 +46,7 @@ def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, *
     finally:
         os.environ.clear()
         os.environ.update(before)
-    assert done.success, done.exception or [r.message for r in done.result.results if r.status not in ("success", "pass", "no-op")]  # type: ignore[union-attr]
+    assert done.success, done.exception or [(r.node.name, r.message) for r in done.result.results if r.status not in ("success", "pass", "no-op")]  # type: ignore[union-attr]
     return done
 
 

@@ -11,6 +11,11 @@
     cast({{ stamp }} - interval 1 microsecond as date)
 {%- endmacro %}
 
+{#- Whether a day is over. For views, whose text must not name the moment of a build: it is that of the newest status of the stations. -#}
+{% macro is_whole_day(day) -%}
+    {{ day }} < (select cast(max(status.as_of) as date) from {{ ref('station_status') }} as status)
+{%- endmacro %}
+
 {#- A number of minutes as people say it: "3 ngày 4 giờ", "5 giờ 20 phút", "12 phút". -#}
 {% macro duration_vi(minutes) -%}
     case

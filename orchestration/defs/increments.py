@@ -18,9 +18,10 @@ import dagster as dg
 
 from ingestion.blocked import blocked_now
 from ingestion.ingest import contracts_of
+from ingestion.ledger import last_gates
 from lake.lake import open_reader
 from lake.serving import current
-from marts.build import held_back, manifest, target_dir
+from marts.build import built_until, held_back, manifest, target_dir
 from tnmt.settings import Settings, settings
 
 
@@ -63,20 +64,19 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
     for contract in contracts_of(here).values():
         by_target.setdefault(contract.target, []).append(contract.source)
     with open_reader(here) as con:
-        # the last gate of each source
-        gates = {
-            r[0]: r[1:]
-            for r in con.execute(
-                "SELECT source, seq, deliveries, rows_read, failed, run_id FROM lake.ops.gate_result QUALIFY row_number() OVER (PARTITION BY source ORDER BY seq DESC) = 1"
-            ).fetchall()
-        }
+        gates = last_gates(con)
         blocked, set_aside = blocked_now(con), blocked_now(con, status="set_aside")
     for target, sources in sorted(by_target.items()):
         mine = [gates[s] for s in sources if s in gates]
         if not mine:
             continue
         key = dg.AssetKey(["clean", target])
-        metadata = {"deliveries": sum(g[1] for g in mine), "rows_read": sum(g[2] for g in mine), "run": max(mine)[4], "sources": sources}
+        metadata: dict[str, Any] = {
+            "deliveries": sum(g[1] for g in mine),
+            "rows_read": sum(g[2] for g in mine),
+            "run": max(mine)[4],
+            "sources": sources,
+        }
         stopped = [f"{b.source} {b.name}: {b.reason}" for b in blocked if b.source in sources]
         aside = [f"{b.source} {b.name}: {b.reason}" for b in set_aside if b.source in sources]
         failed = sorted({f for g in mine for f in g[3] or []})
@@ -113,7 +113,7 @@ def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
             done = dg.AssetCheckEvaluation(asset_key=key, check_name=node["name"], passed=result["status"] == "pass", severity=severity)
             tests.setdefault(node["attached_node"], []).append(done)
     with open_reader(here) as con:
-        built = {r[0]: r[1:] for r in con.execute("SELECT model, affected_to, as_of FROM lake.ops.built").fetchall()}
+        built = built_until(con)
         held = {h.table for h in held_back(con)}
     for unique_id, node in nodes.items():
         table = f"{node['schema']}.{node['name']}"

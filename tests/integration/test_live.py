@@ -68,6 +68,10 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
         os.environ.update(before)
 
 
+LIVE = ("station_status", "reading_hourly", "reading_8h", "reading_daily", "aqi_hourly")
+"""Models that an increment makes; with them goes what is served on top of them."""
+
+
 def test_an_increment_is_served_without_a_full_build_and_dagster_sees_it(live: Live) -> None:
     s, now = live.settings, START + timedelta(minutes=5)
     assert live.increment(now) is None  # nothing waits
@@ -85,7 +89,7 @@ def test_an_increment_is_served_without_a_full_build_and_dagster_sees_it(live: L
     assert (
         {t for t in after if after[t] != before[t]}
         == set(live.models.tables)
-        == {f"marts_environment.{t}" for t in ("station_status", "reading_hourly", "reading_8h", "reading_daily", "aqi_hourly")}
+        == {f"marts_environment.{t}" for t in (*LIVE, "station_map", "coverage_daily", "air_daily", "aqi_latest")}
     )
     assert served(s, "SELECT as_of FROM serving_info") == [(now,)]
     print(f"latency {done.latency:.2f} s: {done}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from datetime import timedelta
@@ -10,6 +9,7 @@ from datetime import timedelta
 import duckdb
 import pytest
 
+from dictionary.words import dictionary
 from ingestion.ingest import ingest
 from lake.lake import open_reader
 from lake.serving import current
@@ -146,14 +146,7 @@ def test_the_serving_file_holds_every_mart_and_no_person(platform: Platform) -> 
         assert [t for t, rows in tables.items() if rows == 0] == ["marts_operations.held_back"]
         columns = con.execute("SELECT DISTINCT column_name FROM duckdb_columns() WHERE schema_name LIKE 'marts_%'").fetchall()
         assert con.execute("SELECT as_of FROM serving_info").fetchall() == [(AS_OF,)]
-    manifest = json.loads((platform.settings.home / "dbt" / "manifest.json").read_text())
-    personal = {
-        c["name"]
-        for n in manifest["nodes"].values()
-        for c in n["columns"].values()
-        if {**c.get("config", {}).get("meta", {}), **c.get("meta", {})}.get("is_personal")
-    }
-    assert not personal & {c[0] for c in columns}
+    assert not dictionary().personal & {c[0] for c in columns}
 
 
 def test_a_register_that_comes_late_frees_what_waited_for_it(home) -> None:

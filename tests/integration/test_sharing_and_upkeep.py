@@ -116,13 +116,23 @@ def test_a_hand_over_that_was_cut_is_settled_by_the_next(platform: Platform, mon
     assert f"ioc/{after.path.name}" != package or state == "abandoned"
 
 
-def test_a_column_without_a_mark_is_not_handed_out(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("words, said", [("day: {description: x}", r"station_id.*not in the dictionary"), (None, "are personal data")])
+def test_what_is_not_described_or_tells_about_a_person_is_not_handed_out(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: str | None, said: str
+) -> None:
     import sharing.extract as room
+    from dictionary.words import Dictionary, dictionary
 
-    marts = room._mart_columns(platform.settings)
-    marts["marts_land.land_use_area"] = {c: {**m, "config": {"meta": {}}, "meta": {}} for c, m in marts["marts_land.land_use_area"].items()}
-    monkeypatch.setattr(room, "_mart_columns", lambda settings: marts)
-    with pytest.raises(ExtractRefused, match=r"commune_code.*no mark in the dictionary"):
+    known = dictionary()
+    if words is None:  # a contract says that the name of a station leads to a person
+        contract = known.contracts["station_register"]
+        marked = contract.columns | {"station_id": contract.columns["station_id"].model_copy(update={"personal": "linked"})}
+        known = Dictionary({"station_register": contract.model_copy(update={"columns": marked})})
+    else:
+        (tmp_path / "columns.yaml").write_text(words, encoding="utf-8")
+        known = Dictionary({}, tmp_path / "columns.yaml")
+    monkeypatch.setattr(room, "dictionary", lambda folders: known)
+    with pytest.raises(ExtractRefused, match=said):
         make_extract(platform.settings, "ioc", requested_by="", now=AS_OF, as_of=AS_OF)
 
 

@@ -23,12 +23,15 @@ FIXTURE = ROOT / "tests/fixtures/platform-969acf4.tar.xz"
 SUPERSET = ROOT / ".superset/bin/python"
 
 INTERVALS = "intervals come from past errors of what was shown, by step (docs/forecast.md)"
+NO_LEVEL = "a day or hour without an index has a word for it: dashboards said it themselves"
 CORRECTED: dict[str, str] = {
     **{f"marts_environment.forecast.{c}": INTERVALS for c in ("lower_bound", "upper_bound", "warning", "warning_vi")},
     "marts_environment.forecast_skill": "more methods are tried, and what was shown has a row of its own",
     "marts_environment.emission_load_monthly.load_kg_estimated": "a month is estimated over its hours; it left out days with few values",
     "marts_environment.reading_qc.is_withdrawn": "ranges and times in use are judged here now, not at the gate",
     "marts_environment.reading_qc.flag_status": "a reading without a status is not suspect for that",
+    "marts_environment.aqi_daily.level_vi": NO_LEVEL,
+    "marts_environment.aqi_hourly.level_vi": NO_LEVEL,
     "marts_operations.source_freshness": "there is a source more: station_qc_threshold",
 }
 """Table, or table.column, whose rows differ from those of the older version, and why."""
@@ -137,20 +140,24 @@ def test_dashboards_and_accounts_stay(upgraded: Upgraded) -> None:
     need("superset", SUPERSET.exists(), "no Superset environment; run `make superset`")
     database = upgraded.settings.home / "superset/superset.db"
 
-    def held() -> tuple[list[Any], list[Any]]:
+    def held() -> tuple[list[Any], list[Any], dict[str, int]]:
         with sqlite3.connect(database) as con:
             return (
                 con.execute("SELECT id, username, password FROM ab_user ORDER BY id").fetchall(),
-                con.execute("SELECT id, slug, uuid FROM dashboards ORDER BY id").fetchall(),
+                con.execute("SELECT id, slug FROM dashboards ORDER BY id").fetchall(),
+                dict(con.execute("SELECT slice_name, id FROM slices").fetchall()),
             )
 
-    users, dashboards = held()
+    users, dashboards, charts = held()
     assert len(users) >= 3 and len(dashboards) >= 2
     done = subprocess.run(
         [str(SUPERSET), "-m", "dashboards.manage", "setup", "--home", str(upgraded.settings.home)],
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    users_now, dashboards_now = held()
+    users_now, dashboards_now, charts_now = held()
     assert [u for u in users_now if u[0] in {i for i, *_ in users}] == users
     assert [d for d in dashboards_now if d[0] in {i for i, *_ in dashboards}] == dashboards
+    # addresses of charts stay, though their UUIDs follow from their names now
+    assert len(charts) > 20 and not {n for n in charts.keys() & charts_now.keys() if charts[n] != charts_now[n]}
+    assert len(charts.keys() & charts_now.keys()) > 20

@@ -158,7 +158,7 @@ def assert_same(rows: list[dict[str, Any]], expected: dict[int, dict[str, int]],
         aqi = max(subs.values()) if any(p in subs for p in PARTICLES) else None
         assert row["aqi"] == aqi and row["parameters"] == len(subs)
         if aqi is None:
-            assert row["reason_vi"] and row["level_vi"] is None and row["responsible_parameter"] is None
+            assert row["reason_vi"] and row["level_vi"] == "Không đủ số liệu" and row["responsible_parameter"] is None
         else:
             assert subs[row["responsible_parameter"]] == aqi and row["reason_vi"] is None
             band = next(b for b in seed_rows("vn_aqi_band") if int(b["aqi_min"]) <= aqi <= int(b["aqi_max"]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import graphlib
+import re
 import tomllib
 from pathlib import Path
 
@@ -17,16 +18,20 @@ ROOMS: dict[str, set[str]] = {
     "quality": {"lake", "tnmt"},
     "ingestion": {"quality", "lake", "tnmt"},
     "intake": {"ingestion", "lake", "tnmt"},
-    "marts": {"ingestion", "lake", "tnmt"},
-    "sharing": {"marts", "quality", "lake", "tnmt"},
+    "dictionary": {"ingestion", "tnmt"},
+    "marts": {"dictionary", "ingestion", "lake", "tnmt"},
+    "sharing": {"dictionary", "marts", "quality", "lake", "tnmt"},
     "simulator": {"ingestion", "lake", "tnmt"},
-    "orchestration": {"ingestion", "intake", "marts", "quality", "lake", "sharing", "simulator", "tnmt"},
-    "cli": {"orchestration", "ingestion", "intake", "marts", "quality", "lake", "sharing", "simulator", "tnmt"},
+    "orchestration": {"dictionary", "ingestion", "intake", "marts", "quality", "lake", "sharing", "simulator", "tnmt"},
+    "cli": {"orchestration", "dictionary", "ingestion", "intake", "marts", "quality", "lake", "sharing", "simulator", "tnmt"},
     "dashboards": set(),
 }
 """Each room, and the rooms that it may read."""
 CLOCK = {"orchestration", "cli"}
 """Who may ask what time it is: everybody else is told."""
+SQL = {"lake", "quality", "ingestion", "marts", "sharing", "simulator"}
+"""Rooms whose Python asks the lake in SQL; of the marts only dbt_project/ makes them."""
+STATEMENT = re.compile(r"\b(FROM|INTO|JOIN|UPDATE)\s+lake\.")
 ALONE = {
     "dagster": "orchestration/defs",
     "dagster_dbt": "orchestration/defs",
@@ -94,6 +99,15 @@ def test_no_circle_of_imports() -> None:
             m for m in found if m in modules and m != name and not any(longer.startswith(f"{m}.") and longer in modules for longer in found)
         }
     graphlib.TopologicalSorter(reads).prepare()  # CycleError names the circle
+
+
+@pytest.mark.parametrize("room", sorted(set(ROOMS) - SQL))
+def test_sql_on_the_lake_stays_in_its_rooms(room: str) -> None:
+    """What asks tables of the lake stands where they are made; other rooms call it by name. Superset's own files see the serving file alone."""
+    for path in _files(room):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and STATEMENT.search(node.value):
+                raise AssertionError(f"{path.relative_to(ROOT)}, line {node.lineno}: SQL belongs into {', '.join(sorted(SQL))}: {node.value[:80]}")
 
 
 @pytest.mark.parametrize("tool", ALONE)

@@ -363,6 +363,6 @@ def test_the_running_day_warns(sql: Compiled) -> None:
     assert today["MUTE"]["value"] == pytest.approx(guess, abs=1e-3)
     hours = [50.0 + (h % 24) / 100 for h in range(21 * 24, 21 * 24 + 6)]
     assert today["AIR"]["value"] == pytest.approx((sum(hours) + sum(50 + (h % 24) / 100 for h in range(6, 24))) / 24, abs=0.2)
-    assert {r["warning_vi"] for r in today.values()} == {"Dự báo vượt giới hạn", "Có thể vượt giới hạn", None}
+    assert {r["warning_vi"] for r in today.values()} == {"Dự báo vượt giới hạn", "Có thể vượt giới hạn", "Không"}
     later = records(con, "SELECT DISTINCT target_at FROM lake.marts_environment.forecast WHERE kind = 'day' AND matrix = 'wastewater' ORDER BY 1")
     assert [r["target_at"].date() for r in later] == [TODAY, date(2026, 3, 25)]

@@ -130,7 +130,7 @@ select
     judged.hour_end,
     judged.aqi,
     {{ aqi_responsible() }} as responsible_parameter,
-    band.level_vi,
+    coalesce(band.level_vi, 'Không đủ số liệu') as level_vi,
     band.hex as colour,
     band.health_effect_vi_short as advice_vi,
     judged.aqi_pm2_5,

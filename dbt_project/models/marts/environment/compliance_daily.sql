@@ -161,7 +161,8 @@ select
     end as next_status,
     judged.reference_oxygen,
     judged.mean_compared,
-    {{ limit_side('judged.mean_compared', 'judged.effective_min', 'judged.effective_max') }} as limit_side
+    {{ limit_side('judged.mean_compared', 'judged.effective_min', 'judged.effective_max') }} as limit_side,
+    coalesce(judged.not_judged not in ('no_limit', 'running'), true) as is_limited
 from judged
 left join {{ ref('qcvn_standard') }} as standard_row on judged.standard = standard_row.standard
 left join next_limit

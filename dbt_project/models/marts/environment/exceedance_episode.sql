@@ -124,6 +124,7 @@ select
     episode.limit_confidence,
     {{ limit_confidence_vi('episode.limit_confidence') }} as limit_confidence_vi,
     episode.is_open,
+    case when episode.is_open then 'Đang vượt' else 'Đã hết' end as open_vi,
     episode.grade,
     {{ grade_vi('episode.grade') }} as grade_vi
 from episode

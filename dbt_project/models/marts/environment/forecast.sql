@@ -148,7 +148,7 @@ select
     warned.limit_confidence,
     {{ limit_confidence_vi('warned.limit_confidence') }} as limit_confidence_vi,
     warned.warning,
-    case warned.warning when 'will_exceed' then 'Dự báo vượt giới hạn' when 'may_exceed' then 'Có thể vượt giới hạn' end as warning_vi,
+    case warned.warning when 'will_exceed' then 'Dự báo vượt giới hạn' when 'may_exceed' then 'Có thể vượt giới hạn' else 'Không' end as warning_vi,
     {{ as_of() }} as issued_at
 from warned
 inner join {{ ref('dim_station') }} as station on warned.station_id = station.station_id

@@ -99,6 +99,7 @@ named as (
 select
     named.station_id,
     station.station_name,
+    station.commune_name,
     station.matrix,
     station.matrix_vi,
     named.parameter,

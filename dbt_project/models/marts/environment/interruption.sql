@@ -72,6 +72,7 @@ select
         when 'station' then 'Trạm không gửi'
     end as cause_vi,
     episode.is_open,
+    case when episode.is_open then 'Đang gián đoạn' else 'Đã nối lại' end as state_vi,
     registered.contact_unit as contact_vi
 from episode
 inner join main_cause on episode.station_id = main_cause.station_id and episode.episode = main_cause.episode

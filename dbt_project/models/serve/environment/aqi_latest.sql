@@ -1,0 +1,3 @@
+select *  -- noqa: AM04
+from {{ ref('aqi_hourly') }}
+qualify row_number() over (partition by station_id order by hour_end desc) = 1

@@ -1,0 +1,3 @@
+select *  -- noqa: AM04
+from {{ ref('wqi_daily') }}
+qualify row_number() over (partition by station_id order by day desc) = 1

@@ -17,7 +17,7 @@ import duckdb
 from dictionary.words import Dictionary, DictionaryError, Word, dictionary
 from lake.faults import reach
 from lake.lake import columns_of, latest_snapshot, open_reader, open_writer, quoted, transaction
-from lake.upkeep.maintain import add_pin
+from lake.upkeep.pins import add_pin
 from sharing.agreement import AGREEMENTS, Agreement, AgreementError, Product, load_agreement
 from tnmt.settings import Settings
 

@@ -7,30 +7,28 @@ files that the catalog does not name are looked at a second time: a catalog that
 
 from __future__ import annotations
 
-import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import duckdb
 
 from lake.faults import reach
 from lake.identity import META, LakeError, files_known, lake_id, mark, marked, other_catalog, same_lake
-from lake.lake import attach_writer, exists, may_write, no_lake, open_writer, transaction, upkeep_lock
+from lake.lake import attach_writer, exists, may_write, no_lake, upkeep_lock
 from lake.lock import LakeLocked
 from lake.upkeep.leftovers import remove_leftovers
+from lake.upkeep.pins import pins_in_force
+from lake.upkeep.retention import erase_raw, erasing_at_the_oldest, record_erased, with_erased_persons
 from lake.upkeep.verify import damage, data_files
 from tnmt.settings import Settings
 
 KEEP_DAYS = 30
 LEAST_KEEP_DAYS = 1
 """Snapshots of the last day are never expired: a build that runs may still read them."""
-PIN_DAYS = 1825
-"""How long a pin holds that names no end: as long as raw bytes are kept unless their contract says otherwise."""
 ORPHAN_SHARE = 0.05
 FEW_ORPHANS = 20
 """Files that nothing refers to are removed without a person where they are at most so many, or at most this share of what the catalog names."""
@@ -56,20 +54,6 @@ class Maintained:
     problems: tuple[str, ...] = ()
 
 
-def pin(settings: Settings, snapshot_id: int, purpose: str, now: datetime, until: datetime | None = None) -> None:
-    """Keeps a snapshot that an extract, a report or a backup names, until the day that the pin names (PIN_DAYS unless said)."""
-    with open_writer(settings, "pin") as con, transaction(con):
-        add_pin(con, snapshot_id, purpose, now, until)
-
-
-def add_pin(con: duckdb.DuckDBPyConnection, snapshot_id: int, purpose: str, now: datetime, until: datetime | None = None) -> None:
-    """`pin` within a transaction of the caller's."""
-    con.execute(
-        "INSERT INTO lake.ops.pin (snapshot_id, purpose, pinned_at, until) VALUES (?, ?, ?, ?)",
-        [snapshot_id, purpose, now, until or now + timedelta(days=PIN_DAYS)],
-    )
-
-
 def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS, *, orphans: int | None = None) -> Maintained:
     """Erases raw bytes past their retention, compacts, expires snapshots older than `keep_days` by their numbers, and cleans up.
 
@@ -87,7 +71,7 @@ def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS, *, o
             may_write(con, settings)
             _prove(con, settings)
             before = _count(con)
-            gone_before = _erasing_at_the_oldest(con)
+            gone_before = erasing_at_the_oldest(con)
             started = con.execute("SELECT max(snapshot_time) FROM ducklake_snapshots('lake')").fetchall()[0][0]
             erased = erase_raw(con, settings, now, problems)
         for table in _worn(con):
@@ -98,7 +82,7 @@ def maintain(settings: Settings, now: datetime, keep_days: int = KEEP_DAYS, *, o
             # what readers of the last day may still have open stays; `now` is GMT+7, DuckLake's stamps have a zone
             least = f"TIMESTAMPTZ '{now - timedelta(days=LEAST_KEEP_DAYS)}+07'"
             _guarded("clean-up of old files", lambda: con.execute(f"CALL ducklake_cleanup_old_files('lake', older_than => {least})"), problems)
-            _record_erased(con, settings, gone_before, started)
+            record_erased(con, settings, gone_before, started)
             return _remove_orphans(con, settings, orphans, problems), remove_leftovers(settings)
 
         removed, leftovers = _step(settings, "clean-up", clean_up, problems) or (0, 0)
@@ -197,12 +181,8 @@ def _expire(con: duckdb.DuckDBPyConnection, now: datetime, keep_days: int, probl
             [now - timedelta(days=keep_days)],
         ).fetchall()
     }
-    pins = con.execute(
-        "SELECT snapshot_id, string_agg(purpose, ', ' ORDER BY purpose) FROM lake.ops.pin WHERE coalesce(until, pinned_at + to_days(?)) >= ? GROUP BY snapshot_id",
-        [PIN_DAYS, now],
-    ).fetchall()
-    pinned = {int(snapshot): str(purpose) for snapshot, purpose in pins if int(snapshot) in old}
-    for snapshot in _with_erased_persons(con, pinned):
+    pinned = {snapshot: purposes for snapshot, purposes in pins_in_force(con, now).items() if snapshot in old}
+    for snapshot in with_erased_persons(con, pinned):
         problems.append(
             f"snapshot {snapshot}, pinned for {pinned.pop(snapshot)}, was expired: it holds personal data whose retention has passed, which wins over a pin"
         )
@@ -212,25 +192,6 @@ def _expire(con: duckdb.DuckDBPyConnection, now: datetime, keep_days: int, probl
     ):
         return 0, len(pinned)
     return len(expire), len(pinned)
-
-
-def _with_erased_persons(con: duckdb.DuckDBPyConnection, snapshots: Iterable[int]) -> list[int]:
-    """Those of the snapshots that still hold the bytes of personal deliveries that have been erased since."""
-    return [snapshot for snapshot in snapshots if _holds_erased_persons(con, snapshot)]
-
-
-def _holds_erased_persons(con: duckdb.DuckDBPyConnection, snapshot: int) -> bool:
-    try:
-        return bool(
-            con.execute(
-                f"""
-                SELECT 1 FROM (SELECT * FROM lake.ops.landed AT (VERSION => {int(snapshot)})) AS held JOIN lake.ops.landed AS l USING (delivery_id)
-                JOIN lake.ops.source AS s ON l.source = s.source
-                WHERE s.sensitivity = 'personal' AND l.stored IN ('erasing', 'erased') AND held.stored NOT IN ('erasing', 'erased') LIMIT 1"""
-            ).fetchall()
-        )
-    except duckdb.CatalogException:  # of a time before there was a ledger
-        return False
 
 
 def _remove_orphans(con: duckdb.DuckDBPyConnection, settings: Settings, seen: int | None, problems: list[str]) -> int:
@@ -257,102 +218,3 @@ def _remove_orphans(con: duckdb.DuckDBPyConnection, settings: Settings, seen: in
         "removal of files that nothing refers to", lambda: con.execute("CALL ducklake_delete_orphaned_files('lake', cleanup_all => false)"), problems
     )
     return len(candidates) if done else 0
-
-
-def erase_raw(con: duckdb.DuckDBPyConnection, settings: Settings, now: datetime, problems: list[str]) -> int:
-    """Erases the bytes of deliveries received longer ago than their contract keeps them; returns how many deliveries.
-
-    The ledger keeps their rows, with `stored` = 'erasing' until the last snapshot and file that held the bytes is gone, then
-    'erased'; so does quarantine, without the closed text. What waits to be gated stays, and so do scans, which are not ours.
-    An erasure that was cut is taken up again: files under the landing folder go at each call until they are gone, and so do those of an
-    erased delivery that its sender sent once more. What cannot be removed is a problem.
-    """
-    con.execute(
-        """
-        CREATE OR REPLACE TEMP TABLE aged AS
-        SELECT l.delivery_id, l.source, l.day, l.sha256, l.stored
-        FROM lake.ops.landed AS l JOIN lake.ops.source AS s USING (source)
-        WHERE l.stored IN ('raw.file', 'landing') AND l.received_at < ? - s.retention_days * INTERVAL 1 DAY
-            AND l.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""",
-        [now],
-    )
-    days = [f"DATE '{r[0]}'" for r in con.execute("SELECT DISTINCT day FROM aged ORDER BY day").fetchall()]
-    if days:
-        mine = f"day IN ({', '.join(days)}) AND delivery_id IN (SELECT delivery_id FROM aged)"
-        with transaction(con):
-            for schema in ("raw", "raw_closed"):
-                con.execute(f"DELETE FROM lake.{schema}.file WHERE {mine}")
-            con.execute(f"UPDATE lake.quarantine_closed.row SET raw_text = NULL WHERE {mine} AND raw_text IS NOT NULL")
-            con.execute(f"UPDATE lake.ops.landed SET stored = 'erasing' WHERE {mine}")
-    reach("erase.recorded")
-    _erase_landing(con, settings, problems)
-    return int(con.execute("SELECT count(*) FROM aged").fetchall()[0][0])
-
-
-def _lying(settings: Settings) -> dict[str, list[Path]]:
-    """{sha256: folders} of what is kept under the landing folder, closed or not."""
-    found: dict[str, list[Path]] = {}
-    for root in (settings.landing, settings.landing / "closed"):
-        for folder in root.glob("??/*"):
-            found.setdefault(folder.name, []).append(folder)
-    return found
-
-
-def _erase_landing(con: duckdb.DuckDBPyConnection, settings: Settings, problems: list[str]) -> None:
-    """Removes the folders of deliveries that are being erased or were; the same bytes may have come under another name that is still kept."""
-    lying = _lying(settings)
-    for (sha256,) in con.execute(
-        """
-        SELECT DISTINCT sha256 FROM lake.ops.landed WHERE stored IN ('erasing', 'erased') AND list_contains(?, sha256)
-            AND sha256 NOT IN (SELECT sha256 FROM lake.ops.landed WHERE stored = 'landing')
-        ORDER BY sha256""",
-        [list(lying)],
-    ).fetchall():
-        for folder in lying[sha256]:
-            if why := _remove(folder):
-                problems.append(
-                    f"{folder} holds bytes whose retention has passed and could not be removed ({why}): "
-                    "remove it, or give this user the right to; the deliveries do not count as erased until it is gone"
-                )
-
-
-def _remove(folder: Path) -> str:
-    """Removes a folder with what it holds; returns why that cannot be, or nothing."""
-    why: list[str] = []
-
-    def note(_: object, path: str, error: Any) -> None:
-        why.append(f"{path}: {error[1]}")
-
-    shutil.rmtree(folder, onerror=note)
-    return why[0] if why and folder.exists() else ""
-
-
-def _erasing_at_the_oldest(con: duckdb.DuckDBPyConnection) -> list[str]:
-    """Deliveries whose bytes no snapshot that is left can show any more."""
-    if not con.execute("SELECT 1 FROM lake.ops.landed WHERE stored = 'erasing' LIMIT 1").fetchall():
-        return []
-    oldest = con.execute("SELECT min(snapshot_id) FROM ducklake_snapshots('lake')").fetchall()[0][0]
-    try:
-        then = con.execute(f"SELECT delivery_id FROM lake.ops.landed AT (VERSION => {int(oldest)}) WHERE stored = 'erasing'").fetchall()
-    except duckdb.Error:  # the lake had no ledger yet
-        return []
-    return [r[0] for r in then]
-
-
-def _record_erased(con: duckdb.DuckDBPyConnection, settings: Settings, deliveries: list[str], started: datetime) -> None:
-    """Notes as 'erased' what no snapshot showed when this maintenance began, once the files that held it are gone from the disk too: those of
-    the lake, and the folder under `landing`, also where another delivery keeps the same bytes there."""
-    held = con.execute(
-        f"SELECT count(*) FROM {META}.ducklake_files_scheduled_for_deletion WHERE schedule_start::TIMESTAMPTZ < ? "
-        "AND regexp_matches(path, '(^|/)(raw|raw_closed|quarantine_closed)/')",
-        [started],
-    ).fetchall()[0][0]
-    if held or not deliveries:
-        return
-    con.execute("CREATE OR REPLACE TEMP TABLE gone AS SELECT unnest(?::VARCHAR[]) AS delivery_id", [deliveries])
-    with transaction(con):
-        con.execute(
-            "UPDATE lake.ops.landed SET stored = 'erased' WHERE stored = 'erasing' AND delivery_id IN (SELECT delivery_id FROM gone) "
-            "AND NOT list_contains(?, sha256)",
-            [list(_lying(settings))],
-        )

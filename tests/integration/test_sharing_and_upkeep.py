@@ -17,7 +17,9 @@ import pytest
 from ingestion.ingest import contracts_of, ingest
 from ingestion.requeue import requeue
 from lake.lake import latest_snapshot, open_reader, open_writer
-from lake.upkeep.maintain import erase_raw, maintain, pin
+from lake.upkeep.maintain import maintain
+from lake.upkeep.pins import pin
+from lake.upkeep.retention import erase_raw
 from sharing.agreement import AGREEMENTS
 from sharing.extract import ExtractRefused, make_extract
 from simulator.sample import generate
@@ -181,7 +183,7 @@ def test_an_erasure_that_was_cut_is_finished_and_erased_means_gone(home: Setting
             raise Cut
 
     with monkeypatch.context() as patch, pytest.raises(Cut):
-        patch.setattr("lake.upkeep.maintain.reach", cut)
+        patch.setattr("lake.upkeep.retention.reach", cut)
         maintain(home, now)
     state = "SELECT DISTINCT stored FROM lake.ops.landed"
     assert kept.exists() and _asked(home, state) == [("erasing",)]

@@ -22,7 +22,8 @@ from lake.lake import _KNOWN, create, open_reader, open_writer
 from lake.lock import LakeLocked
 from lake.upkeep import leftovers
 from lake.upkeep.leftovers import remove_leftovers
-from lake.upkeep.maintain import maintain, pin
+from lake.upkeep.maintain import maintain
+from lake.upkeep.pins import pin
 from lake.upkeep.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
 from orchestration.inboxes import waiting, waiting_files

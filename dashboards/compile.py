@@ -150,6 +150,14 @@ def expand_dataset(name: str, short: dict[str, Any], table: dict[str, Any], name
     }
 
 
+def colours(short: dict[str, Any]) -> dict[str, str]:
+    """Colour by name: of the code lists that a dashboard shows (colours.yaml, derived from the dictionary), and its own. Raises SetupError."""
+    lists = yaml.safe_load((HERE / "colours.yaml").read_text("utf-8"))
+    if unknown := set(short["lists"]) - set(lists):
+        raise SetupError(f"colors: no code list with colours of the name {', '.join(sorted(unknown))}; expected one of {', '.join(lists)}")
+    return {name: colour for named in short["lists"] for name, colour in lists[named].items()} | short["own"]
+
+
 def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """A dashboard file in our short form (sections of rows of [chart, width, height], each on the page or in a tab) to Superset's own form."""
     numbers = {name: i for i, name in enumerate(sorted(charts), 1)}
@@ -225,7 +233,7 @@ def expand_dashboard(short: dict[str, Any], charts: dict[str, dict[str, Any]]) -
         "position": position,
         "metadata": {
             "color_scheme": "supersetColors",
-            "label_colors": short["colors"],
+            "label_colors": colours(short["colors"]),
             "cross_filters_enabled": False,
             "refresh_frequency": short.get("refresh_seconds", 0),
             "expanded_slices": {},

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from dictionary.words import Dictionary, Word, dictionary
+from dictionary.words import Dictionary, Word, code_lists, dictionary
 from ingestion.contract import Contract
 from ingestion.merge import LINEAGE_TYPES, has_conflict
 from ingestion.targets import GEOMETRY_COLUMNS, REPAIRED_COLUMN, clean_columns
@@ -26,6 +26,7 @@ BY_HAND = frozenset({"reading", "lab_result", "adjustment", "approval", "station
 """Targets whose view of staging does more than name the columns: past versions (known_versions), or a value that the gate once wrote otherwise."""
 
 HEADER = "# Derived by `python -m dictionary.derive`: change what it is derived from, not this file.\n"
+CODES = "{#- Derived by `python -m dictionary.derive` from dictionary/codes.yaml: names of codes. A code that its list lacks stands for itself. -#}\n"
 DAGGER = "†"
 """Stands in the dictionary page behind what tells about a person."""
 
@@ -38,6 +39,7 @@ class House:
         self.root = root
         self.words: Dictionary = dictionary([root / "ingestion/contracts"], root / "dictionary/columns.yaml")
         self.contracts = self.words.contracts
+        self.codes = code_lists(root / "dictionary/codes.yaml")
 
     @cached_property
     def targets(self) -> dict[str, list[Contract]]:
@@ -76,6 +78,8 @@ class House:
             "dbt_project/models/staging/sources.yml": self._sources(),
             "dbt_project/models/exposures.yml": self._exposures(),
             "dashboards/columns.yaml": self._dashboard_columns(),
+            "dashboards/colours.yaml": self._colours(),
+            "dbt_project/macros/codes.sql": self._codes(),
             "docs/dictionary.vi.md": self._page(),
         }
         for target in self.targets.keys() - BY_HAND:
@@ -147,6 +151,24 @@ class House:
                 )
         return "".join(lines)
 
+    def _codes(self) -> str:
+        """A macro for each list, that gives a code its name: a word that changes makes anew what shows it, and nothing else."""
+        macros = [CODES]
+        for name, codes in self.codes.items():
+            named = "".join(f"\n        when {_literal(code)} then {_literal(of.name)}" for code, of in codes.items())
+            macros.append(
+                f"\n{{% macro {name}_vi(code) -%}}\n    case {{{{ code }}}}{named}\n        else {{{{ code }}}}\n    end\n{{%- endmacro %}}\n"
+            )
+        return "".join(macros)
+
+    def _colours(self) -> str:
+        """Colours of the names of each list, for the charts."""
+        lines = [HEADER]
+        for name, codes in self.codes.items():
+            if any(of.colour for of in codes.values()):
+                lines += [f"{name}:\n", *(f"  {_quoted(of.name)}: {_quoted(of.colour)}\n" for of in codes.values() if of.colour)]
+        return "".join(lines)
+
     def _page(self) -> str:
         lines = [
             "# Từ điển dữ liệu\n\n",
@@ -159,6 +181,9 @@ class House:
             headers = self._headers(contracts)
             for name, kind in self.columns(target).items():
                 lines.append(self._row(target, name, kind, [", ".join(headers.get(name.removesuffix("_token"), []))]))
+        lines.append("\n## Danh mục mã\n")
+        for name, codes in self.codes.items():
+            lines.append(f"\n### `{name}`\n\n| Mã | Tên |\n|---|---|\n" + "".join(f"| `{c}` | {of.name} |\n" for c, of in codes.items()))
         lines.append("\n## Bảng phân tích\n")
         for name, model in self.models.items():
             lines.append(f"\n### `{model['schema']}.{name}`\n\n{model['description']}\n\n| Cột | Kiểu | Đơn vị | Ý nghĩa |\n|---|---|---|---|\n")
@@ -183,6 +208,11 @@ class House:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
+
+
+def _literal(text: str) -> str:
+    """A text as SQL writes it."""
+    return "'" + text.replace("'", "''") + "'"
 
 
 def _scalar(text: str) -> str:

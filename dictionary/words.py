@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ingestion.contract import CONTRACTS, Contract, ContractError, load_contracts
 
 COLUMNS = Path(__file__).with_name("columns.yaml")
+CODES = Path(__file__).with_name("codes.yaml")
+M = TypeVar("M", bound=BaseModel)
 
 
 class DictionaryError(ValueError):
@@ -51,7 +54,7 @@ class Dictionary:
     def __init__(self, contracts: Mapping[str, Contract], path: Path = COLUMNS) -> None:
         """Those of the contracts stand beside those of the file."""
         self.contracts = contracts
-        self._entries = _read(path)
+        self._entries = _validated(path, _Entry, _mapping(path))
         described = dict.fromkeys(self._entries, path.name)
         self.repeated: list[str] = []
         """Columns that are described in more than one place, and where; the first counts."""
@@ -101,12 +104,35 @@ class Dictionary:
         ]
 
 
-def _read(path: Path) -> dict[str, _Entry]:
+def _mapping(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return {name: _Entry.model_validate(entry) for name, entry in raw.items()}
-    except (yaml.YAMLError, ValidationError, AttributeError) as error:
-        raise DictionaryError(f"{path.name}: expected `name: {{label, unit, description, in}}` for each column, found: {error}") from error
+        found = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (OSError, yaml.YAMLError) as error:
+        raise DictionaryError(f"{path.name}: expected a YAML file, found: {error}") from error
+    if not isinstance(found, dict):
+        raise DictionaryError(f"{path.name}: expected a mapping of names, found {type(found).__name__}")
+    return found
+
+
+def _validated(path: Path, kind: type[M], entries: Any) -> dict[str, M]:
+    try:
+        return {str(name): kind.model_validate(entry) for name, entry in entries.items()}
+    except (ValidationError, AttributeError) as error:
+        raise DictionaryError(f"{path.name}: expected `name: {{{', '.join(kind.model_fields)}}}`, found: {error}") from error
+
+
+class Code(BaseModel):
+    """A code of a list: its Vietnamese name, and the colour (hex) by which charts show it, where they do."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    colour: str | None = Field(default=None, pattern="^#[0-9a-f]{6}$")
+
+
+def code_lists(path: Path = CODES) -> dict[str, dict[str, Code]]:
+    """The code lists by name, each with its codes in their order. Raises DictionaryError."""
+    return {name: _validated(path, Code, codes) for name, codes in _mapping(path).items()}
 
 
 def dictionary(folders: Iterable[Path] = (CONTRACTS,), path: Path = COLUMNS) -> Dictionary:

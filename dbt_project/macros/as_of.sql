@@ -24,14 +24,3 @@
         else {{ minutes }} || ' phút'
     end
 {%- endmacro %}
-
-{#- Vietnamese name of a matrix. -#}
-{% macro matrix_vi(matrix) -%}
-    case {{ matrix }}
-        when 'wastewater' then 'Nước thải'
-        when 'emission' then 'Khí thải'
-        when 'surface_water' then 'Nước mặt'
-        when 'ambient_air' then 'Không khí xung quanh'
-        else {{ matrix }}
-    end
-{%- endmacro %}

@@ -54,14 +54,3 @@
         else 'max'
     end
 {%- endmacro %}
-
-{#- How far a limit is to be trusted (`confidence` of qcvn_limit), in words. -#}
-{% macro limit_confidence_vi(confidence) -%}
-    case {{ confidence }}
-        when 'verified' then 'đã đối chiếu'
-        when 'cross-checked' then 'đối chiếu hai nguồn'
-        when 'memory' then 'chưa đối chiếu'
-        when 'single-source-doubtful' then 'một nguồn, còn nghi ngờ'
-        else {{ confidence }}
-    end
-{%- endmacro %}

@@ -4,8 +4,3 @@
 {% macro lowest_grade(grade) -%}
     case min(case {{ grade }} when 'raw' then 0 when 'provisional' then 1 else 2 end) when 0 then 'raw' when 1 then 'provisional' else 'approved' end
 {%- endmacro %}
-
-{#- Vietnamese name of a grade. -#}
-{% macro grade_vi(grade) -%}
-    case {{ grade }} when 'raw' then 'Gốc' when 'provisional' then 'Tạm duyệt' when 'approved' then 'Đã duyệt' end
-{%- endmacro %}

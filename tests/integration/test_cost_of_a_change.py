@@ -98,7 +98,7 @@ slug: chuong-trinh
 description: Ai báo cáo gì của chương trình
 owner: {name: Văn phòng Sở, email: vanphong@example.invalid}
 roles: [leadership]
-colors: {}
+colors: {lists: [], own: {}}
 filters: []
 sections:
 - rows:

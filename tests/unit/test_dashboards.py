@@ -118,7 +118,7 @@ def test_layout_shows_every_chart_once(name: str) -> None:
         if isinstance(part, dict):
             assert part["id"] == key
             assert all(child in full["position"] for child in part.get("children", []))
-    assert all(re.fullmatch(r"#[0-9a-f]{6}", colour) for colour in short["colors"].values())
+    assert all(re.fullmatch(r"#[0-9a-f]{6}", colour) for colour in full["metadata"]["label_colors"].values())
 
 
 def test_every_chart_stands_on_one_dashboard() -> None:

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from dictionary.derive import House, behind
-from dictionary.words import COLUMNS, Dictionary, DictionaryError, dictionary
+from dictionary.words import COLUMNS, Dictionary, DictionaryError, code_lists, dictionary
 from ingestion.merge import LINEAGE_TYPES
 from lake.serving import ServingRefused
 from marts.build import refuse_persons
@@ -132,3 +132,22 @@ def test_words_are_sorted() -> None:
     names = re.findall(r"^(\w+):", COLUMNS.read_text(encoding="utf-8"), re.M)
     assert names == sorted(names) and len(names) == len(set(names)) > 400
     assert set(LINEAGE_TYPES) <= set(names)
+
+
+def test_a_code_has_its_name_in_one_place() -> None:
+    """Every list is used, its names differ, and no SQL names codes itself."""
+    written = {p: p.read_text(encoding="utf-8") for layer in ("models", "macros") for p in (PROJECT / layer).rglob("*.sql") if p.name != "codes.sql"}
+    assert len(HOUSE.codes) > 10
+    for name, codes in HOUSE.codes.items():
+        assert len({of.name for of in codes.values()}) == len(codes), name
+        assert any(f"{name}_vi(" in text for text in written.values()), f"nothing uses the list {name}"
+    named = re.compile(r"when '[\w.-]+' then '[^']*[^\x00-\x7f'][^']*'(?!\s*\|\|)")
+    assert [str(p.relative_to(PROJECT)) for p, text in written.items() if named.search(text)] == []
+
+
+@pytest.mark.parametrize("text", ["a: 3", "a: {b: x}", "a: {b: {name: x, color: y}}", "a: {b: {name: x, colour: red}}", "- a", "a: {"])
+def test_code_lists_that_cannot_be_read_say_so(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "codes.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(DictionaryError, match=r"codes\.yaml: expected"):
+        code_lists(file)

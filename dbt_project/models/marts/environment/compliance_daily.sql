@@ -134,17 +134,9 @@ select
     judged.effective_max,
     {{ limit_share('judged.mean_compared', 'judged.effective_min', 'judged.effective_max') }} as limit_share,
     judged.status,
-    case judged.status when 'compliant' then 'Đạt' when 'exceeded' then 'Vượt giới hạn' else 'Không đánh giá' end as status_vi,
+    {{ compliance_status_vi('judged.status') }} as status_vi,
     judged.not_judged,
-    case judged.not_judged
-        when 'no_limit' then 'Quy chuẩn của trạm không có giới hạn ngày đang hiệu lực cho thông số này'
-        when 'no_factor' then 'Danh mục trạm thiếu hệ số (Kq, Kf hoặc Kp, Kv)'
-        when 'other_unit' then 'Đơn vị của giới hạn khác đơn vị của thông số'
-        when 'running' then 'Ngày chưa hết'
-        when 'no_channel' then 'Thông số chưa đăng ký trong danh mục thông số của trạm'
-        when 'incomplete' then 'Không đủ số liệu hợp lệ'
-        when 'no_oxygen' then 'Không đủ số liệu O2 để quy về O2 tham chiếu'
-    end as not_judged_vi,
+    {{ not_judged_vi('judged.not_judged') }} as not_judged_vi,
     judged.grade,
     judged.grade_vi,
     standard_row.replaced_by as next_standard,

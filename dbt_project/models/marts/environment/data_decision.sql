@@ -8,14 +8,7 @@ with decision as (
         applies_from,
         applies_to,
         action as decision,
-        case action
-            when 'reject' then 'Loại bỏ'
-            when 'accept' then 'Chấp nhận'
-            when 'offset' then 'Cộng'
-            when 'scale' then 'Nhân'
-            when 'replace' then 'Thay'
-            when 'withdraw' then 'Rút lại'
-        end as decision_vi,
+        {{ decision_vi('action') }} as decision_vi,
         number,
         reason_vi,
         decided_by,

@@ -112,7 +112,7 @@ select
     parameter.parameter_name_vi,
     parameter.unit,
     episode.compared_mean,
-    case episode.compared_mean when '1h' then 'Trung bình 1 giờ' else 'Trung bình ngày' end as compared_mean_vi,
+    {{ compared_mean_vi('episode.compared_mean') }} as compared_mean_vi,
     episode.started_at,
     episode.ended_at,
     date_diff('hour', episode.started_at, episode.ended_at) as hours,

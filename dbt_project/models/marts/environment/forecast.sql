@@ -129,18 +129,14 @@ select
     case when warned.parameter = 'VN_AQI' then 'Chỉ số chất lượng không khí' else parameter.parameter_name_vi end as parameter_name_vi,
     parameter.unit,
     warned.kind,
-    case warned.kind when 'hour' then 'Giờ' else 'Trung bình ngày' end as kind_vi,
+    {{ forecast_kind_vi('warned.kind') }} as kind_vi,
     warned.target_at,
     round(warned.value, case when warned.parameter = 'VN_AQI' then 0 else 3 end) as value,
     round(warned.lower_bound, case when warned.parameter = 'VN_AQI' then 0 else 3 end) as lower_bound,
     round(warned.upper_bound, case when warned.parameter = 'VN_AQI' then 0 else 3 end) as upper_bound,
     warned.method,
     {{ forecast_method_vi('warned.kind', 'warned.method') }} as method_vi,
-    case warned.reason
-        when 'history' then 'Chưa đủ lịch sử để lập mô hình'
-        when 'backtest' then 'Chưa đủ lần dự báo thử để chấm mô hình'
-        when 'skill' then 'Không mô hình nào tốt hơn cách đơn giản này'
-    end as reason_vi,
+    {{ forecast_reason_vi('warned.reason') }} as reason_vi,
     warned.skill,
     warned.backtest_origins,
     warned.effective_min,
@@ -148,7 +144,7 @@ select
     warned.limit_confidence,
     {{ limit_confidence_vi('warned.limit_confidence') }} as limit_confidence_vi,
     warned.warning,
-    case warned.warning when 'will_exceed' then 'Dự báo vượt giới hạn' when 'may_exceed' then 'Có thể vượt giới hạn' else 'Không' end as warning_vi,
+    coalesce({{ forecast_warning_vi('warned.warning') }}, 'Không') as warning_vi,
     {{ as_of() }} as issued_at
 from warned
 inner join {{ ref('dim_station') }} as station on warned.station_id = station.station_id

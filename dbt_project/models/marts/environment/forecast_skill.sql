@@ -105,14 +105,7 @@ select
     named.parameter,
     named.kind,
     named.horizon,
-    case named.horizon
-        when 'all' then 'Mọi tầm'
-        when '1-6h' then '1–6 giờ'
-        when '7-12h' then '7–12 giờ'
-        when '13-24h' then '13–24 giờ'
-        when '1d' then '1 ngày'
-        when '2d' then '2 ngày'
-    end as horizon_vi,
+    {{ forecast_horizon_vi('named.horizon') }} as horizon_vi,
     case named.horizon when '1-6h' then 6 when '7-12h' then 12 when '13-24h' then 24 when '1d' then 24 when '2d' then 48 end as horizon_end_h,
     named.method,
     case when named.method = 'shown' then 'Đã hiển thị (chọn theo dự báo thử)' else {{ forecast_method_vi('named.kind', 'named.method') }} end as method_vi,

@@ -65,12 +65,7 @@ select
     end as length_class_vi,
     episode.slots,
     main_cause.cause,
-    case main_cause.cause
-        when 'receiver' then 'Hệ thống tiếp nhận của Sở'
-        when 'rejected' then 'Tệp gửi đến bị cách ly'
-        when 'facility' then 'Cả cơ sở mất kết nối'
-        when 'station' then 'Trạm không gửi'
-    end as cause_vi,
+    {{ interruption_cause_vi('main_cause.cause') }} as cause_vi,
     episode.is_open,
     case when episode.is_open then 'Đang gián đoạn' else 'Đã nối lại' end as state_vi,
     registered.contact_unit as contact_vi

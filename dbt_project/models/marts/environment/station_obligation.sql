@@ -74,11 +74,7 @@ select
     cast(stations_connected as integer) as stations_connected,
     last_measured_at,
     status,
-    case status
-        when 'fulfilled' then 'Đã lắp, đang truyền'
-        when 'silent' then 'Đã lắp, không truyền số liệu'
-        when 'missing' then 'Chưa lắp'
-    end as status_vi,
+    {{ obligation_status_vi('status') }} as status_vi,
     status <> 'fulfilled' and deadline < cast({{ as_of() }} as date) as needs_letter,
     confidence
 from judged

@@ -122,13 +122,7 @@ select
     last_received_at,
     minutes_silent,
     status,
-    case status
-        when 'online' then 'Đang truyền'
-        when 'late' then 'Chậm số liệu'
-        when 'offline' then 'Mất kết nối'
-        when 'error' then 'Lỗi thiết bị'
-        when 'calibrating' then 'Đang hiệu chuẩn'
-    end as status_vi,
+    {{ station_status_vi('status') }} as status_vi,
     cast(parameters_expected as integer) as parameters_expected,
     cast(parameters_reporting as integer) as parameters_reporting,
     {{ as_of() }} as as_of,

@@ -91,13 +91,7 @@ select
         else coalesce(use_to.land_use_name_vi, 'Mã không có trong danh mục')
     end as land_use_name_to_vi,
     counted.change,
-    case counted.change
-        when 'unchanged' then 'Không đổi'
-        when 'changed' then 'Đổi loại đất'
-        when 'new' then 'Thửa mới'
-        when 'vanished' then 'Thửa không còn'
-        when 'not_known_before' then 'Chưa có số liệu của xã ở mốc so sánh'
-    end as change_vi,
+    {{ land_use_change_vi('counted.change') }} as change_vi,
     counted.parcels,
     counted.area_before_m2,
     counted.area_after_m2

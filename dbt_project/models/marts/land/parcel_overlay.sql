@@ -103,14 +103,7 @@ select
     judged.parcel_area_m2,
     part.area_m2 / nullif(judged.parcel_area_m2, 0) as parcel_share,
     judged.placement,
-    case judged.placement
-        when 'inside' then 'Trong xã đã khai'
-        when 'astride' then 'Nằm một phần ngoài xã đã khai'
-        when 'outside' then 'Nằm ngoài xã đã khai'
-        when 'invalid_geometry' then 'Chưa so được: hình học không hợp lệ'
-        when 'no_boundary' then 'Chưa so được: chưa có ranh giới xã đã khai'
-        when 'other_crs' then 'Chưa so được: khác hệ tọa độ với ranh giới'
-    end as placement_vi
+    {{ placement_vi('judged.placement') }} as placement_vi
 from judged
 left join part on judged.parcel_id = part.parcel_id and judged.old_commune_code = part.old_commune_code
 left join {{ ref('int_commune') }} as commune on judged.old_commune_code = commune.old_commune_code

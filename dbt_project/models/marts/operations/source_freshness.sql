@@ -40,6 +40,6 @@ select
     {{ duration_vi('minutes_since') }} as since_vi,
     coalesce({{ duration_vi('allowed_minutes') }}, 'Không định kỳ') as allowed_vi,
     state,
-    case state when 'fresh' then 'Đúng hạn' when 'late' then 'Quá hạn' when 'never' then 'Chưa nhận lần nào' end as state_vi,
+    {{ source_state_vi('state') }} as state_vi,
     {{ as_of() }} as as_of
 from judged

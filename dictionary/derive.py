@@ -17,10 +17,10 @@ from typing import Any
 import yaml
 
 from dictionary.words import Dictionary, Word, code_lists, dictionary
-from ingestion.contract import Contract
+from ingestion.contract import Contract, domains
 from ingestion.merge import LINEAGE_TYPES, has_conflict
 from ingestion.targets import GEOMETRY_COLUMNS, REPAIRED_COLUMN, clean_columns
-from tnmt.settings import ROOT, by_name
+from tnmt.settings import ROOT
 
 BY_HAND = frozenset({"reading", "lab_result", "adjustment", "approval", "station_qc_threshold"})
 """Targets whose view of staging does more than name the columns: past versions (known_versions), or a value that the gate once wrote otherwise."""
@@ -61,7 +61,7 @@ class House:
 
     def domain(self, target: str) -> str:
         """The domain of a clean table: the folder of its contract."""
-        return by_name(self.root / "ingestion/contracts", ".yaml")[self.targets[target][0].source].parent.name
+        return domains([self.root / "ingestion/contracts"])[self.targets[target][0].source]
 
     def columns(self, target: str) -> dict[str, str]:
         """Columns of a clean table with their types, in the order of the contract that names most, what the house adds last."""

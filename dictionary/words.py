@@ -6,6 +6,7 @@ it. `in` there names the tables in which the same name means something else. Per
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ class DictionaryError(ValueError):
 
 @dataclass(frozen=True)
 class Word:
-    """What people see of a column, in Vietnamese: heading, meaning, unit."""
+    """What people see of a column, in Vietnamese: heading (where none is given the beginning of the meaning, to `;`, `:` or `(`), meaning, unit."""
 
     label: str
     description: str
@@ -78,7 +79,7 @@ class Dictionary:
             return None
         own = entry.elsewhere.get(table) or entry.elsewhere.get(table.removeprefix("stg_")) or _Words()
         description = own.description or entry.description
-        return Word(own.label or entry.label or description, description, own.unit or entry.unit)
+        return Word(own.label or entry.label or re.split(r"[;:(]", description)[0].strip(), description, own.unit or entry.unit)
 
     @cached_property
     def personal(self) -> frozenset[str]:

@@ -615,6 +615,14 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(f"{path} is no valid contract; correct these places:\n{lines}") from error
 
 
+def domains(folders: Iterable[Path] = (CONTRACTS,)) -> dict[str, str]:
+    """The domain of each source: the folder of its contract; `site` where a site's own contract lies in none. Raises ContractError."""
+    try:
+        return {name: "site" if path.parent == folder else path.parent.name for folder in folders for name, path in by_name(folder, ".yaml").items()}
+    except SettingsError as error:
+        raise ContractError(str(error)) from error
+
+
 def _check_folders(contracts: Iterable[Contract]) -> None:
     """Refuses an inbox folder within that of another source, which takes all that lies below its own; raises ContractError."""
     readers: dict[str, str] = {}

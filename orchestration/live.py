@@ -62,6 +62,7 @@ class Increment:
 
     deliveries: int
     rows: int
+    sources: list[str]
     tables: list[str]
     oldest_file: float
     waited: float
@@ -146,6 +147,7 @@ class Live:
         return Increment(
             deliveries=sum(r.deliveries for r in done.loaded.values()),
             rows=sum(r.rows_accepted for r in done.loaded.values()),
+            sources=sorted(done.loaded),
             tables=self.models.tables,
             oldest_file=oldest,
             waited=round(waited, 3),
@@ -162,8 +164,8 @@ class Live:
             return
         from orchestration.defs.increments import report
 
-        metadata = {k: v for k, v in asdict(increment).items() if k not in ("tables", "oldest_file")} | {"latency": increment.latency}
-        report(home, increment.tables, metadata)
+        metadata = {k: v for k, v in asdict(increment).items() if k not in ("sources", "tables", "oldest_file")} | {"latency": increment.latency}
+        report(home, increment.sources, increment.tables, metadata)
 
     def stay(self, clock: Callable[[], datetime], seconds: float, say: Callable[[Increment | str], None], stop: Callable[[], bool]) -> None:
         """Looks every `seconds` until `stop`, and at once again after an increment that took something in.

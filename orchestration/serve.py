@@ -22,6 +22,8 @@ HOST = "127.0.0.1"
 DAGSTER_YAML = """\
 telemetry:
   enabled: false
+nux:
+  enabled: false
 concurrency:
   pools:
     granularity: op

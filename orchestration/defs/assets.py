@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ingestion.blocked import STOPPED, blocked_now
-from ingestion.contract import Contract
+from ingestion.contract import Contract, domains
 from ingestion.ingest import Ingested, contracts_of, take_in
 from ingestion.publish import Loaded
 from ingestion.requeue import requeue
@@ -40,18 +40,37 @@ def _none_failed(done: Ingested) -> None:
         raise dg.Failure("; ".join(f"{source}: {text}" for source, text in failed.items()))
 
 
-def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, str]) -> dg.AssetsDefinition:
-    deps = sorted({targets_of[d] for c in contracts for d in c.depends_on} - {target})
+def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str, str], domain: str) -> dg.AssetsDefinition:
+    """One step: it lands and gates all sources of a clean table. A source is `raw/<source>`, the table `clean/<target>`."""
+    raw = [dg.AssetKey(["raw", c.source]) for c in contracts]
+    others = sorted({targets_of[d] for c in contracts for d in c.depends_on} - {target})
 
-    @dg.asset(
-        key=["clean", target],
-        group_name="clean",
-        kinds={"ducklake"},
+    @dg.multi_asset(
+        name=f"take_in_{target}",
         pool=WRITER_POOL,
-        deps=[dg.AssetKey(["clean", d]) for d in deps],
-        description="; ".join(c.title for c in contracts),
-        metadata={"sources": [c.source for c in contracts], "owner": contracts[0].owner.unit},
-        freshness_policy=_freshness(contracts),
+        specs=[
+            *(
+                dg.AssetSpec(
+                    key,
+                    group_name=domain,
+                    kinds={contract.format.reader},
+                    description=f"{contract.title}. {contract.description}",
+                    metadata={"owner": contract.owner.unit, "contact": contract.owner.contact},
+                    tags={"tnmt/sensitivity": contract.sensitivity},
+                    freshness_policy=_freshness([contract]),
+                )
+                for key, contract in zip(raw, contracts, strict=True)
+            ),
+            dg.AssetSpec(
+                ["clean", target],
+                deps=[*raw, *(dg.AssetKey(["clean", d]) for d in others)],
+                group_name=domain,
+                kinds={"ducklake"},
+                description=next((c.table for c in contracts if c.table), "; ".join(c.title for c in contracts)),
+                metadata={"sources": [c.source for c in contracts], "owner": contracts[0].owner.unit},
+                freshness_policy=_freshness(contracts),
+            ),
+        ],
         check_specs=[
             dg.AssetCheckSpec(
                 # a blocked delivery stops nothing: marts are made of what is published
@@ -61,20 +80,24 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
             )
         ],
     )
-    def take(context: dg.AssetExecutionContext, platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
+    def take(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
         s = platform.settings()
+        mine = [c.source for c in contracts]
         with open_writer(s, f"dagster clean/{target}") as con:
-            done = take_in(con, s, contracts_of(s), [c.source for c in contracts], now=arrival_on(s), run_id=context.run_id[:12])
-            mine = [c.source for c in contracts]
+            done = take_in(con, s, contracts_of(s), mine, now=arrival_on(s), run_id=context.run_id[:12])
             stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, mine, status)] for status in STOPPED}
         _none_failed(done)
+        for source in mine:
+            yield dg.MaterializeResult(["raw", source], metadata=_metadata([done.loaded[source]] if source in done.loaded else []))
         reports = list(done.loaded.values())
         failed = sorted({f for r in reports for f in r.failed})
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
+            ["clean", target],
             metadata=_metadata(reports),
             check_results=[
                 dg.AssetCheckResult(
                     check_name="gate",
+                    asset_key=["clean", target],
                     passed=not any(stopped.values()) and not failed,
                     # bad rows above what is tolerated, and deliveries that nobody could read yet, raise an alert; a delivery that is blocked is an
                     # error until it is not any more
@@ -88,13 +111,15 @@ def _target_asset(target: str, contracts: list[Contract], targets_of: dict[str, 
 
 
 def source_assets() -> list[dg.AssetsDefinition]:
-    """One asset a target; it lands and gates all sources that feed the target."""
-    contracts = contracts_of(settings())
+    """One step a target; it lands and gates all sources that feed the target. Groups are domains, as everywhere."""
+    here = settings()
+    contracts = contracts_of(here)
+    domain = domains([f for f in here.contract_dirs if f.is_dir()])
     by_target: dict[str, list[Contract]] = {}
     for contract in contracts.values():
         by_target.setdefault(contract.target, []).append(contract)
     targets_of = {c.source: c.target for c in contracts.values()}
-    return [_target_asset(target, mine, targets_of) for target, mine in sorted(by_target.items())]
+    return [_target_assets(target, mine, targets_of, domain[mine[0].source]) for target, mine in sorted(by_target.items())]
 
 
 def _served_keys() -> list[dg.AssetKey]:

@@ -20,7 +20,7 @@ pipeline = dg.define_asset_job(
 )
 marts_on_spark = dg.define_asset_job(
     "marts_on_spark",
-    selection=dg.AssetSelection.all() - dg.AssetSelection.groups("clean", "ops"),
+    selection=dg.AssetSelection.all() - dg.AssetSelection.key_prefixes("raw", "clean", "ops"),
     tags={ENGINE_TAG: "spark"},
     description="Tính và phục vụ các bảng phân tích, phần lớn dần theo dữ liệu chạy trên Spark",
 )

@@ -32,15 +32,18 @@ ENGINE_TAG = "tnmt/engine"
 
 
 class Translator(DagsterDbtTranslator):
-    """Asset keys and groups by lake schema."""
+    """Asset keys by lake schema, groups by domain."""
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """schema / name, for models, seeds and sources alike."""
         return dg.AssetKey([dbt_resource_props["schema"], dbt_resource_props["name"]])
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str:
-        """The schema."""
-        return str(dbt_resource_props["schema"])
+        """The domain: the folder of a model in its layer, of marts the end of the schema; else the schema (`reference`, `ops`)."""
+        schema, folders = str(dbt_resource_props["schema"]), dbt_resource_props.get("fqn", [])
+        if schema in ("staging", "intermediate") and len(folders) > 3:
+            return str(folders[2])
+        return schema.removeprefix("marts_")
 
 
 def marts_assets() -> dg.AssetsDefinition:

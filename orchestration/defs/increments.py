@@ -25,10 +25,10 @@ from marts.build import built_until, held_back, manifest, target_dir
 from tnmt.settings import Settings, settings
 
 
-def report(home: Path, tables: list[str], metadata: Mapping[str, Any]) -> None:
-    """Reports a materialisation of readings, of these tables (schema.name) and of the serving file to the Dagster of `home`."""
+def report(home: Path, sources: list[str], tables: list[str], metadata: Mapping[str, Any]) -> None:
+    """Reports a materialisation of these sources, of readings, of these tables (schema.name) and of the serving file to the Dagster of `home`."""
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        for key in (["clean", "reading"], *(t.split(".") for t in tables), ["serving", "serving_file"]):
+        for key in (*(["raw", s] for s in sources), ["clean", "reading"], *(t.split(".") for t in tables), ["serving", "serving_file"]):
             instance.report_runless_asset_event(dg.AssetMaterialization(asset_key=key, metadata=dict(metadata)))
 
 
@@ -40,10 +40,12 @@ def report_state(home: Path, here: Settings, *, everything: bool, targets: Itera
 
     With `everything`, of all marts and of `targets`; else of assets that Dagster holds no event of.
     """
+    targets = set(targets)
     wanted, told = {dg.AssetKey(["clean", t]) for t in targets}, 0
+    wanted |= {dg.AssetKey(["raw", c.source]) for c in contracts_of(here).values() if c.target in targets}
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for key, events in _state(here):
-            new = (everything and key.path[0] != "clean") or key in wanted or instance.get_latest_materialization_event(key) is None
+            new = (everything and key.path[0] not in ("raw", "clean")) or key in wanted or instance.get_latest_materialization_event(key) is None
             for event in events if new else ():
                 instance.report_runless_asset_event(event)
                 told += 1
@@ -70,6 +72,10 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
         mine = [gates[s] for s in sources if s in gates]
         if not mine:
             continue
+        for source in sources:
+            if source in gates:
+                seen: dict[str, Any] = {"deliveries": gates[source][1], "rows_read": gates[source][2], "run": gates[source][4]}
+                yield (raw := dg.AssetKey(["raw", source])), [dg.AssetMaterialization(asset_key=raw, metadata=seen)]
         key = dg.AssetKey(["clean", target])
         metadata: dict[str, Any] = {
             "deliveries": sum(g[1] for g in mine),

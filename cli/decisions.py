@@ -39,8 +39,8 @@ def _decide(source: str, values: dict[str, Any]) -> None:
     done = ingested.loaded[source]
     if done.rows_quarantined or done.blocked or done.set_aside:
         with open_reader(s) as con:
-            told = why_refused(con, source, path.name)
-        fail(f"not taken: {'; '.join(told) or '; '.join(done.problems + done.aside)}")
+            reasons = why_refused(con, source, path.name)
+        fail(f"not taken: {'; '.join(reasons) or '; '.join(done.problems + done.aside)}")
     print(f"recorded as {number}; the marts have it after the next `tnmt run`")
 
 

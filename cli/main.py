@@ -48,9 +48,9 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if (told := _told(error)) is None or os.environ.get("TNMT_LOG", "").upper() == "DEBUG":
+        if (message := _told(error)) is None or os.environ.get("TNMT_LOG", "").upper() == "DEBUG":
             raise
-        err.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+        err.print(message, style="red", markup=False, highlight=False, soft_wrap=True)
         sys.exit(4 if type(error).__name__ == "LakeLocked" else 1)
 
 

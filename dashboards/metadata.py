@@ -118,8 +118,8 @@ def quiet(file: Path) -> Iterator[None]:
 
 def copy_database(source: Path, target: Path) -> None:
     """A consistent copy of an SQLite file."""
-    half = target.with_name(f".{target.name}.{os.getpid()}")
-    with sqlite3.connect(source) as a, sqlite3.connect(half) as b:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    with sqlite3.connect(source) as a, sqlite3.connect(temporary) as b:
         a.backup(b)
     b.close()
-    half.replace(target)
+    temporary.replace(target)

@@ -68,8 +68,8 @@ def same(found: str, expected: str) -> bool:
         return False
     if one.is_geographic or other.is_geographic:
         return one.is_geographic and other.is_geographic
-    mine, theirs = _projection(one), _projection(other)
-    return bool(mine) and mine.keys() == theirs.keys() and all(abs(mine[k] - theirs[k]) <= _TOLERANCE * max(1.0, abs(theirs[k])) for k in mine)
+    ours, theirs = _projection(one), _projection(other)
+    return bool(ours) and ours.keys() == theirs.keys() and all(abs(ours[k] - theirs[k]) <= _TOLERANCE * max(1.0, abs(theirs[k])) for k in ours)
 
 
 def _plain(name: str) -> str:

@@ -38,9 +38,9 @@ def decide(settings: Settings, contract: Contract, values: Mapping[str, Any], no
     # a number that somebody gave (QĐ-12/2026) is no file name
     path = settings.inbox / contract.folder / f"{now:%Y%m%d%H%M%S%f}-{uuid.uuid4().hex[:6]}.csv"
     path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_suffix(".csv.part")
-    half.write_text(out.getvalue(), encoding="utf-8")
-    half.rename(path)
+    temporary = path.with_suffix(".csv.part")
+    temporary.write_text(out.getvalue(), encoding="utf-8")
+    temporary.rename(path)
     return path, str(row[key])
 
 

@@ -286,14 +286,14 @@ def take_in(
                 settings,
                 contracts,
                 contract,
-                arrival=(mine := replace(arrival)),  # what its ledger makes it later by is no other source's concern
+                arrival=(own := replace(arrival)),  # what its ledger makes it later by is no other source's concern
                 run_id=run_id,
                 shared=contract.folder in shared,
                 datings=datings[name],
                 restless=name in restless,
                 most=most,
             )
-            latest = max(latest, mine.at)
+            latest = max(latest, own.at)
             if left is not None:
                 result.not_cleared[name] = (
                     f"what came was taken in, but files of it could not be removed from the inbox, and every run takes them in once more: {told(left)}; "

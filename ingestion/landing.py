@@ -467,10 +467,10 @@ def _keep(settings: Settings, contract: Contract, found: Found, path: str, name:
     """
     root = _closed_or_open(settings, contract)
     root.mkdir(parents=True, exist_ok=True)
-    half = root / f"{os.getpid()}.half"
+    temporary = root / f"{os.getpid()}.half"
     digest, size = hashlib.sha256(), 0
     try:
-        with open(path, "rb") as source, half.open("wb") as out:
+        with open(path, "rb") as source, temporary.open("wb") as out:
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 out.write(chunk)
@@ -483,12 +483,12 @@ def _keep(settings: Settings, contract: Contract, found: Found, path: str, name:
         target = stored_path(settings, contract, digest.hexdigest(), name)
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
-            half.rename(target)
+            temporary.rename(target)
         return digest.hexdigest(), size
     except FileNotFoundError:
         return None
     finally:
-        half.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 def _keep_folder(settings: Settings, contract: Contract, found: Found) -> tuple[str, int] | None:

@@ -160,8 +160,8 @@ def _load_apart(gating: Gating, deliveries: list[Delivery]) -> None:
             _set_aside(gating, {deliveries[0].delivery_id: reader_failed(source, found)}, deliveries)
             return
     middle = len(deliveries) // 2
-    for half in (deliveries[:middle], deliveries[middle:]):
-        _load_apart(gating, half)
+    for part in (deliveries[:middle], deliveries[middle:]):
+        _load_apart(gating, part)
 
 
 def _set_aside(gating: Gating, problems: dict[str, Problem], deliveries: Sequence[Delivery]) -> None:
@@ -286,14 +286,14 @@ def _unpivot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> 
     """
     wide = contract.unpivot
     assert wide is not None
-    there = {row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()}
+    existing = {row[0] for row in con.execute(f"DESCRIBE {table}").fetchall()}
     made = {wide.parameter, wide.value, wide.unit, wide.status}
-    keep = [n for n in contract.file_columns if n in there and n not in made] + [quoted_name(h) for h in contract.helpers if h in there]
+    keep = [n for n in contract.file_columns if n in existing and n not in made] + [quoted_name(h) for h in contract.helpers if h in existing]
     parts = []
     for header, parameter in wide.columns.items():
-        if header in there:
+        if header in existing:
             flag = parameter.status_header
-            status = quoted_name(flag) if flag is not None and flag in there else "NULL::VARCHAR"
+            status = quoted_name(flag) if flag is not None and flag in existing else "NULL::VARCHAR"
             says = " OR ".join(f"trim(coalesce({cell}, '')) <> ''" for cell in (quoted_name(header), status))
             parts.append(
                 f"SELECT {{head}}, {literal(parameter.parameter)} AS {wide.parameter}, {quoted_name(header)} AS {wide.value}, "

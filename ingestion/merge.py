@@ -49,19 +49,19 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
     if has_history(contract):
         twins[f"{table}_history"] = wanted | {"known_from": "TIMESTAMP", "known_to": "TIMESTAMP"}
     for name, wants in twins.items():
-        there = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{name}").fetchall()} if has_table(con, name) else {}
-        if not there:
+        existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{name}").fetchall()} if has_table(con, name) else {}
+        if not existing:
             body = ", ".join(f"{c} {t}" for c, t in wants.items())
             con.execute(f"CREATE TABLE IF NOT EXISTS lake.{name} ({body})")
             for statement in LAYOUT.get(name, ()):
                 con.execute(f"ALTER TABLE lake.{name} {statement}")
             continue
         for column, kind in wants.items():
-            if column not in there:
+            if column not in existing:
                 con.execute(f"ALTER TABLE lake.{name} ADD COLUMN {column} {kind}")
-            elif there[column] != kind:
+            elif existing[column] != kind:
                 raise TargetMismatch(
-                    f"contract {contract.source}: column {column} of target {contract.target} is {there[column]} in the lake and "
+                    f"contract {contract.source}: column {column} of target {contract.target} is {existing[column]} in the lake and "
                     f"{kind} in the contract; give it another name, or migrate lake.{name}"
                 )
 
@@ -106,10 +106,10 @@ def _incoming(con: duckdb.DuckDBPyConnection, table: str, columns: list[str]) ->
 
     Several contracts may feed one target, each with columns of its own: a row that is moved keeps what another contract brought.
     """
-    there = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{table}").fetchall() if row[0] not in (*LINEAGE_TYPES, "conflict")}
-    picked = [name if name in columns else f"CAST(NULL AS {kind}) AS {name}" for name, kind in there.items()]
+    existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{table}").fetchall() if row[0] not in (*LINEAGE_TYPES, "conflict")}
+    picked = [name if name in columns else f"CAST(NULL AS {kind}) AS {name}" for name, kind in existing.items()]
     con.execute(f"CREATE OR REPLACE TEMP VIEW incoming AS SELECT {', '.join([*picked, *LINEAGE_TYPES])} FROM good")
-    return list(there)
+    return list(existing)
 
 
 def append(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], regated: bool) -> None:

@@ -94,12 +94,12 @@ def issue(settings: Settings, stations: Mapping[str, tuple[str, ...]], reset: st
 def write_private(path: Path, text: str) -> None:
     """Writes a file that only its owner reads (0600), in one step."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    half.replace(path)
+    temporary.replace(path)
 
 
 class Door:

@@ -233,10 +233,10 @@ class Drop:
         """Writes the heartbeat, with what of the servers still serves, and removes what no sender will come back for. Raises OSError where the disk refuses."""
         with self._lock:
             beat = {n: {**vars(t), "refused": dict(t.refused)} for n, t in sorted(self._tally.items())}
-        half = self.settings.home / f".{HEARTBEAT}"
-        told = {"pid": os.getpid(), "uploading": len(self.open_uploads), "serving": serving or {}, "accounts": beat}
-        half.write_text(json.dumps(told), encoding="utf-8")
-        half.replace(self.settings.home / HEARTBEAT)
+        temporary = self.settings.home / f".{HEARTBEAT}"
+        state = {"pid": os.getpid(), "uploading": len(self.open_uploads), "serving": serving or {}, "accounts": beat}
+        temporary.write_text(json.dumps(state), encoding="utf-8")
+        temporary.replace(self.settings.home / HEARTBEAT)
         before = time.time() - STALE_TEMPORARY
         accounts = self.settings.home / "intake" / "accounts"
         for folder, _, names in reversed(list(tree(str(accounts)))):

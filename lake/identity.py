@@ -90,7 +90,7 @@ def mark(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
 
 def files_known(con: duckdb.DuckDBPyConnection, settings: Settings) -> tuple[int, int, int]:
     """(files that the attached catalog names, those of them that lie under the data path, Parquet files that lie there and it does not name)."""
-    named, there, strangers = con.execute(
+    named, present, strangers = con.execute(
         f"""
         WITH lying AS (SELECT parse_filename(file) AS name FROM glob(?)),
         named AS (
@@ -102,7 +102,7 @@ def files_known(con: duckdb.DuckDBPyConnection, settings: Settings) -> tuple[int
         FROM named FULL JOIN lying USING (name)""",
         [settings.data_path + "**/*.parquet"],
     ).fetchall()[0]
-    return int(named), int(there), int(strangers)
+    return int(named), int(present), int(strangers)
 
 
 def same_lake(con: duckdb.DuckDBPyConnection, settings: Settings) -> bool:
@@ -110,8 +110,8 @@ def same_lake(con: duckdb.DuckDBPyConnection, settings: Settings) -> bool:
     found = marked(con, settings)
     if found is not None:
         return found == lake_id(con)
-    named, there, strangers = files_known(con, settings)
-    return there > 0 and there >= 0.9 * named and strangers <= there
+    named, present, strangers = files_known(con, settings)
+    return present > 0 and present >= 0.9 * named and strangers <= present
 
 
 def lost(settings: Settings, found: Found) -> LakeError:
@@ -135,9 +135,9 @@ def _number(path: Path, key: str, what: str) -> str:
         return str(json.loads(path.read_text(encoding="utf-8"))[key])
     except FileNotFoundError:
         made = uuid.uuid4().hex
-        half = path.with_suffix(".tmp")
-        half.write_text(json.dumps({key: made}), encoding="utf-8")
-        half.replace(path)
+        temporary = path.with_suffix(".tmp")
+        temporary.write_text(json.dumps({key: made}), encoding="utf-8")
+        temporary.replace(path)
         return made
     except (ValueError, KeyError, TypeError):
         raise LakeError(f"{path} does not name this {what}, as it should; remove it and run `tnmt init`") from None
@@ -153,58 +153,58 @@ def check_home(con: duckdb.DuckDBPyConnection, settings: Settings, *, join: bool
     if not rows and not settings.token_key_file.exists() and not con.execute("SELECT 1 FROM lake.ops.landed LIMIT 1").fetchall():
         settings.make_token_key()
     landing = _landing_number(con, settings, rows)
-    mine = (home_id(settings), socket.gethostname(), str(settings.home), settings.data_path, settings.key_fingerprint, landing)
-    if mine in rows:
+    own = (home_id(settings), socket.gethostname(), str(settings.home), settings.data_path, settings.key_fingerprint, landing)
+    if own in rows:
         return
     if rows:
-        _fits(settings, mine, rows)
-    here = [r for r in rows if r[0] == mine[0]]
-    others = [r for r in rows if r[0] != mine[0]]
+        _fits(settings, own, rows)
+    here = [r for r in rows if r[0] == own[0]]
+    others = [r for r in rows if r[0] != own[0]]
     if here and not moved and not settings.is_sqlite:
-        raise _another(here[0], mine)
+        raise _another(here[0], own)
     if others and not here and not join and not settings.is_sqlite:
         raise LakeError(
-            f"this catalog belongs to the home at {others[0][1]}:{others[0][2]}; this one is {mine[1]}:{mine[2]}. Take a catalog of its own (TNMT_CATALOG), "
+            f"this catalog belongs to the home at {others[0][1]}:{others[0][2]}; this one is {own[1]}:{own[2]}. Take a catalog of its own (TNMT_CATALOG), "
             "or, where both sites shall feed one lake, share data path, token key and landing folder and run `tnmt init --join` (docs/production.md, Two sites)"
         )
     con.execute("BEGIN")
     # an embedded catalog lies in its home: there is no other
-    con.execute("DELETE FROM lake.ops.home" + ("" if settings.is_sqlite else " WHERE home_id = ?"), [] if settings.is_sqlite else [mine[0]])
-    con.execute("INSERT INTO lake.ops.home VALUES (?, ?, ?, ?, ?, ?)", list(mine))
+    con.execute("DELETE FROM lake.ops.home" + ("" if settings.is_sqlite else " WHERE home_id = ?"), [] if settings.is_sqlite else [own[0]])
+    con.execute("INSERT INTO lake.ops.home VALUES (?, ?, ?, ?, ?, ?)", list(own))
     con.execute("COMMIT")
 
 
-def _fits(settings: Settings, mine: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _fits(settings: Settings, own: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Refuses another key, and of a shared catalog another data path or landing folder."""
-    if all(r[4] != mine[4] for r in rows):
+    if all(r[4] != own[4] for r in rows):
         raise LakeError(
-            f"{settings.token_key_file} is not the key of this lake (fingerprint {mine[4]}, expected {rows[0][4]}): persons would get other tokens than before. "
+            f"{settings.token_key_file} is not the key of this lake (fingerprint {own[4]}, expected {rows[0][4]}): persons would get other tokens than before. "
             "Put the lake's own key there, from its safe copy"
         )
-    strangers = [r for r in rows if r[0] != mine[0]]
+    strangers = [r for r in rows if r[0] != own[0]]
     if not strangers or settings.is_sqlite:
         return
-    if all(r[3] != mine[3] for r in strangers):
+    if all(r[3] != own[3] for r in strangers):
         raise LakeError(
-            f"this catalog belongs to the home at {strangers[0][1]}:{strangers[0][2]} and its data lie in {strangers[0][3]}, found {mine[3]} here: "
+            f"this catalog belongs to the home at {strangers[0][1]}:{strangers[0][2]} and its data lie in {strangers[0][3]}, found {own[3]} here: "
             "set TNMT_DATA to the same place, which both must reach, or take a catalog of its own"
         )
-    if all(r[5] != mine[5] for r in strangers):
+    if all(r[5] != own[5] for r in strangers):
         raise LakeError(
             f"{settings.landing} is not the landing folder of this lake: what one home lands, the other must be able to gate. "
             f"Mount or link the folder {Path(strangers[0][2]) / 'landing'} of {strangers[0][1]} there"
         )
 
 
-def _another(known: tuple[str, ...], mine: tuple[str, ...]) -> LakeError:
+def _another(known: tuple[str, ...], own: tuple[str, ...]) -> LakeError:
     """The words where a home is not as the catalog knows it, by what differs: its place, or what belongs to it."""
-    if known[1:3] != mine[1:3]:
+    if known[1:3] != own[1:3]:
         return LakeError(
-            f"this catalog knows home {mine[0][:8]} at {known[1]}:{known[2]}, found it at {mine[1]}:{mine[2]}: two homes must not feed one lake as if they were one. "
+            f"this catalog knows home {own[0][:8]} at {known[1]}:{known[2]}, found it at {own[1]}:{own[2]}: two homes must not feed one lake as if they were one. "
             "If it was moved here for good, run `tnmt init --moved`; if it is a copy beside the first, remove its home.json and run `tnmt init --join`"
         )
     names = {3: "data path", 4: "token key", 5: "landing folder"}
-    differing = "; ".join(f"{name}: expected {known[at] or 'none'}, found {mine[at]}" for at, name in names.items() if known[at] != mine[at])
+    differing = "; ".join(f"{name}: expected {known[at] or 'none'}, found {own[at]}" for at, name in names.items() if known[at] != own[at])
     return LakeError(
         f"this home is not as the catalog knows it ({differing}). Mount or link what belongs to it; if it was exchanged for good, run `tnmt init --moved`"
     )

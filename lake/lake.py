@@ -117,9 +117,9 @@ def _attach(
             con.execute(statement)
             return
         if "creating a new DuckLake is explicitly disabled" not in text:
-            told = text.replace(_dsn(settings) or "\0", "…").splitlines()[0]
+            message = text.replace(_dsn(settings) or "\0", "…").splitlines()[0]
             todo = "Put it back from its backup (docs/production.md)" if settings.is_sqlite else "Check TNMT_CATALOG and that its server answers"
-            raise LakeError(f"the catalog of the lake cannot be opened: {told}. {todo}") from None
+            raise LakeError(f"the catalog of the lake cannot be opened: {message}. {todo}") from None
     found = data_found(con, settings)
     if found.files:
         raise lost(settings, found)
@@ -380,11 +380,11 @@ def _lay_out(con: duckdb.DuckDBPyConnection) -> None:
 
 def _mark(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Puts the lake's marker beside its data, where none lies; raises LakeError where the data are not its own."""
-    if (there := marked(con, settings)) == lake_id(con):
+    if (found := marked(con, settings)) == lake_id(con):
         return
-    if data_found(con, settings).files and not (there is None and same_lake(con, settings)):
+    if data_found(con, settings).files and not (found is None and same_lake(con, settings)):
         raise LakeError(
-            f"the files in {settings.data_path} are not those of this catalog ({MARKER} beside them: {there or 'none'}, expected {lake_id(con)}): "
+            f"the files in {settings.data_path} are not those of this catalog ({MARKER} beside them: {found or 'none'}, expected {lake_id(con)}): "
             "put the catalog back that belongs to them (docs/production.md, Backup), or set TNMT_DATA to the lake's own folder"
         )
     mark(con, settings)

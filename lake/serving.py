@@ -113,7 +113,7 @@ def publish_serving(
         if current(settings) == path.resolve() and current(settings, LAB) and _same(path, tables, as_of):
             _drop_old(settings, snapshot_id)
             return Served(path, snapshot_id, len(tables), 0, fresh=False)
-        return _make(settings, tables, tables, as_of, lab_days or {}, snapshot_id, _halves(settings, snapshot_id), held=kept)
+        return _make(settings, tables, tables, as_of, lab_days or {}, snapshot_id, _drafts(settings, snapshot_id), held=kept)
 
 
 def refresh_serving(
@@ -130,16 +130,16 @@ def refresh_serving(
     """
     with _publishing(settings):
         snapshot_id, since = _newest(settings, first_day)
-        halves = _halves(settings, snapshot_id)
-        there: list[str] = []
-        for name, half in halves.items():
+        drafts = _drafts(settings, snapshot_id)
+        existing: list[str] = []
+        for name, draft in drafts.items():
             now = current(settings, name)
             if now is None:
                 raise FileNotFoundError(f"there is no {name}.duckdb to refresh under {settings.serving}; `tnmt run` makes the first")
-            shutil.copyfile(now, half)
-            with duckdb.connect(str(half), read_only=True) as con:
-                there = [r[0] for r in con.execute("SELECT name FROM served_table").fetchall()]
-        return _make(settings, tables, sorted({*there, *tables}), as_of, lab_days or {}, snapshot_id, halves, since)
+            shutil.copyfile(now, draft)
+            with duckdb.connect(str(draft), read_only=True) as con:
+                existing = [r[0] for r in con.execute("SELECT name FROM served_table").fetchall()]
+        return _make(settings, tables, sorted({*existing, *tables}), as_of, lab_days or {}, snapshot_id, drafts, since)
 
 
 def _publishing(settings: Settings) -> AbstractContextManager[None]:
@@ -167,12 +167,12 @@ def _number(version: Path) -> int:
     return int(version.stem.rsplit("-", 1)[1])
 
 
-def _halves(settings: Settings, snapshot_id: int) -> dict[str, Path]:
+def _drafts(settings: Settings, snapshot_id: int) -> dict[str, Path]:
     """Where this process makes the two files, SQL Lab's first, so that the one that charts read is the last to be put in force."""
-    halves = {name: settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb" for name in (LAB, NAME)}
-    for half in halves.values():
-        half.unlink(missing_ok=True)
-    return halves
+    drafts = {name: settings.serving / f".{name}-{snapshot_id}-{os.getpid()}.duckdb" for name in (LAB, NAME)}
+    for draft in drafts.values():
+        draft.unlink(missing_ok=True)
+    return drafts
 
 
 def _make(
@@ -182,7 +182,7 @@ def _make(
     as_of: datetime,
     lab_days: Mapping[str, int],
     snapshot_id: int,
-    halves: Mapping[str, Path],
+    drafts: Mapping[str, Path],
     first_day: date | None = None,
     held: Mapping[str, HeldBack] | None = None,
 ) -> Served:
@@ -195,9 +195,9 @@ def _make(
         last = {t: f"WHERE day > DATE '{as_of.date()}' - {int(days)}" for t, days in lab_days.items()}
         sources = {t: f"lake.{t}" for t in tables} | _kept(con, current(settings), held or {})
         built = _built(con, held or {})
-        rows = _fill(con, halves[NAME], "served", sources, as_of, snapshot_id, first_day, built)
+        rows = _fill(con, drafts[NAME], "served", sources, as_of, snapshot_id, first_day, built)
         _tell_held(con, "served", None if held is None else list(held.values()))
-        _fill(con, halves[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day, built)
+        _fill(con, drafts[LAB], "lab", {t: f"served.{t} {last.get(t, '')}" for t in tables}, as_of, snapshot_id, first_day, built)
         _tell_held(con, "lab", None if held is None else list(held.values()))
         for name in ("served", "lab"):
             if missing := sorted(t for t in set(expected) if not has_table(con, t, name)):
@@ -206,8 +206,8 @@ def _make(
     finally:
         con.close()
     reach("serving.built")
-    for name, half in halves.items():
-        made = half.replace(settings.serving / f"{name}-{snapshot_id}.duckdb")
+    for name, draft in drafts.items():
+        made = draft.replace(settings.serving / f"{name}-{snapshot_id}.duckdb")
         swap(settings, made, name)
     reach("serving.swapped")
     _drop_old(settings, snapshot_id)
@@ -330,5 +330,5 @@ def _drop_old(settings: Settings, keep: int) -> None:
         versions = sorted(settings.serving.glob(f"{name}-[0-9]*.duckdb"), key=_number, reverse=True)
         for old in [p for p in versions if p.name != f"{name}-{keep}.duckdb"][KEPT_VERSIONS - 1 :]:
             old.unlink(missing_ok=True)
-        for half in settings.serving.glob(f".{name}-*"):
-            half.unlink(missing_ok=True)
+        for draft in settings.serving.glob(f".{name}-*"):
+            draft.unlink(missing_ok=True)

@@ -34,11 +34,11 @@ def build_as_known(settings: Settings, at: datetime, first_day: date, out: Path)
     }
     options = ["--no-use-colors", "--target", "known", "--vars", json.dumps(variables)]
     with tempfile.TemporaryDirectory(prefix=".known-", dir=out.parent) as folder:
-        half = Path(folder) / "known.duckdb"
-        _copy_reference(settings, half)
+        temporary = Path(folder) / "known.duckdb"
+        _copy_reference(settings, temporary)
         command = [DBT, "run", "--select", *(f"+{m}" for m in MODELS), *options]
-        run_dbt(command, settings, TNMT_DBT_SCRATCH=str(half), DBT_TARGET_PATH=str(settings.home / "dbt-known"))
-        with duckdb.connect(str(half)) as con:
+        run_dbt(command, settings, TNMT_DBT_SCRATCH=str(temporary), DBT_TARGET_PATH=str(settings.home / "dbt-known"))
+        with duckdb.connect(str(temporary)) as con:
             names = [
                 r[0] for r in con.execute("SELECT table_name FROM information_schema.tables WHERE table_schema = 'marts_environment'").fetchall()
             ]
@@ -50,7 +50,7 @@ def build_as_known(settings: Settings, at: datetime, first_day: date, out: Path)
             # views on the lake mean nothing without it
             for schema in ("staging", "intermediate"):
                 con.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
-        half.replace(out)
+        temporary.replace(out)
         return rows
 
 

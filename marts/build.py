@@ -224,8 +224,8 @@ def note_held(settings: Settings, held: Iterable[Held]) -> None:
 
 
 def _note_held(con: duckdb.DuckDBPyConnection, held: Iterable[Held]) -> None:
-    there, rows = held_back(con), sorted(held, key=lambda h: h.table)
-    if list(there) == rows:
+    noted, rows = held_back(con), sorted(held, key=lambda h: h.table)
+    if list(noted) == rows:
         return
     con.execute("DELETE FROM lake.ops.held")
     for h in rows:
@@ -379,10 +379,10 @@ def _served_models(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def refuse_persons(models: Mapping[str, Mapping[str, Any]], words: Dictionary) -> None:
     """Raises ServingRefused where a served model has a column that tells about a person, or that nobody described: the mark is in the contracts."""
-    told = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c)]
+    personal = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c)]
     unknown = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c) is None]
-    if told or unknown:
-        why = [f"{', '.join(told)}: tells about a person (`personal` in a contract)"] if told else []
+    if personal or unknown:
+        why = [f"{', '.join(personal)}: tells about a person (`personal` in a contract)"] if personal else []
         why += [f"{', '.join(unknown)}: not in dictionary/columns.yaml, so nobody said that it does not tell about a person"] if unknown else []
         raise ServingRefused(
             f"the serving file in force stays, and nothing new is served. Found {'; '.join(why)}. Take the column out of the model, or describe it"
@@ -405,7 +405,7 @@ def serve_marts(settings: Settings, as_of: datetime) -> Served:
         held = [h for h in held_back(con) if h.table in models]
         good = {h.table for h in held if not h.is_built and has_table(con, h.table)}
     titles = _titles_vi(settings) if held else {}
-    told = [
+    notes = [
         HeldBack(
             h.table,
             str(models[h.table]["description"]).partition(".")[0],
@@ -416,7 +416,7 @@ def serve_marts(settings: Settings, as_of: datetime) -> Served:
         for h in held
     ]
     days = {name: n for name, n in served_tables(settings).items() if n is not None}
-    return publish_serving(settings, list(models), as_of, days, told)
+    return publish_serving(settings, list(models), as_of, days, notes)
 
 
 def _titles_vi(settings: Settings) -> dict[str, str]:

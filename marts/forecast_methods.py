@@ -33,9 +33,9 @@ def phase_mean(windows: Array, season: int, fading: float = 1.0) -> Array:
     total, weight = np.zeros((len(windows), season)), np.zeros((len(windows), season))
     for ago in range(folded.shape[1]):
         value = folded[:, -1 - ago]
-        there = ~np.isnan(value)
-        total += np.where(there, value, 0) * fading**ago
-        weight += there * fading**ago
+        known = ~np.isnan(value)
+        total += np.where(known, value, 0) * fading**ago
+        weight += known * fading**ago
     return np.where(weight > 0, total / np.where(weight > 0, weight, 1), np.nan)
 
 

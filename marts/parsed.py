@@ -176,9 +176,9 @@ def _described(settings: Settings, manifest: Manifest) -> Manifest:
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("decided-*.json"):
             old.unlink(missing_ok=True)
-        half = path.with_suffix(f".{os.getpid()}")
-        half.write_text(decided, encoding="utf-8")
-        half.replace(path)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(decided, encoding="utf-8")
+        temporary.replace(path)
     return manifest
 
 
@@ -198,16 +198,16 @@ def parsed(settings: Settings) -> Manifest:
     if not done.success:
         raise BuildFailed(f"the dbt project cannot be parsed: {done.exception}")
     fresh: Manifest = done.result
-    half = kept.with_suffix(f".{os.getpid()}")
+    temporary = kept.with_suffix(f".{os.getpid()}")
     try:
         folder.mkdir(exist_ok=True)
-        half.write_bytes(fresh.to_msgpack())
+        temporary.write_bytes(fresh.to_msgpack())
         for old in folder.glob("parsed-*.msgpack"):
             old.unlink(missing_ok=True)
-        half.replace(kept)
+        temporary.replace(kept)
     except OSError:
         with suppress(OSError):
-            half.unlink()
+            temporary.unlink()
     return _described(settings, fresh)
 
 

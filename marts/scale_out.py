@@ -192,7 +192,7 @@ def lint() -> Iterator[str]:
             manifest = compiled(settings, variables)
             with duck(settings) as con:
                 empty_lake(con, manifest)
-                yield from (f"{told} ({form})" for told in _refused(con, manifest))
+                yield from (f"{refusal} ({form})" for refusal in _refused(con, manifest))
 
 
 def _refused(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> Iterator[str]:

@@ -124,8 +124,8 @@ def _serving(settings: Settings) -> Check:
 
 
 def _superset(settings: Settings) -> Check:
-    there = (ROOT / ".superset" / "bin" / "python").exists()
-    return Check("superset", there, "environment is there" if there else "environment is missing", "run `make superset`")
+    installed = (ROOT / ".superset" / "bin" / "python").exists()
+    return Check("superset", installed, "environment is there" if installed else "environment is missing", "run `make superset`")
 
 
 def _intake(settings: Settings) -> Check:
@@ -168,26 +168,26 @@ def _files(settings: Settings) -> Check:
     with open_reader(settings) as con:
         files = data_files(con, settings)
         bad = list(damage(con, settings, files))
-    told = "; ".join(map(str, bad[:5])) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
-    return Check("data files", not bad, told or f"{len(files)} files are there, whole, with the rows that the catalog names", RESTORE)
+    named = "; ".join(map(str, bad[:5])) + (f"; and {len(bad) - 5} more" if len(bad) > 5 else "")
+    return Check("data files", not bad, named or f"{len(files)} files are there, whole, with the rows that the catalog names", RESTORE)
 
 
 def _keys(settings: Settings) -> Check:
     keys = {c.target: c.key for c in contracts_of(settings).values() if c.key and c.load in ("upsert", "incremental")}
     with open_reader(settings) as con:
         twice = {t: n for t, key in keys.items() if (n := keys_twice(con, f"clean.{t}", key))}
-    told = ", ".join(f"clean.{t}: {n} keys" for t, n in twice.items())
-    return Check("keys", not twice, f"twice: {told}" if twice else f"no key stands twice in {len(keys)} tables", "stop what writes; " + RESTORE)
+    named = ", ".join(f"clean.{t}: {n} keys" for t, n in twice.items())
+    return Check("keys", not twice, f"twice: {named}" if twice else f"no key stands twice in {len(keys)} tables", "stop what writes; " + RESTORE)
 
 
 def _deliveries(settings: Settings) -> Check:
     with open_reader(settings) as con:
         found = without_delivery(con)
-    told = ", ".join(f"{t}: {n} rows" for t, n in found.items())
+    named = ", ".join(f"{t}: {n} rows" for t, n in found.items())
     return Check(
         "deliveries",
         not found,
-        f"without a delivery in the ledger: {told}" if found else "every row names a delivery of the ledger",
+        f"without a delivery in the ledger: {named}" if found else "every row names a delivery of the ledger",
         "another program wrote into these tables, or the ledger is of another time: " + RESTORE,
     )
 

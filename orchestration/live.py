@@ -173,15 +173,15 @@ class Live:
         An increment that fails is told and tried again at the next look, nothing of it is lost. A source that fails, or a file that is never
         taken, is told when that is new.
         """
-        told: list[str] = []
+        said: list[str] = []
         while not stop():
             _write(self.settings.home / HEARTBEAT, {"pid": os.getpid(), "since_clock": clock().isoformat()})
             try:
                 increment = self.increment(clock(), clock)
                 for text in self.troubles:
-                    if text not in told:
+                    if text not in said:
                         say(text)
-                told = self.troubles
+                said = self.troubles
                 if increment:
                     self.report(increment)
                     say(increment)
@@ -208,6 +208,6 @@ def abandon() -> None:
 
 
 def _write(path: Path, content: dict[str, Any]) -> None:
-    half = path.with_suffix(".tmp")
-    half.write_text(json.dumps(content), encoding="utf-8")
-    half.replace(path)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.replace(path)

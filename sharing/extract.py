@@ -72,9 +72,9 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
     except DictionaryError as error:
         raise ExtractRefused(f"the words of the columns cannot be read: {error}") from error
     folder = settings.home / "extracts" / name
-    half = folder / f".half-{as_of:%Y%m%dT%H%M}-{os.getpid()}"
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
+    draft = folder / f".half-{as_of:%Y%m%dT%H%M}-{os.getpid()}"
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
     resources: list[dict[str, Any]] = []
     handed: list[_Handed] = []
     try:
@@ -82,11 +82,11 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
             snapshot = latest_snapshot(probe)
         with open_reader(settings, snapshot=snapshot) as con:
             for product in agreement.products:
-                made, rows, period = _write_product(con, agreement, product, columns, words, half, as_of)
+                made, rows, period = _write_product(con, agreement, product, columns, words, draft, as_of)
                 resources += made
                 handed.append(_Handed(product.table, rows, period, [r["path"] for r in made], [r["hash"].removeprefix("sha256:") for r in made]))
-        _write_package(half, name, agreement, resources, snapshot, now, as_of)
-        _sync(half)
+        _write_package(draft, name, agreement, resources, snapshot, now, as_of)
+        _sync(draft)
         with open_writer(settings, f"extract {name}") as con:
             settle(con, settings)
             target = _free_place(folder, f"{as_of:%Y%m%dT%H%M}")
@@ -95,12 +95,12 @@ def make_extract(settings: Settings, name: str, *, requested_by: str, now: datet
                 _log(con, agreement, package, handed, snapshot, now, requested_by)
                 add_pin(con, snapshot, f"extract {agreement.agreement}", now, datetime.combine(agreement.expires_on, time.max))
             reach("extract.logged")
-            half.rename(target)  # an empty folder may stand there, never a package
+            draft.rename(target)  # an empty folder may stand there, never a package
             _sync(folder)
             reach("extract.placed")
             settle(con, settings)
     finally:
-        shutil.rmtree(half, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
     return Made(target, agreement.receiver, tuple(r["path"] for r in resources), sum(h.rows for h in handed))
 
 
@@ -119,11 +119,11 @@ def settle(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Ends what was being prepared (under the writer lock): handed over where the package stands at its place, abandoned where it does not."""
     waiting = [r[0] for r in con.execute("SELECT DISTINCT package FROM lake.ops.handover WHERE status = 'preparing'").fetchall()]
     for package in waiting:
-        there = (settings.home / "extracts" / package / "datapackage.json").is_file()
+        placed = (settings.home / "extracts" / package / "datapackage.json").is_file()
         with transaction(con):
             con.execute(
                 "UPDATE lake.ops.handover SET status = ? WHERE status = 'preparing' AND package = ?",
-                ["handed_over" if there else "abandoned", package],
+                ["handed_over" if placed else "abandoned", package],
             )
 
 

@@ -198,8 +198,8 @@ def _zip(source: Path, target: Path) -> None:
 def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifest: Manifest) -> None:
     districts = sorted({p["commune"].district for p in parcels})
     for district in districts:
-        mine = [p for p in parcels if p["commune"].district == district]
-        columns, shapes = _columns(mine), [p["shape"] for p in mine]
+        own = [p for p in parcels if p["commune"].district == district]
+        columns, shapes = _columns(own), [p["shape"] for p in own]
         if district in FGDB_DISTRICTS:
             folder = out / "parcel_fgdb" / f"thua_dat_{district}_{stamp}.gdb"
             write_vector(
@@ -210,7 +210,7 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
                 driver="OpenFileGDB",
             )
             _zip(folder, folder.with_name(folder.name + ".zip"))
-            manifest.add("parcel_fgdb", 1, len(mine))
+            manifest.add("parcel_fgdb", 1, len(own))
         elif district == SHAPEFILE_DISTRICT:
             folder = out / "parcel_shp" / f"thua_dat_{district}_{stamp}.shp"
             folder.mkdir(parents=True)
@@ -231,10 +231,10 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
             write_vector(folder / "thua_dat.shp", "thua_dat", coded, shapes, driver="ESRI Shapefile", encoding="ISO-8859-1")
             (folder / "thua_dat.cpg").unlink(missing_ok=True)
             _zip(folder, folder.with_name(folder.name + ".zip"))
-            manifest.add("parcel_shp", 1, len(mine))
+            manifest.add("parcel_shp", 1, len(own))
         else:
             write_vector(out / "parcel_gpkg" / f"thua_dat_{district}_{stamp}.gpkg", "DC_THUADAT", columns, shapes)
-            manifest.add("parcel_gpkg", 1, len(mine))
+            manifest.add("parcel_gpkg", 1, len(own))
 
 
 def _write_rights(

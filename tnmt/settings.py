@@ -250,17 +250,17 @@ class Settings(BaseSettings):
         """Makes the key: whole or not at all, whatever is cut, and never over one that is there."""
         path = self.token_key_file
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        half = path.with_name(f".{path.name}.{os.getpid()}")
-        with open(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
+        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="ascii") as file:
             file.write(secrets.token_hex(32))
             file.flush()
             os.fsync(file.fileno())
         try:
-            give_name(half, path)
+            give_name(temporary, path)
         except FileExistsError:
             pass  # another process was first
         finally:
-            half.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -290,10 +290,10 @@ def settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        told = "; ".join(
+        problems = "; ".join(
             f"TNMT_{'_'.join(map(str, e['loc'])).upper() or '…'}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)
         )
-        raise SettingsError(f"settings that cannot be used: {told}. Correct these variables") from None
+        raise SettingsError(f"settings that cannot be used: {problems}. Correct these variables") from None
 
 
 MOST_YAML_BYTES = 1_000_000

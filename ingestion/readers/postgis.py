@@ -58,7 +58,7 @@ def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensio
     for left_over in folder.glob(f"{contract.source}_*.parquet.part"):
         left_over.unlink()
     target = folder / f"{contract.source}_{now:{STAMP}}.parquet"
-    half = target.with_suffix(".parquet.part")
+    temporary = target.with_suffix(".parquet.part")
     con = duckdb.connect(
         config={
             "extension_directory": str(link_extensions(extensions or folder.parent.parent / "duckdb-extensions")),
@@ -73,19 +73,19 @@ def snapshot(contract: Contract, dsn: str, folder: Path, now: datetime, extensio
         con.execute("BEGIN")
         query, order = _query(con, contract, since)
         rows = con.execute(
-            f"COPY (SELECT * FROM postgres_query('pg', {literal(query)}) ORDER BY {order}) TO {literal(str(half))} (FORMAT parquet, COMPRESSION zstd)"
+            f"COPY (SELECT * FROM postgres_query('pg', {literal(query)}) ORDER BY {order}) TO {literal(str(temporary))} (FORMAT parquet, COMPRESSION zstd)"
         ).fetchall()[0][0]
         clock = con.execute("SELECT * FROM postgres_query('pg', 'SELECT now()::text AS clock')").fetchall()[0][0]
         con.execute("COMMIT")
     except duckdb.Error as error:
-        half.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         with suppress(duckdb.Error):
             # left to close(), the rollback on a dead connection ends the whole process (duckdb 1.5.5: abort)
             con.execute("ROLLBACK")
         raise SourceUnreachable(_problem(contract, dsn, _masked(str(error), dsn), attached)) from None
     finally:
         con.close()
-    half.replace(target)
+    temporary.replace(target)
     log.info("pulled", source=contract.source, rows=rows, server_time=clock, since=since and str(since))
     return target
 
@@ -132,16 +132,16 @@ def _problem(contract: Contract, dsn: str, found: str, attached: bool) -> Proble
 def _query(con: duckdb.DuckDBPyConnection, contract: Contract, since: datetime | None) -> tuple[str, str]:
     """SQL for the server, and the order of the rows."""
     source = f"({contract.format.query or f'SELECT * FROM {contract.format.table}'}) AS q"
-    there = {
+    kinds = {
         row[0]: row[1] for row in con.execute(f"DESCRIBE SELECT * FROM postgres_query('pg', {literal(f'SELECT * FROM {source} LIMIT 0')})").fetchall()
     }
     shape = geometry_of(contract)
-    named = shape and next((n for n in there for h in contract.columns[shape].header or (shape,) if fold(n) == fold(h)), None)
-    matched = match_headers(contract, [n for n in there if n != named])
+    named = shape and next((n for n in kinds for h in contract.columns[shape].header or (shape,) if fold(n) == fold(h)), None)
+    matched = match_headers(contract, [n for n in kinds if n != named])
     if isinstance(matched, Problem) or (shape and named is None):
         # the names alone: the reader will say the same, and the ledger keep it
-        return f"SELECT {', '.join(f'{quoted(n)}::text' for n in there)} FROM {source} LIMIT 0", "ALL"
-    parts = [f"{_plain(contract, f'q.{quoted(h)}', there[h])} AS {quoted(h)}" for h in dict.fromkeys(matched.values())]
+        return f"SELECT {', '.join(f'{quoted(n)}::text' for n in kinds)} FROM {source} LIMIT 0", "ALL"
+    parts = [f"{_plain(contract, f'q.{quoted(h)}', kinds[h])} AS {quoted(h)}" for h in dict.fromkeys(matched.values())]
     if named:
         g = f"q.{quoted(named)}"
         parts += [
@@ -157,7 +157,7 @@ def _query(con: duckdb.DuckDBPyConnection, contract: Contract, since: datetime |
         mark = quoted(contract.format.watermark)
         limit = (
             f"TIMESTAMPTZ '{local.isoformat()}'"
-            if "ZONE" in there.get(contract.format.watermark, "")
+            if "ZONE" in kinds.get(contract.format.watermark, "")
             else f"TIMESTAMP '{local.astimezone(contract.time.tzinfo).replace(tzinfo=None).isoformat(sep=' ')}'"
         )
         query += f" WHERE q.{mark} >= {limit}"
@@ -194,7 +194,7 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
     source = f"read_parquet({literal(str(delivery.path))}, file_row_number = true)"
     shape = geometry_of(contract)
     try:
-        there = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
+        names = [row[0] for row in con.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()]
     except duckdb.Error as error:
         raise Unreadable(
             Problem(
@@ -205,11 +205,11 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
                 "Chạy lại việc trích xuất",
             )
         ) from None
-    matched = match_headers(contract, [n for n in there if n not in ("_wkb", "_crs", "file_row_number")])
+    matched = match_headers(contract, [n for n in names if n not in ("_wkb", "_crs", "file_row_number")])
     if isinstance(matched, Problem):
         raise Unreadable(matched)
     if shape:
-        _check_crs(con, contract, source, there)
+        _check_crs(con, contract, source, names)
     columns = dict.fromkeys(columns_of(contract), "NULL::VARCHAR") | {n: quoted(h) for n, h in matched.items()}
     raw = ", ".join(f"{literal(h)}, {quoted(h)}" for h in dict.fromkeys(matched.values()))
     parsed, problem, kept = shape_columns(contract, "_wkb") if shape else ("NULL", "NULL::VARCHAR", "")
@@ -228,15 +228,15 @@ def _fill(con: duckdb.DuckDBPyConnection, contract: Contract, delivery: Delivery
         raise Unreadable(found)
 
 
-def _check_crs(con: duckdb.DuckDBPyConnection, contract: Contract, source: str, there: list[str]) -> None:
+def _check_crs(con: duckdb.DuckDBPyConnection, contract: Contract, source: str, names: list[str]) -> None:
     expected = str(contract.format.crs)
-    if "_wkb" not in there:
+    if "_wkb" not in names:
         raise Unreadable(
             Problem(
                 "geometry_missing",
                 "Bảng nguồn không có cột hình học của hợp đồng",
                 "một cột geometry",
-                ", ".join(there)[:500],
+                ", ".join(names)[:500],
                 f"Sửa tên cột hình học trong {contract.source}.yaml",
             )
         )

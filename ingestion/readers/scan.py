@@ -63,11 +63,11 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
     Problem of a file: file_gone, where it is no longer where it was seen.
     """
     problems = {d.delivery_id: _gone(d) for d in deliveries if d.content is None and not (d.path and d.path.is_file())}
-    there = [d for d in deliveries if d.delivery_id not in problems]
-    facts = [_facts(d) for d in there]
-    rows = [{"file_name": d.name, "bytes": d.bytes, "sha256": d.sha256} | f for d, f in zip(there, facts, strict=True)]
+    readable = [d for d in deliveries if d.delivery_id not in problems]
+    facts = [_facts(d) for d in readable]
+    rows = [{"file_name": d.name, "bytes": d.bytes, "sha256": d.sha256} | f for d, f in zip(readable, facts, strict=True)]
     table = pa.table({name: pa.array([row.get(name) for row in rows], kind) for name, kind in _SCHEMA.items()})
-    con.register("scan_rows", table.append_column("_delivery_id", pa.array([d.delivery_id for d in there], pa.string())))
+    con.register("scan_rows", table.append_column("_delivery_id", pa.array([d.delivery_id for d in readable], pa.string())))
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE {into} AS
         SELECT _delivery_id, 1::INTEGER AS _line, file_name AS _raw, NULL::VARCHAR AS _problem, {", ".join(_SCHEMA)}

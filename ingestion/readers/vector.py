@@ -93,9 +93,9 @@ def create_empty(con: duckdb.DuckDBPyConnection, contract: Contract, into: str) 
 
 def append(con: duckdb.DuckDBPyConnection, into: str, select: str) -> None:
     """Inserts the rows of `select` by name; a column whose type differs from that of rows already there becomes text."""
-    there = {row[0]: row[1] for row in con.execute(f"DESCRIBE {into}").fetchall()}
+    existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE {into}").fetchall()}
     arriving = {row[0]: row[1] for row in con.execute(f"DESCRIBE {select}").fetchall()}
-    changed = [n for n, kind in arriving.items() if there.get(n, kind) != kind]
+    changed = [n for n, kind in arriving.items() if existing.get(n, kind) != kind]
     if changed:
         empty = not con.execute(f"SELECT 1 FROM {into} LIMIT 1").fetchall()
         for name in changed:
@@ -277,8 +277,8 @@ def _check(path: Path) -> None:
     elif suffix == ".shp":
         parts = {s: _beside(path, s) for s in (".shp", ".shx", ".dbf")}
         if missing := [s for s, part in parts.items() if part is None]:
-            there = ", ".join(sorted(p.name for p in path.parent.iterdir() if p.is_file() and not guard.is_litter(p.name)))
-            raise _damaged("đủ ba tệp .shp, .shx, .dbf", f"thiếu {', '.join(missing)}; có {there}")
+            beside = ", ".join(sorted(p.name for p in path.parent.iterdir() if p.is_file() and not guard.is_litter(p.name)))
+            raise _damaged("đủ ba tệp .shp, .shx, .dbf", f"thiếu {', '.join(missing)}; có {beside}")
         for part in parts.values():
             assert part is not None
             with part.open("rb") as file:

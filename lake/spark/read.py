@@ -80,11 +80,11 @@ def problems(layer: Path = LAYER, hashes: Path = HASHES) -> list[str]:
     if where is None:
         found.append(f"Java: expected {wanted}, found none (JAVA_HOME, PATH); install it (Debian: apt-get install openjdk-17-jre-headless)")
     else:
-        told = subprocess.run([where, "-version"], capture_output=True, text=True, check=False).stderr
-        version = re.search(r'version "(\d+)', told)
+        output = subprocess.run([where, "-version"], capture_output=True, text=True, check=False).stderr
+        version = re.search(r'version "(\d+)', output)
         if version is None or int(version[1]) not in JAVA:
             found.append(
-                f"Java: expected {wanted}, found {version[1] if version else told.strip()[:60]} at {where}; install it or name it with JAVA_HOME"
+                f"Java: expected {wanted}, found {version[1] if version else output.strip()[:60]} at {where}; install it or name it with JAVA_HOME"
             )
     if not (layer / "packages" / "pyspark").is_dir():
         found.append(f"packages: expected pyspark in {layer / 'packages'}, found none; run `make scale-out`")
@@ -93,13 +93,13 @@ def problems(layer: Path = LAYER, hashes: Path = HASHES) -> list[str]:
 
 def _jar_problems(folder: Path, hashes: Path, remedy: str = "remove `.spark/` and run `make scale-out`") -> list[str]:
     expected = {name: digest for digest, name in (line.split() for line in hashes.read_text().splitlines())}
-    there = {p.name: p for p in folder.glob("*.jar")}
+    lying = {p.name: p for p in folder.glob("*.jar")}
     found = [
         f"jars: expected {name} in {folder} with SHA-256 {digest}, found no such file; {remedy}"
         for name, digest in expected.items()
-        if name not in there
+        if name not in lying
     ]
-    for name, path in sorted(there.items()):
+    for name, path in sorted(lying.items()):
         if name not in expected:  # every jar of the folder is on the class path
             found.append(f"jars: expected no {name} in {folder}, found one; remove it")
         elif (digest := hashlib.file_digest(path.open("rb"), "sha256").hexdigest()) != expected[name]:

@@ -553,8 +553,8 @@ def _extreme(node: exp.ArgMax | exp.ArgMin) -> exp.Expr:
     by = node.expression
     if isinstance(by, exp.Tuple):
         by = _fn("STRUCT", *[e.copy() for e in by.expressions])
-    there = exp.Not(this=exp.Is(this=node.this.copy(), expression=exp.Null()))
-    place = exp.Case(ifs=[exp.If(this=there, true=by.copy())])
+    present = exp.Not(this=exp.Is(this=node.this.copy(), expression=exp.Null()))
+    place = exp.Case(ifs=[exp.If(this=present, true=by.copy())])
     return _fn("MAX_BY" if isinstance(node, exp.ArgMax) else "MIN_BY", node.this.copy(), place)
 
 

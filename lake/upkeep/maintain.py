@@ -107,10 +107,10 @@ def _count(con: duckdb.DuckDBPyConnection) -> int:
 
 def _prove(con: duckdb.DuckDBPyConnection, settings: Settings) -> None:
     """Refuses to go on where the data under the data path are not the catalog's; writes the marker where an older version left none."""
-    named, there, strangers = files_known(con, settings)
+    named, present, strangers = files_known(con, settings)
     if not same_lake(con, settings):
         raise LakeError(
-            f"nothing was removed: the files in {settings.data_path} are not those of this catalog (it names {named} files, {there} of them lie there, "
+            f"nothing was removed: the files in {settings.data_path} are not those of this catalog (it names {named} files, {present} of them lie there, "
             f"{strangers} others do; marker {marked(con, settings) or 'none'}, expected {lake_id(con)}). Put the catalog back that belongs to them "
             "(docs/production.md, Backup)"
         )

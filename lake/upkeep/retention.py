@@ -54,12 +54,12 @@ def erase_raw(con: duckdb.DuckDBPyConnection, settings: Settings, now: datetime,
     )
     days = [f"DATE '{r[0]}'" for r in con.execute("SELECT DISTINCT day FROM aged ORDER BY day").fetchall()]
     if days:
-        mine = f"day IN ({', '.join(days)}) AND delivery_id IN (SELECT delivery_id FROM aged)"
+        of_these = f"day IN ({', '.join(days)}) AND delivery_id IN (SELECT delivery_id FROM aged)"
         with transaction(con):
             for schema in ("raw", "raw_closed"):
-                con.execute(f"DELETE FROM lake.{schema}.file WHERE {mine}")
-            con.execute(f"UPDATE lake.quarantine_closed.row SET raw_text = NULL WHERE {mine} AND raw_text IS NOT NULL")
-            con.execute(f"UPDATE lake.ops.landed SET stored = 'erasing' WHERE {mine}")
+                con.execute(f"DELETE FROM lake.{schema}.file WHERE {of_these}")
+            con.execute(f"UPDATE lake.quarantine_closed.row SET raw_text = NULL WHERE {of_these} AND raw_text IS NOT NULL")
+            con.execute(f"UPDATE lake.ops.landed SET stored = 'erasing' WHERE {of_these}")
     reach("erase.recorded")
     _erase_landing(con, settings, problems)
     return int(con.execute("SELECT count(*) FROM aged").fetchall()[0][0])

@@ -82,12 +82,12 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
     )
     def take(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
         s = platform.settings()
-        mine = [c.source for c in contracts]
+        sources = [c.source for c in contracts]
         with open_writer(s, f"dagster clean/{target}") as con:
-            done = take_in(con, s, contracts_of(s), mine, now=arrival_on(s), run_id=context.run_id[:12])
-            stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, mine, status)] for status in STOPPED}
+            done = take_in(con, s, contracts_of(s), sources, now=arrival_on(s), run_id=context.run_id[:12])
+            stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, sources, status)] for status in STOPPED}
         _none_failed(done)
-        for source in mine:
+        for source in sources:
             yield dg.MaterializeResult(["raw", source], metadata=_metadata([done.loaded[source]] if source in done.loaded else []))
         reports = list(done.loaded.values())
         failed = sorted({f for r in reports for f in r.failed})
@@ -119,7 +119,7 @@ def source_assets() -> list[dg.AssetsDefinition]:
     for contract in contracts.values():
         by_target.setdefault(contract.target, []).append(contract)
     targets_of = {c.source: c.target for c in contracts.values()}
-    return [_target_assets(target, mine, targets_of, domain[mine[0].source]) for target, mine in sorted(by_target.items())]
+    return [_target_assets(target, feeding, targets_of, domain[feeding[0].source]) for target, feeding in sorted(by_target.items())]
 
 
 def _served_keys() -> list[dg.AssetKey]:

@@ -41,15 +41,15 @@ def report_state(home: Path, here: Settings, *, everything: bool, targets: Itera
     With `everything`, of all marts and of `targets`; else of assets that Dagster holds no event of.
     """
     targets = set(targets)
-    wanted, told = {dg.AssetKey(["clean", t]) for t in targets}, 0
+    wanted, reported = {dg.AssetKey(["clean", t]) for t in targets}, 0
     wanted |= {dg.AssetKey(["raw", c.source]) for c in contracts_of(here).values() if c.target in targets}
     with dg.DagsterInstance.from_config(str(home)) as instance:
         for key, events in _state(here):
             new = (everything and key.path[0] not in ("raw", "clean")) or key in wanted or instance.get_latest_materialization_event(key) is None
             for event in events if new else ():
                 instance.report_runless_asset_event(event)
-                told += 1
-    return told
+                reported += 1
+    return reported
 
 
 def _state(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
@@ -69,8 +69,8 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
         gates = last_gates(con)
         blocked, set_aside = blocked_now(con), blocked_now(con, status="set_aside")
     for target, sources in sorted(by_target.items()):
-        mine = [gates[s] for s in sources if s in gates]
-        if not mine:
+        gated = [gates[s] for s in sources if s in gates]
+        if not gated:
             continue
         for source in sources:
             if source in gates:
@@ -78,14 +78,14 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
                 yield (raw := dg.AssetKey(["raw", source])), [dg.AssetMaterialization(asset_key=raw, metadata=seen)]
         key = dg.AssetKey(["clean", target])
         metadata: dict[str, Any] = {
-            "deliveries": sum(g[1] for g in mine),
-            "rows_read": sum(g[2] for g in mine),
-            "run": max(mine)[4],
+            "deliveries": sum(g[1] for g in gated),
+            "rows_read": sum(g[2] for g in gated),
+            "run": max(gated)[4],
             "sources": sources,
         }
         stopped = [f"{b.source} {b.name}: {b.reason}" for b in blocked if b.source in sources]
         aside = [f"{b.source} {b.name}: {b.reason}" for b in set_aside if b.source in sources]
-        failed = sorted({f for g in mine for f in g[3] or []})
+        failed = sorted({f for g in gated for f in g[3] or []})
         yield (
             key,
             [
@@ -139,8 +139,8 @@ def main() -> None:
         at = arguments.index("--")
         arguments, command = arguments[:at], arguments[at + 1 :]
     try:
-        told = report_state(Path(arguments[0]), settings(), everything=arguments[1] == "ALL", targets=arguments[2:])
-        sys.stdout.write(f"{told} events reported\n")
+        reported = report_state(Path(arguments[0]), settings(), everything=arguments[1] == "ALL", targets=arguments[2:])
+        sys.stdout.write(f"{reported} events reported\n")
     except Exception as error:  # noqa: BLE001  # a page of Dagster that says less is better than no Dagster
         sys.stderr.write(f"the state of the platform was not reported to Dagster: {type(error).__name__}: {error}\n")
     sys.stdout.flush()

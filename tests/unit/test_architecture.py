@@ -144,3 +144,20 @@ def test_nothing_reads_the_clock_but_the_clock() -> None:
             if path.name == "lock.py":
                 continue  # who holds the lock since when: for people only
             assert "datetime.now" not in text and "date.today" not in text, path
+
+
+def test_what_one_file_makes_and_another_reads_is_listed() -> None:
+    """Temporary objects of the writing connection stand in the docstring of the room, each with who makes and who reads it."""
+    texts = {p: p.read_text(encoding="utf-8") for p in [*_files("ingestion"), *(ROOT / "ingestion").glob("*.sql")] if p.name != "__init__.py"}
+    made: dict[str, set[Path]] = {}
+    for path, text in texts.items():
+        for name in re.findall(r"TEMP (?:TABLE|VIEW) ([a-z_]+)\b(?!\{)", text) + re.findall(r'con\.register\(\s*"(\w+)"', text):
+            made.setdefault(name, set()).add(path)
+    shared = {
+        name
+        for name, makers in made.items()
+        for path, text in texts.items()
+        if path not in makers and re.search(rf"(?:FROM|JOIN|UPDATE|INTO)\s+{name}\b", text) and not re.search(rf"\b{name} AS \(", text)
+    }
+    listed = set(re.findall(r"[a-z_]+", (ROOT / "ingestion/__init__.py").read_text(encoding="utf-8")))
+    assert {"batch_deliveries", "changed", "good"} <= shared <= listed, shared - listed

@@ -691,12 +691,15 @@ def _record_round(
     return kept, Landed(len(ids), new, len(ids) - new), deliveries if len(deliveries) == new else []
 
 
+def _day_list(days: set[date]) -> str:
+    """Days as SQL lists them; the ledger is read for those in the names of files only."""
+    return ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
+
+
 def _last_arrival(con: duckdb.DuckDBPyConnection, contract: Contract, days: set[date], today: date) -> datetime | None:
     """When the latest of the source's deliveries of these days arrived, or of `today` and later ones."""
-    day_list = ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
-    asked = (
-        f"SELECT max(arrived_at) FROM lake.ops.arrival WHERE source = {quoted(contract.source)} AND (day IN ({day_list}) OR day >= DATE '{today}')"
-    )
+    where = f"source = {quoted(contract.source)} AND (day IN ({_day_list(days)}) OR day >= DATE '{today}')"
+    asked = f"SELECT max(arrived_at) FROM lake.ops.arrival WHERE {where}"
     latest: datetime | None = con.execute(asked).fetchall()[0][0]
     return latest
 
@@ -705,10 +708,9 @@ def _replaced(
     con: duckdb.DuckDBPyConnection, contract: Contract, names: list[str], ids: list[str], days: set[date], today: date
 ) -> dict[str, datetime]:
     """Of each of these names when the latest delivery of other bytes arrived, if any did, of these days or of today and later ones."""
-    day_list = ", ".join(f"DATE '{d}'" for d in sorted(days)) or "NULL"
     return dict(
         con.execute(
-            f"SELECT name, max(received_at) FROM lake.ops.landed WHERE source = ? AND (day IN ({day_list}) OR day >= ?) "
+            f"SELECT name, max(received_at) FROM lake.ops.landed WHERE source = ? AND (day IN ({_day_list(days)}) OR day >= ?) "
             "AND name IN (SELECT unnest(?)) AND delivery_id NOT IN (SELECT unnest(?)) GROUP BY name",
             [contract.source, today, names, ids],
         ).fetchall()
@@ -722,12 +724,11 @@ def _recorded(con: duckdb.DuckDBPyConnection, contract: Contract, ids: list[str]
     was recorded under the day on which it came first, whichever that was.
     """
     con.register("asked", pa.table({"delivery_id": pa.array(ids, pa.string())}))
-    day_list = ", ".join(f"DATE '{d}'" for d in sorted(days))
     anywhere = " OR delivery_id IN (SELECT unnest($1))" if undated else ""
     found = con.execute(
         f"""
         SELECT DISTINCT delivery_id FROM lake.ops.landed
-        WHERE source = {quoted(contract.source)} AND (day IN ({day_list}){anywhere}) AND delivery_id IN (SELECT delivery_id FROM asked)""",
+        WHERE source = {quoted(contract.source)} AND (day IN ({_day_list(days)}){anywhere}) AND delivery_id IN (SELECT delivery_id FROM asked)""",
         [undated] if undated else [],
     ).fetchall()
     con.unregister("asked")

@@ -10,7 +10,7 @@ from ingestion.ingest import Ingested, ingest
 from ingestion.model import Arrival, Moment
 from lake.serving import Served
 from marts.build import Built, build, serve_marts
-from tnmt.clock import default_as_of, now
+from tnmt.clock import now, sample_moment
 from tnmt.settings import Settings
 
 
@@ -60,7 +60,8 @@ def run(
 
 def arrival_on(settings: Settings) -> Moment | Arrival:
     """When what lies in the inboxes of a platform arrives: now; on that of a sample at the sample's moment, whenever it is taken in."""
-    return Arrival(default_as_of(settings), stands=True) if (settings.home / "sample.json").exists() else now
+    sample = sample_moment(settings)
+    return now if sample is None else Arrival(sample, stands=True)
 
 
 SET_BACK = timedelta(hours=1)

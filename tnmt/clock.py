@@ -18,9 +18,12 @@ def as_local(moment: datetime) -> datetime:
     return moment if moment.tzinfo is None else (moment.astimezone(UTC) + timedelta(hours=7)).replace(tzinfo=None)
 
 
+def sample_moment(settings: Settings) -> datetime | None:
+    """The moment at which the sample of this platform ends; None where it holds none."""
+    path = settings.home / "sample.json"
+    return datetime.fromisoformat(json.loads(path.read_text())["as_of"]) if path.exists() else None
+
+
 def default_as_of(settings: Settings) -> datetime:
     """The as-of time of a run that names none: the end of the sample where the platform holds one, else now."""
-    path = settings.home / "sample.json"
-    if path.exists():
-        return datetime.fromisoformat(json.loads(path.read_text())["as_of"])
-    return now()
+    return sample_moment(settings) or now()

@@ -108,15 +108,12 @@ def _datasets(charts: dict[str, dict[str, Any]], dashboards: dict[str, dict[str,
         raise SetupError(f"dataset {', '.join(sorted(unknown))}: no mart or served model of this name; expected one of {', '.join(tables)}")
     found = {}
     for name in sorted(wanted):
-        own = written.get(name, {})
-        named = json.dumps([own, [c["params"] for c in charts.values() if c["dataset"] == name], [f for f in filters if f["dataset"] == name]])
-        found[name] = expand_dataset(name, own, tables[name], set(re.findall(r"\w+", named)))
+        found[name] = expand_dataset(name, written.get(name, {}), tables[name])
     return found
 
 
-def expand_dataset(name: str, short: dict[str, Any], table: dict[str, Any], named: set[str]) -> dict[str, Any]:
-    """A table with what its dataset file says, in Superset's own form. A code whose words stand beside it is left out where no chart needs it."""
-    columns = {c: of for c, of in table["columns"].items() if f"{c}_vi" not in table["columns"] or c in named}
+def expand_dataset(name: str, short: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:
+    """A table with what its dataset file says, in Superset's own form."""
     return {
         "table_name": name,
         "description": table["description"],
@@ -145,7 +142,7 @@ def expand_dataset(name: str, short: dict[str, Any], table: dict[str, Any], name
                 "groupby": True,
                 "filterable": True,
             }
-            for column, of in columns.items()
+            for column, of in table["columns"].items()
         ],
     }
 

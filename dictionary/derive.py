@@ -6,6 +6,7 @@ A fact that stands here was written by hand in one other place; `--check` (and t
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 import re
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import yaml
 
-from dictionary.words import Dictionary, Word, code_lists, dictionary
+from dictionary.words import Dictionary, DictionaryError, Word, code_lists, dictionary
 from ingestion.contract import Contract, domains
 from ingestion.merge import LINEAGE_TYPES, has_conflict
 from ingestion.targets import GEOMETRY_COLUMNS, REPAIRED_COLUMN, clean_columns
@@ -64,10 +65,16 @@ class House:
         return domains([self.root / "ingestion/contracts"])[self.targets[target][0].source]
 
     def columns(self, target: str) -> dict[str, str]:
-        """Columns of a clean table with their types, in the order of the contract that names most, what the house adds last."""
-        widest = max(self.targets[target], key=lambda c: len(c.columns))
-        derived = [*GEOMETRY_COLUMNS, *REPAIRED_COLUMN]
-        made = clean_columns(widest)
+        """Columns of a clean table with their types: those of all its contracts, what the house adds last. Raises DictionaryError where types differ."""
+        contracts = sorted(self.targets[target], key=lambda c: -len(c.columns))
+        widest, derived = contracts[0], [*GEOMETRY_COLUMNS, *REPAIRED_COLUMN]
+        made: dict[str, str] = {}
+        for contract in contracts:
+            for name, kind in clean_columns(contract).items():
+                if made.setdefault(name, kind) != kind:
+                    raise DictionaryError(
+                        f"contract {contract.source}: column {name} of target {target} is {kind} here and {made[name]} in another contract"
+                    )
         names = [*(n for n in made if n not in derived), *(n for n in derived if n in made)]
         conflict = {"conflict": "BOOLEAN"} if has_conflict(widest) else {}
         return {n: t.lower().replace(" ", "") for n, t in ({n: made[n] for n in names} | conflict | LINEAGE_TYPES).items()}
@@ -145,10 +152,12 @@ class House:
         for name, model in self.models.items():
             what = str(model["description"]).partition(" Một dòng là")[0].removesuffix(".")
             lines.append(f"{name}:\n  schema: {model['schema']}\n  description: {_quoted(what)}\n  columns:\n")
+            labels = {c["name"]: self._word(name, c["name"]).label for c in model["columns"]}
             for c in model["columns"]:
-                lines.append(
-                    f"    {c['name']}: {{type: {_scalar(_superset(c['data_type']))}, label: {_quoted(self._word(name, c['name']).label)}}}\n"
-                )
+                label = labels[c["name"]]
+                if label == labels.get(f"{c['name']}_vi"):  # a code beside its name
+                    label = f"{label} (mã)"
+                lines.append(f"    {c['name']}: {{type: {_scalar(_superset(c['data_type']))}, label: {_quoted(label)}}}\n")
         return "".join(lines)
 
     def _codes(self) -> str:
@@ -163,7 +172,9 @@ class House:
 
     def _colours(self) -> str:
         """Colours of the names of each list, for the charts."""
-        lines = [HEADER]
+        with (self.root / "dbt_project/seeds/reference/vn_aqi_band.csv").open(encoding="utf-8", newline="") as file:
+            bands = {row["level_vi"]: row["hex"].lower() for row in csv.DictReader(file)}
+        lines = [HEADER, "vn_aqi_level:\n", *(f"  {_quoted(name)}: {_quoted(colour)}\n" for name, colour in bands.items())]
         for name, codes in self.codes.items():
             if any(of.colour for of in codes.values()):
                 lines += [f"{name}:\n", *(f"  {_quoted(of.name)}: {_quoted(of.colour)}\n" for of in codes.values() if of.colour)]
@@ -188,7 +199,22 @@ class House:
         for name, model in self.models.items():
             lines.append(f"\n### `{model['schema']}.{name}`\n\n{model['description']}\n\n| Cột | Kiểu | Đơn vị | Ý nghĩa |\n|---|---|---|---|\n")
             lines += [self._row(name, c["name"], c["data_type"], []) for c in model["columns"]]
+        lines.append("\n## Sổ vận hành và danh mục tham chiếu\n")
+        for name, (what, columns) in self._others():
+            lines.append(f"\n### `{name}`\n\n{what}\n\n| Cột | Kiểu | Đơn vị | Ý nghĩa |\n|---|---|---|---|\n")
+            lines += [self._row(name.removeprefix("reference."), c, kind, []) for c, kind in columns.items()]
         return "".join(lines)
+
+    def _others(self) -> Iterator[tuple[str, tuple[str, dict[str, str]]]]:
+        """Tables of the ledger and reference data: name, description and columns."""
+        ledger = yaml.safe_load((self.root / "dbt_project/models/staging/ledger.yml").read_text(encoding="utf-8"))
+        for source in ledger["sources"]:
+            for table in source["tables"]:
+                if table.get("columns"):
+                    yield f"{source['name']}.{table['name']}", (table["description"], {c["name"]: c["data_type"] for c in table["columns"]})
+        for path in sorted((self.root / "dbt_project/seeds").rglob("*.yml")):
+            for seed in yaml.safe_load(path.read_text(encoding="utf-8")).get("seeds") or []:
+                yield f"reference.{seed['name']}", (seed["description"], seed["config"]["column_types"])
 
     def _row(self, table: str, name: str, kind: str, more: list[str]) -> str:
         word = self._word(table, name)

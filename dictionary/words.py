@@ -20,6 +20,8 @@ from ingestion.contract import CONTRACTS, Contract, ContractError, load_contract
 
 COLUMNS = Path(__file__).with_name("columns.yaml")
 CODES = Path(__file__).with_name("codes.yaml")
+UNITS = {"m3_day": "m3/ngày", "vnd_m2": "đồng/m2", "percent": "%", "share": "1"}
+"""Units as contracts write them (ingestion.units), where people read them otherwise."""
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -70,7 +72,8 @@ class Dictionary:
                     )
                     continue
                 described[name] = f"the contract {contract.source}"
-                self._entries[name] = _Entry(label=column.label, unit=column.unit, description=column.description)
+                unit = UNITS.get(column.unit or "", column.unit)
+                self._entries[name] = _Entry(label=column.label, unit=unit, description=column.description)
 
     def word(self, table: str, column: str) -> Word | None:
         """Of a column of a table (its bare name, with `ops.` or `quarantine.` before it there; a view of staging has the words of its table)."""
@@ -82,14 +85,14 @@ class Dictionary:
         return Word(own.label or entry.label or re.split(r"[;:(]", description)[0].strip(), description, own.unit or entry.unit)
 
     @cached_property
-    def personal(self) -> frozenset[str]:
-        """Names of columns that tell about a person, wherever they stand: by the contracts (token, closed, linked)."""
-        return frozenset(
-            f"{name}_token" if column.personal == "token" else name
+    def personal(self) -> dict[str, str]:
+        """Names of columns that tell about a person, wherever they stand, each with the contract that says so (token, closed, linked)."""
+        return {
+            f"{name}_token" if column.personal == "token" else name: contract.source
             for contract in self.contracts.values()
             for name, column in contract.columns.items()
             if column.personal
-        )
+        }
 
     def is_personal(self, column: str) -> bool | None:
         """Whether a column tells about a person; None, which is taken for yes, where nobody described it."""
@@ -119,7 +122,9 @@ def _validated(path: Path, kind: type[M], entries: Any) -> dict[str, M]:
     try:
         return {str(name): kind.model_validate(entry) for name, entry in entries.items()}
     except (ValidationError, AttributeError) as error:
-        raise DictionaryError(f"{path.name}: expected `name: {{{', '.join(kind.model_fields)}}}`, found: {error}") from error
+        raise DictionaryError(
+            f"{path.name}: expected `name: {{{', '.join(of.alias or name for name, of in kind.model_fields.items())}}}`, found: {error}"
+        ) from error
 
 
 class Code(BaseModel):

@@ -616,11 +616,15 @@ def load_contract(path: Path) -> Contract:
 
 
 def domains(folders: Iterable[Path] = (CONTRACTS,)) -> dict[str, str]:
-    """The domain of each source: the folder of its contract; `site` where a site's own contract lies in none. Raises ContractError."""
+    """The domain of each source: the folder of its first contract (a site's own leaves it there); `site` where that lies in none. Raises ContractError."""
+    found: dict[str, str] = {}
     try:
-        return {name: "site" if path.parent == folder else path.parent.name for folder in folders for name, path in by_name(folder, ".yaml").items()}
+        for folder in folders:
+            for name, path in by_name(folder, ".yaml").items():
+                found.setdefault(name, "site" if path.parent == folder else re.sub(r"\W", "_", path.parent.name))
     except SettingsError as error:
         raise ContractError(str(error)) from error
+    return found
 
 
 def _check_folders(contracts: Iterable[Contract]) -> None:

@@ -251,9 +251,13 @@ class _Built:
 
 
 def _built(con: duckdb.DuckDBPyConnection, held: Collection[str]) -> dict[str, _Built]:
-    """That of every table; of an older lake nothing is known."""
+    """That of every table, and of no view; of an older lake nothing is known."""
     try:
-        rows = con.execute("SELECT model, affected_to, as_of, hash FROM lake.ops.built").fetchall()
+        # a view stays as it was made until its text changes: what it says of publishes is as old
+        rows = con.execute(
+            "SELECT model, affected_to, as_of, hash FROM lake.ops.built WHERE model NOT IN "
+            "(SELECT schema_name || '.' || view_name FROM duckdb_views() WHERE database_name = 'lake')"
+        ).fetchall()
     except duckdb.CatalogException:
         return {}
     return {model: _Built(affected_to, as_of, made_by, model in held) for model, affected_to, as_of, made_by in rows}

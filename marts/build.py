@@ -379,13 +379,13 @@ def _served_models(settings: Settings) -> dict[str, dict[str, Any]]:
 
 def refuse_persons(models: Mapping[str, Mapping[str, Any]], words: Dictionary) -> None:
     """Raises ServingRefused where a served model has a column that tells about a person, or that nobody described: the mark is in the contracts."""
-    personal = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c)]
+    personal = [f"{table}.{c} (contract {words.personal[c]})" for table, node in models.items() for c in node["columns"] if words.is_personal(c)]
     unknown = [f"{table}.{c}" for table, node in models.items() for c in node["columns"] if words.is_personal(c) is None]
     if personal or unknown:
-        why = [f"{', '.join(personal)}: tells about a person (`personal` in a contract)"] if personal else []
+        why = [f"{', '.join(personal)}: tells about a person by that contract (`personal`)"] if personal else []
         why += [f"{', '.join(unknown)}: not in dictionary/columns.yaml, so nobody said that it does not tell about a person"] if unknown else []
         raise ServingRefused(
-            f"the serving file in force stays, and nothing new is served. Found {'; '.join(why)}. Take the column out of the model, or describe it"
+            f"the serving file in force stays, and nothing new is served. Found {'; '.join(why)}. Take the column out of the model, correct the contract, or describe it"
         )
 
 

@@ -52,6 +52,7 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
             *(
                 dg.AssetSpec(
                     key,
+                    skippable=True,  # told where something came
                     group_name=domain,
                     kinds={contract.format.reader},
                     description=f"{contract.title}. {contract.description}",
@@ -88,7 +89,8 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
             stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, sources, status)] for status in STOPPED}
         _none_failed(done)
         for source in sources:
-            yield dg.MaterializeResult(["raw", source], metadata=_metadata([done.loaded[source]] if source in done.loaded else []))
+            if (loaded := done.loaded.get(source)) and loaded.deliveries:
+                yield dg.MaterializeResult(["raw", source], metadata=_metadata([loaded]))
         reports = list(done.loaded.values())
         failed = sorted({f for r in reports for f in r.failed})
         yield dg.MaterializeResult(

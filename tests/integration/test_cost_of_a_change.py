@@ -61,7 +61,7 @@ WELL_SUITE = {
         {
             "type": "expect_column_values_to_be_between",
             "kwargs": {"column": "depth_m", "min_value": 0},
-            "meta": {"reason": "depth_negative", "action": "quarantine", "message_vi": "độ sâu không được âm"},
+            "meta": {"reason": "result_negative", "action": "quarantine", "message_vi": "độ sâu không được âm"},
         }
     ],
 }

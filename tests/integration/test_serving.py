@@ -201,3 +201,23 @@ def test_what_is_held_back_stays_as_it_was_and_is_told(home) -> None:
     publish_serving(home, TABLES, datetime(2026, 1, 4))
     with duckdb.connect(str(current(home)), read_only=True) as con:
         assert con.execute("SELECT (SELECT n FROM marts_core.t2), (SELECT count(*) FROM held_back)").fetchall() == [(1, 0)]
+
+
+def test_what_a_view_saw_when_it_was_made_is_not_what_the_file_speaks_for(home) -> None:
+    """Models that are served as views stay as they were made: a refresh goes on from the tables, and copies a view whole, its last day too."""
+    with open_writer(home, "test") as con:
+        con.execute("CREATE TABLE lake.marts_core.daily AS SELECT DATE '2026-01-01' + i::INTEGER AS day, i AS n FROM range(3) AS t(i)")
+        con.execute("CREATE VIEW lake.marts_core.latest AS SELECT * FROM lake.marts_core.daily ORDER BY day DESC LIMIT 1")
+        for model, seq in (("daily", 7), ("latest", 1)):
+            con.execute(
+                f"INSERT INTO lake.ops.built (model, affected_to, as_of, hash) VALUES ('marts_core.{model}', {seq}, TIMESTAMP '2026-01-03', 'x')"
+            )
+    publish_serving(home, ["marts_core.daily", "marts_core.latest"], datetime(2026, 1, 3))
+    assert serving.in_force(home).affected_to == 7
+    with open_writer(home, "test") as con:
+        con.execute("INSERT INTO lake.marts_core.daily VALUES (DATE '2026-01-04', 3)")
+    first = lambda con, served: date(2026, 1, 4) if served.affected_to == 7 else None  # noqa: E731
+    refresh_serving(home, ["marts_core.daily", "marts_core.latest"], datetime(2026, 1, 4), first_day=first)
+    with duckdb.connect(str(current(home)), read_only=True) as con:
+        assert con.execute("SELECT n FROM marts_core.latest").fetchall() == [(3,)]
+        assert con.execute("SELECT count(*) FROM marts_core.daily").fetchall() == [(4,)]

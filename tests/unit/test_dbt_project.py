@@ -329,6 +329,23 @@ def test_station_status_now(lake: Lake) -> None:
     ]
 
 
+def test_air_of_a_day_is_shown_before_it_was_judged(lake: Lake) -> None:
+    """The live worker makes means of days, a whole build judges them: the page has the day at once, beside the limit that was in force last."""
+    asked = "SELECT station_id, parameter, day, mean_valid, limit_24h FROM lake.marts_environment.air_daily ORDER BY ALL"
+    with open_writer(lake.settings, "test") as con:
+        shown = con.execute(asked).fetchall()
+        assert {(r[0], r[1]) for r in shown} >= {(B, "PM2.5")}
+        means = "SELECT station_id, parameter, day, mean_valid FROM lake.marts_environment.reading_daily WHERE matrix = 'ambient_air'"
+        assert {r[:4] for r in shown} == set(con.execute(f"{means} AND day < DATE '{AS_OF[:10]}'").fetchall())
+        con.execute("BEGIN")
+        con.execute("UPDATE lake.marts_environment.compliance_daily SET effective_max = 45, limit_confidence = 'verified' WHERE parameter = 'PM2.5'")
+        shown = con.execute(asked).fetchall()
+        assert {r[4] for r in shown if r[1] == "PM2.5"} == {45} and {r[4] for r in shown if r[1] != "PM2.5"} == {None}
+        con.execute("DELETE FROM lake.marts_environment.compliance_daily WHERE day = (SELECT max(day) FROM lake.marts_environment.air_daily)")
+        assert con.execute(asked).fetchall() == shown
+        con.execute("ROLLBACK")
+
+
 def test_commune_map_joins_old_communes_and_lies_where_it_should(lake: Lake) -> None:
     rows = lake.rows("SELECT commune_code, part, ring_json, parcels, stations, is_illustrative FROM lake.marts_core.commune_map ORDER BY 1, 2")
     assert [(r[0], r[1], r[3], r[4], r[5]) for r in rows] == [("25195", 1, 4, 7, True), (rows[1][0], 1, 0, 0, False)]

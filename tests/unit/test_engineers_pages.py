@@ -50,3 +50,21 @@ def test_what_a_page_names_is_there(page: Path) -> None:
         if not (page.parent / target).exists():
             missing.append(target)
     assert not missing, missing
+
+
+def test_every_promise_has_its_test() -> None:
+    """Files and functions that docs/promises.md names; `::name` alone is of the file named before it."""
+    missing, promises = [], 0
+    for line in (ROOT / "docs/promises.md").read_text(encoding="utf-8").splitlines():
+        file = ""
+        for span in re.findall(r"`([^`]+)`", line):
+            name, _, test = span.partition("::")
+            if name.startswith("tests/"):
+                file = name
+            elif name or not test:
+                continue
+            promises += 1
+            path = ROOT / file
+            if not path.exists() or (test and f"def {test.partition('[')[0]}(" not in path.read_text(encoding="utf-8")):
+                missing.append(f"{file}::{test}")
+    assert promises > 250 and not missing, missing

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def quiet_pages(state: Path) -> None:
             (folder / script.name).write_bytes(re.sub(rb"https://[a-z.]*" + re.escape(TRACKER), b"data:,", text))
 
 
+@cache
 def short_forms(kind: str) -> dict[str, dict[str, Any]]:
     """`charts` or `datasets` of all domains by file name, `dashboards` by domain, as written. Raises SetupError where two have one name."""
     found: dict[str, dict[str, Any]] = {}
@@ -106,10 +108,7 @@ def _datasets(charts: dict[str, dict[str, Any]], dashboards: dict[str, dict[str,
     wanted = {*written, *(c["dataset"] for c in charts.values()), *(f["dataset"] for f in filters)}
     if unknown := wanted - set(tables):
         raise SetupError(f"dataset {', '.join(sorted(unknown))}: no mart or served model of this name; expected one of {', '.join(tables)}")
-    found = {}
-    for name in sorted(wanted):
-        found[name] = expand_dataset(name, written.get(name, {}), tables[name])
-    return found
+    return {name: expand_dataset(name, written.get(name, {}), tables[name]) for name in sorted(wanted)}
 
 
 def expand_dataset(name: str, short: dict[str, Any], table: dict[str, Any]) -> dict[str, Any]:

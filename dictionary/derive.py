@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 from dictionary.words import Dictionary, DictionaryError, Word, code_lists, dictionary
-from ingestion.contract import Contract, domains
+from ingestion.contract import Contract, by_target, domains
 from ingestion.merge import LINEAGE_TYPES, has_conflict
 from ingestion.targets import GEOMETRY_COLUMNS, REPAIRED_COLUMN, clean_columns
 from tnmt.settings import ROOT
@@ -27,7 +27,9 @@ BY_HAND = frozenset({"reading", "lab_result", "adjustment", "approval", "station
 """Targets whose view of staging does more than name the columns: past versions (known_versions), or a value that the gate once wrote otherwise."""
 
 HEADER = "# Derived by `python -m dictionary.derive`: change what it is derived from, not this file.\n"
-CODES = "{#- Derived by `python -m dictionary.derive` from dictionary/codes.yaml: names of codes. A code that its list lacks stands for itself. -#}\n"
+CODES_HEADER = (
+    "{#- Derived by `python -m dictionary.derive` from dictionary/codes.yaml: names of codes. A code that its list lacks stands for itself. -#}\n"
+)
 DAGGER = "†"
 """Stands in the dictionary page behind what tells about a person."""
 
@@ -41,28 +43,26 @@ class House:
         self.words: Dictionary = dictionary([root / "ingestion/contracts"], root / "dictionary/columns.yaml")
         self.contracts = self.words.contracts
         self.codes = code_lists(root / "dictionary/codes.yaml")
+        self.domains = domains([root / "ingestion/contracts"])
 
     @cached_property
     def targets(self) -> dict[str, list[Contract]]:
         """The contracts by the clean table that they fill."""
-        found: dict[str, list[Contract]] = {}
-        for contract in sorted(self.contracts.values(), key=lambda c: c.source):
-            found.setdefault(contract.target, []).append(contract)
-        return dict(sorted(found.items()))
+        return by_target(sorted(self.contracts.values(), key=lambda c: c.source))
 
     @cached_property
     def models(self) -> dict[str, dict[str, Any]]:
-        """The marts and what is served beside them, by name, as their yml declares them; `schema` and `domain` added."""
+        """The marts and what is served beside them, by name, as their yml declares them; `schema` added."""
         found = {}
         for layer in ("marts", "serve"):
             for path in sorted((self.root / "dbt_project/models" / layer).glob("*/*.yml")):
                 for model in yaml.safe_load(path.read_text(encoding="utf-8")).get("models") or []:
-                    found[model["name"]] = {**model, "domain": path.parent.name, "schema": f"marts_{path.parent.name}"}
+                    found[model["name"]] = {**model, "schema": f"marts_{path.parent.name}"}
         return dict(sorted(found.items()))
 
     def domain(self, target: str) -> str:
         """The domain of a clean table: the folder of its contract."""
-        return domains([self.root / "ingestion/contracts"])[self.targets[target][0].source]
+        return self.domains[self.targets[target][0].source]
 
     def columns(self, target: str) -> dict[str, str]:
         """Columns of a clean table with their types: those of all its contracts, what the house adds last. Raises DictionaryError where types differ."""
@@ -127,17 +127,17 @@ class House:
         lines.append("    {{ lineage_columns() }}")
         return "select\n" + ",\n".join(lines) + f"\nfrom {{{{ source('clean', '{target}') }}}}\n"
 
-    def _dashboards(self) -> Iterator[tuple[str, dict[str, Any], set[str]]]:
-        """Domain, file and the models that the charts of each dashboard show."""
+    def _dashboards(self) -> Iterator[tuple[dict[str, Any], set[str]]]:
+        """File and the models that the charts of each dashboard show."""
         charts = {p.stem: yaml.safe_load(p.read_text(encoding="utf-8")) for p in self.root.glob("dashboards/*/charts/*.yaml")}
         for path in sorted(self.root.glob("dashboards/*/dashboard.yaml")):
             short = yaml.safe_load(path.read_text(encoding="utf-8"))
             placed = [c["chart"][0] for s in short["sections"] for row in s["rows"] for c in row if "chart" in c]
-            yield path.parent.name, short, {charts[name]["dataset"] for name in placed}
+            yield short, {charts[name]["dataset"] for name in placed}
 
     def _exposures(self) -> str:
         lines = [HEADER, "version: 2\n\nexposures:\n"]
-        for _, short, models in self._dashboards():
+        for short, models in self._dashboards():
             lines += [
                 f"  - name: {short['slug'].replace('-', '_')}\n    label: {_quoted(short['title'])}\n    type: dashboard\n    maturity: high\n",
                 f"    description: {_quoted(short['description'])}\n",
@@ -162,7 +162,7 @@ class House:
 
     def _codes(self) -> str:
         """A macro for each list, that gives a code its name: a word that changes makes anew what shows it, and nothing else."""
-        macros = [CODES]
+        macros = [CODES_HEADER]
         for name, codes in self.codes.items():
             named = "".join(f"\n        when {_literal(code)} then {_literal(of.name)}" for code, of in codes.items())
             macros.append(

@@ -615,6 +615,14 @@ def load_contract(path: Path) -> Contract:
         raise ContractError(f"{path} is no valid contract; correct these places:\n{lines}") from error
 
 
+def by_target(contracts: Iterable[Contract]) -> dict[str, list[Contract]]:
+    """The contracts by the clean table that they fill: tables by name, contracts in the order given."""
+    found: dict[str, list[Contract]] = {}
+    for contract in contracts:
+        found.setdefault(contract.target, []).append(contract)
+    return dict(sorted(found.items()))
+
+
 def domains(folders: Iterable[Path] = (CONTRACTS,)) -> dict[str, str]:
     """The domain of each source: the folder of its first contract (a site's own leaves it there); `site` where that lies in none. Raises ContractError."""
     found: dict[str, str] = {}

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from ingestion.blocked import STOPPED, blocked_now
-from ingestion.contract import Contract, domains
+from ingestion.contract import Contract, by_target, domains
 from ingestion.ingest import Ingested, contracts_of, take_in
 from ingestion.publish import Loaded
 from ingestion.requeue import requeue
@@ -117,11 +117,8 @@ def source_assets() -> list[dg.AssetsDefinition]:
     here = settings()
     contracts = contracts_of(here)
     domain = domains([f for f in here.contract_dirs if f.is_dir()])
-    by_target: dict[str, list[Contract]] = {}
-    for contract in contracts.values():
-        by_target.setdefault(contract.target, []).append(contract)
     targets_of = {c.source: c.target for c in contracts.values()}
-    return [_target_assets(target, feeding, targets_of, domain[feeding[0].source]) for target, feeding in sorted(by_target.items())]
+    return [_target_assets(target, feeding, targets_of, domain[feeding[0].source]) for target, feeding in by_target(contracts.values()).items()]
 
 
 def _served_keys() -> list[dg.AssetKey]:

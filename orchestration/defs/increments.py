@@ -17,6 +17,7 @@ from typing import Any
 import dagster as dg
 
 from ingestion.blocked import blocked_now
+from ingestion.contract import by_target
 from ingestion.ingest import contracts_of
 from ingestion.ledger import last_gates
 from lake.lake import open_reader
@@ -62,13 +63,11 @@ def _state(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
 
 
 def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
-    by_target: dict[str, list[str]] = {}
-    for contract in contracts_of(here).values():
-        by_target.setdefault(contract.target, []).append(contract.source)
     with open_reader(here) as con:
         gates = last_gates(con)
         blocked, set_aside = blocked_now(con), blocked_now(con, status="set_aside")
-    for target, sources in sorted(by_target.items()):
+    for target, contracts in by_target(contracts_of(here).values()).items():
+        sources = [c.source for c in contracts]
         gated = [gates[s] for s in sources if s in gates]
         if not gated:
             continue

@@ -216,7 +216,10 @@ def test_what_a_view_saw_when_it_was_made_is_not_what_the_file_speaks_for(home) 
     assert serving.in_force(home).affected_to == 7
     with open_writer(home, "test") as con:
         con.execute("INSERT INTO lake.marts_core.daily VALUES (DATE '2026-01-04', 3)")
-    first = lambda con, served: date(2026, 1, 4) if served.affected_to == 7 else None  # noqa: E731
+
+    def first(_: object, served: serving.InForce) -> date | None:
+        return date(2026, 1, 4) if served.affected_to == 7 else None
+
     refresh_serving(home, ["marts_core.daily", "marts_core.latest"], datetime(2026, 1, 4), first_day=first)
     with duckdb.connect(str(current(home)), read_only=True) as con:
         assert con.execute("SELECT n FROM marts_core.latest").fetchall() == [(3,)]

@@ -5,6 +5,7 @@ with commune as (
     group by commune_code
 )
 
+-- the columns are those of the mart and the rank, as the contract in land.yml says
 select area.*, commune.commune_rank  -- noqa: AM04
 from {{ ref('land_use_area') }} as area
 inner join commune on area.commune_code = commune.commune_code

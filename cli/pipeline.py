@@ -80,8 +80,13 @@ def run(
     built = bool(result.built and result.built.done)
     with open_reader(s) as con:  # of earlier runs too
         stopped = {status: blocked_now(con, source or None, status) for status in STOPPED}
-    if loaded or built:
-        tell_dagster(s, sorted({contracts_of(s)[r.source].target for r in loaded}), built=built)
+    failed = result.ingested.errors | result.ingested.not_cleared
+    if loaded or built or failed:
+        contracts = contracts_of(s)
+        targets = {contracts[r.source].target: "" for r in loaded} | {
+            contracts[n].target: f"{n}: {why}" for n, why in failed.items() if n in contracts
+        }
+        tell_dagster(s, targets, built=built)
     if as_json:
         print(
             json.dumps(

@@ -516,6 +516,11 @@ class Contract(_Strict):
         return self.enabled_by is None or bool(os.environ.get(self.enabled_by))
 
     @property
+    def is_sent(self) -> bool:
+        """Whether it comes as files that a sender puts into an inbox; scans lie where they are, and a database is asked."""
+        return not self.files.in_place and self.format.reader != "postgis"
+
+    @property
     def suite_name(self) -> str:
         """Stem of the GX suite in `quality/suites/<domain>/`."""
         return self.suite or self.target

@@ -30,6 +30,8 @@ CREATE TABLE IF NOT EXISTS lake.ops.affected (seq BIGINT, source VARCHAR, target
 CREATE TABLE IF NOT EXISTS lake.ops.build (
     build_id VARCHAR, affected_to BIGINT, as_of TIMESTAMP, project_hash VARCHAR, finished_at TIMESTAMP
 );
+-- `part`: the part of the dbt project that was built (marts/build.py, part_of); NULL is the whole of it
+ALTER TABLE lake.ops.build ADD COLUMN IF NOT EXISTS part VARCHAR;
 -- What each mart, table and seed is made of (dbt_project/macros/built.sql): the newest publish seen, the moment, the hash of what decides it.
 CREATE TABLE IF NOT EXISTS lake.ops.built (model VARCHAR, affected_to BIGINT, as_of TIMESTAMP, hash VARCHAR, part VARCHAR);
 -- What the last whole build held back: tables that stay as they were, since when, and the model that failed.

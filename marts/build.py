@@ -7,11 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import duckdb
 
@@ -48,7 +49,7 @@ class Built:
     anew: bool = False
     """Whether all marts are made anew, whatever their own rows of ops.built say."""
     same_project: bool = True
-    """Whether models and reference data are those of the last whole build."""
+    """Whether models and reference data are those of the last build of the whole, or of the part."""
     reference: bool = False
     """Whether reference data are loaded and unit tests run."""
     log: str = ""
@@ -109,7 +110,7 @@ def manifest(settings: Settings) -> Path:
     """dbt's manifest of the project as it is now; made by `dbt parse` where no build has left one, or an older version of the project did."""
     path = target_dir(settings) / "manifest.json"
     if not path.exists() or _project_of_manifest(settings) != project_hash(settings):
-        run_dbt([DBT, "parse", "--no-use-colors"], settings, None)
+        run_dbt([DBT, "parse", "--no-use-colors"], settings)
     return path
 
 
@@ -141,21 +142,36 @@ def build_arguments(built: Built, as_of: datetime, engine: str) -> list[str]:
     return ["build", *excluded, "--vars", dbt_vars(as_of, built.affected_to, engine, anew=built.anew)]
 
 
+def part_of(schema: str, folders: Sequence[str]) -> str:
+    """The part of the project that a node is built with: its domain; the staging views of a domain by themselves, and reference data.
+
+    `folders` is dbt's `fqn`. Marts of `core` read staging views of other domains, whose marts read those of `core`: without parts of
+    their own the domains would wait for each other in a circle.
+    """
+    if schema == "reference":
+        return schema
+    layer, domain = folders[1], folders[2]
+    return f"staging_{domain}" if layer == "staging" else domain
+
+
 def decided_path(settings: Settings) -> Path:
     """Where a parse of the project notes what `plan` needs of it (marts.parsed.describe)."""
     return target_dir(settings) / f"decided-{project_hash(settings)}.json"
 
 
-def _decided(settings: Settings) -> dict[str, dict[str, Any]] | None:
-    """{table: what follows from the graph, with the `hash` that ops.built should have}; None where the project was not parsed as it is."""
+def _decided(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, list[str]]] | None:
+    """{table: what follows from the graph, with the `hash` that ops.built should have} and {part: its tables and views}.
+
+    None where the project was not parsed as it is.
+    """
     try:
         kept = json.loads(decided_path(settings).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        values, parts = kept["vars"], dict(kept["parts"])
+    except (OSError, ValueError, KeyError):
         return None
-    values = kept["vars"]
     for node in kept["nodes"].values():
         node["hash"] = hashlib.md5("|".join([node["code"], *(f"{n}={values.get(n)}" for n in node["vars"])]).encode()).hexdigest()
-    return {node["table"]: node for node in kept["nodes"].values()}
+    return {node["table"]: node for node in kept["nodes"].values()}, parts
 
 
 def _stale(con: duckdb.DuckDBPyConnection, decided: Mapping[str, Mapping[str, Any]], newest: int, as_of: datetime) -> list[str]:
@@ -184,35 +200,52 @@ def held_back(con: duckdb.DuckDBPyConnection) -> tuple[Held, ...]:
     return tuple(Held(*r) for r in con.execute("SELECT model, cause, reason, since, is_built FROM lake.ops.held ORDER BY model").fetchall())
 
 
-def plan(settings: Settings, as_of: datetime, *, full: bool = False) -> Built:
-    """What a build would cover now. Each model decides by its own row of ops.built what it computes; here it is asked whether any has to."""
+def plan(settings: Settings, as_of: datetime, *, full: bool = False, part: str | None = None) -> Built:
+    """What a build would cover now, of the whole or of one part of the project (`part_of`).
+
+    Each model decides by its own row of ops.built what it computes; here it is asked whether any has to.
+    """
     try:
-        return _plan(settings, as_of, full)
-    except duckdb.CatalogException:
-        create(settings)  # a lake of an earlier version has no such rows: everything is made anew once
-        return _plan(settings, as_of, full)
+        return _plan(settings, as_of, full, part)
+    except duckdb.Error as error:
+        if not isinstance(error, (duckdb.CatalogException, duckdb.BinderException)):
+            raise
+        create(settings)  # a lake of an earlier version has no such tables, or not all of their columns
+        return _plan(settings, as_of, full, part)
 
 
-def _plan(settings: Settings, as_of: datetime, full: bool) -> Built:
-    decided = _decided(settings)
+def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None) -> Built:
+    decided, parts = _decided(settings) or (None, {})
     with open_reader(settings) as con:
         newest = int(con.execute("SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result").fetchall()[0][0])
-        last = con.execute("SELECT project_hash FROM lake.ops.build ORDER BY rowid DESC LIMIT 1").fetchall()
+        noted = con.execute(
+            "SELECT part, project_hash FROM lake.ops.build QUALIFY row_number() OVER (PARTITION BY part ORDER BY rowid DESC) = 1 ORDER BY rowid"
+        ).fetchall()
         stale = None if decided is None else _stale(con, decided, newest, as_of)
         held = held_back(con)
+    # a part was built last by itself, or with the whole
+    last = {p: next((made_from for of, made_from in reversed(noted) if of in (None, p)), None) for p in ([part] if part else parts)}
+    same = stale is not None and {*last.values()} == {project_hash(settings)}
     seeds = {table for table, node in (decided or {}).items() if node["seed"]}
-    same = stale is not None and last == [(project_hash(settings),)]
-    if not full and same and not stale and not held:
-        return Built(newest, done=False)
-    reference = full or not same or bool(held) or not seeds.isdisjoint(stale or ())
+    mine = {*parts.get(part, [])} if part else None
+    todo = [table for table in stale or () if mine is None or table in mine]
+    waits = tuple(h for h in held if mine is None or h.table in mine)
+    if not full and same and not todo and not waits:
+        return Built(newest, done=False, held=held)
+    reference = full or not same or bool(waits) or not seeds.isdisjoint(stale or ())
     return Built(newest, done=True, anew=full, same_project=same, reference=reference, stale=tuple(stale or ()), held=held)
 
 
-def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime) -> None:
-    """Notes a build of all marts, and what it held back; where a build of newer publishes was noted meanwhile, that one's word on it stands."""
+def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime, part: str | None = None) -> None:
+    """Notes a build of all marts, or of a part, and what it held back; where one of newer publishes was noted meanwhile, that one's word on it stands."""
     with open_writer(settings, "record build") as con, transaction(con):
-        newer = con.execute("SELECT count(*) FROM lake.ops.build WHERE affected_to > ?", [built.affected_to]).fetchall()[0][0]
-        con.execute("INSERT INTO lake.ops.build VALUES (?, ?, ?, ?, ?)", [build_id, built.affected_to, as_of, project_hash(settings), now])
+        newer = con.execute(
+            "SELECT count(*) FROM lake.ops.build WHERE affected_to > ? AND (part IS NULL OR part IS NOT DISTINCT FROM ?)", [built.affected_to, part]
+        ).fetchall()[0][0]
+        con.execute(
+            "INSERT INTO lake.ops.build (build_id, affected_to, as_of, project_hash, finished_at, part) VALUES (?, ?, ?, ?, ?, ?)",
+            [build_id, built.affected_to, as_of, project_hash(settings), now, part],
+        )
         if not newer:
             _note_held(con, built.held)
 
@@ -291,50 +324,102 @@ def _all_above(nodes: Mapping[str, Any], key: str) -> set[str]:
 CONFLICT = "Transaction conflict"
 """What DuckLake says where another build or increment wrote the same model meanwhile (PostgreSQL): the rest of the build is made again."""
 TRIES = 5
+T = TypeVar("T", covariant=True)
+
+
+class Run(Protocol[T]):
+    """How dbt is started: it gives what its caller wants to see of the run, and raises BuildFailed where dbt ends with an error."""
+
+    def __call__(self, arguments: list[str], again: Collection[str]) -> Iterator[T]:
+        """Runs dbt with these arguments; `again` names the models that a run before it could not write, as another writer did."""
 
 
 def build(
-    settings: Settings, as_of: datetime, build_id: str, now: datetime, *, full: bool = False, say: Callable[[str], None] | None = None
+    settings: Settings,
+    as_of: datetime,
+    build_id: str,
+    now: datetime,
+    *,
+    full: bool = False,
+    only: Collection[str] | None = None,
+    say: Callable[[str], None] | None = None,
 ) -> Built:
-    """Runs `dbt build` for what changed, on the engine of the settings.
+    """Runs `dbt build` for what changed, on the engine of the settings: `building`, with the lines of dbt's log for `say`."""
+    lines: list[str] = []
 
-    A model that fails holds back what hangs on it; the rest is built, and what was held back is in the outcome and in ops.held. Raises
-    BuildFailed with dbt's own words where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live
-    increments go on beside it, other builds and upkeep do not.
+    def run(arguments: list[str], again: Collection[str]) -> Iterator[str]:
+        lines.clear()
+        selected = [f"{model}+" for model in again] if only is None else sorted(table.partition(".")[2] for table in only)
+        return dbt_lines([DBT, *arguments, "--no-use-colors", *(["--select", *selected] if selected else [])], settings)
+
+    with closing(building(settings, as_of, build_id, now, run, full=full, only=only)) as made:
+        while True:
+            try:
+                line = next(made)
+            except StopIteration as end:
+                done: Built = end.value
+                return replace(done, log="".join(lines))
+            lines.append(line)
+            if say:
+                say(line.rstrip())
+
+
+def building(
+    settings: Settings,
+    as_of: datetime,
+    build_id: str,
+    now: datetime,
+    run: Run[T],
+    *,
+    full: bool = False,
+    part: str | None = None,
+    only: Collection[str] | None = None,
+) -> Generator[T, None, Built]:
+    """The one build: of all marts, of a part of the project, or of the tables `only` (schema.name), which is always run and notes no build.
+
+    Yields what `run` does, whose arguments select what is built; returns the outcome, whose `held` is the state of all tables after it. A model
+    that fails holds back what hangs on it; the rest is built, and what was held back is in ops.held. Raises BuildFailed with dbt's own words
+    where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and
+    upkeep do not.
     """
-    built = plan(settings, as_of, full=full)
-    if not built.done:
+    built = plan(settings, as_of, full=full, part=part)
+    if not built.done and only is None:
         return built
     reach("build.before")
-    command = [DBT, *build_arguments(built, as_of, settings.engine), "--no-use-colors"]
     with build_lock(settings, f"dbt build {build_id}"):
-        log, held = _build_and_hold(command, settings, as_of, built, say)
+        held = yield from _build_and_hold(build_arguments(built, as_of, settings.engine), settings, as_of, built, run)
     reach("build.after")
-    built = replace(built, log=log, held=held)
-    record(settings, built, as_of, build_id, now)
+    parts = (_decided(settings) or ({}, {}))[1]  # dbt parsed the project where it had changed
+    of_part = {*parts.get(part, [])} if part else None
+    asked = of_part if only is None else {*only}
+    if asked is not None:  # what was not asked for stays as the last build left it: held back, or good
+        held = tuple(sorted((*(h for h in held if h.table in asked), *(h for h in built.held if h.table not in asked)), key=lambda h: h.table))
+    built = replace(built, done=True, held=held)
+    if only is None:
+        record(settings, built, as_of, build_id, now, part)
+    else:
+        note_held(settings, held)  # each model has noted for itself what it saw
     return built
 
 
-def _build_and_hold(
-    command: list[str], settings: Settings, as_of: datetime, built: Built, say: Callable[[str], None] | None
-) -> tuple[str, tuple[Held, ...]]:
-    """dbt's log and what was held back; models that met another writer are made again."""
+def _build_and_hold(arguments: list[str], settings: Settings, as_of: datetime, built: Built, run: Run[T]) -> Generator[T, None, tuple[Held, ...]]:
+    """What dbt held back; models that met another writer are made again."""
     results = target_dir(settings) / "run_results.json"
+    again: list[str] = []
+    held: tuple[Held, ...] = ()
     for _ in range(TRIES):
         results.unlink(missing_ok=True)  # what stands there after it is of this build
         try:
-            return run_dbt(command, settings, say), ()
-        except BuildFailed as error:
-            if not results.exists():
-                raise
-            held, log = read_held(settings, as_of, built.held), str(error)
+            yield from run(arguments, again)
+            return ()
+        except BuildFailed:
+            held = read_held(settings, as_of, built.held) if results.exists() else ()
             if not held:
                 raise
-        met = met_another_writer(held)
-        if not met:
+        again = met_another_writer(held)
+        if not again:
             break
-        command = [*build_command_of(command), "--select", *(f"{m}+" for m in met)]
-    return log, held
+    return held
 
 
 def met_another_writer(held: Iterable[Held]) -> list[str]:
@@ -343,31 +428,33 @@ def met_another_writer(held: Iterable[Held]) -> list[str]:
     return sorted(causes) if causes and all(causes.values()) else []
 
 
-def build_command_of(command: list[str]) -> list[str]:
-    """A `dbt build` without its selection."""
-    return command[: command.index("--select")] if "--select" in command else command
-
-
-def run_dbt(command: list[str], settings: Settings, say: Callable[[str], None] | None = None, **environment: str) -> str:
+def run_dbt(command: list[str], settings: Settings, **environment: str) -> str:
     """Runs a dbt command as a child process and returns its log; raises BuildFailed where it fails."""
+    return "".join(dbt_lines(command, settings, **environment))
+
+
+def dbt_lines(command: list[str], settings: Settings, **environment: str) -> Iterator[str]:
+    """Runs a dbt command as a child process and gives the lines of its log as they come; raises BuildFailed where it fails."""
     lines: list[str] = []
     made_from = project_hash(settings)
     with subprocess.Popen(command, env=dbt_environment(settings) | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
             lines.append(line)
-            if say:
-                say(line.rstrip())
-    log = "".join(lines)
-    if not child.returncode and target_dir(settings).is_dir():
-        (target_dir(settings) / "manifest.project").write_text(made_from, encoding="utf-8")
+            yield line
     if child.returncode:
         failed = [line for line in lines if any(word in line for word in ("ERROR", "FAIL ", "Error", "Failure"))]
         raise BuildFailed(
-            f"dbt {command[1]} ended with {child.returncode}. First errors:\n{''.join(failed[:12]) or log[-2000:]}"
+            f"dbt {command[1]} ended with {child.returncode}. First errors:\n{''.join(failed[:12]) or ''.join(lines)[-2000:]}"
             f"Whole log: {settings.home / 'logs' / 'dbt.log'}"
         )
-    return log
+    note_project(settings, made_from)
+
+
+def note_project(settings: Settings, made_from: str) -> None:
+    """Notes of which project (its hash) the manifest is that dbt has just written."""
+    if target_dir(settings).is_dir():
+        (target_dir(settings) / "manifest.project").write_text(made_from, encoding="utf-8")
 
 
 def _served_models(settings: Settings) -> dict[str, dict[str, Any]]:

@@ -23,7 +23,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from lake.lake import build_lock
 from lake.lock import LakeLocked
-from marts.build import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, project_hash
+from marts.build import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, part_of, project_hash
 from tnmt.settings import Settings, settings
 
 OWN = {"parse", "--target", "-t"}
@@ -164,6 +164,15 @@ BOOKKEEPING = {
 """Macros that write down what was built, and compute none of it."""
 
 
+def parts(manifest: Manifest) -> dict[str, list[str]]:
+    """The tables and views (schema.name) of each part."""
+    found: dict[str, list[str]] = {}
+    for node in manifest.nodes.values():
+        if str(node.resource_type) in ("model", "seed"):
+            found.setdefault(part_of(node.schema, node.fqn), []).append(f"{node.schema}.{node.name}")
+    return {part: sorted(tables) for part, tables in sorted(found.items())}
+
+
 def _described(settings: Settings, manifest: Manifest) -> Manifest:
     """The manifest with `config.meta.built`, which is also written for those who plan builds without dbt (marts.build)."""
     built = describe(manifest)
@@ -171,7 +180,7 @@ def _described(settings: Settings, manifest: Manifest) -> Manifest:
     manifest.build_flat_graph()  # type: ignore[no-untyped-call]
     path = decided_path(settings)
     values = yaml.safe_load((settings.dbt_project / "dbt_project.yml").read_text(encoding="utf-8"))["vars"]
-    decided = json.dumps({"nodes": built, "vars": values}, default=str)
+    decided = json.dumps({"nodes": built, "vars": values, "parts": parts(manifest)}, default=str)
     if not path.exists() or path.read_text(encoding="utf-8") != decided:  # a newer version of this module may see more in the same project
         path.parent.mkdir(parents=True, exist_ok=True)
         for old in path.parent.glob("decided-*.json"):

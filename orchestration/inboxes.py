@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Collection
 
 import structlog
 
@@ -24,24 +23,18 @@ Tried = dict[str, tuple[int, float]]
 """File -> (runs that were started for it, when the next one may be)."""
 
 
-def waiting(settings: Settings, live: bool) -> list[str]:
-    """A name for each finished file that a run would take, by what it is and not by when; with a live worker the small ones are its own."""
-    contracts = contracts_of(settings)
-    shared = shared_folders(contracts.values())
-    return sorted(
-        hashlib.sha256(f"{c.source} {what}".encode()).hexdigest()[:12]
-        for c in contracts.values()
-        if not c.files.in_place and not (live and c.files.small)
-        for what in _names(settings, c, shared)
-    )
+def waiting(settings: Settings, contract: Contract, *, is_shared: bool, live: bool) -> list[str]:
+    """A name for each finished file of a source that a run would take, by what it is and not by when; with a live worker small ones are its own.
 
-
-def _names(settings: Settings, contract: Contract, shared: Collection[str]) -> list[str]:
-    """What a source has lying there; an inbox that cannot be read is one thing too, for which a run is started that says so."""
+    An inbox that cannot be read is one thing too, for which a run is started that says so. `is_shared`: other sources have the same folder.
+    """
+    if not contract.is_sent or (live and contract.files.small):
+        return []
     try:
-        return [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=contract.folder in shared)]
+        found = [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=is_shared)]
     except OSError as error:
-        return [f"{type(error).__name__} {error.errno}"]
+        found = [f"{type(error).__name__} {error.errno}"]
+    return sorted(hashlib.sha256(f"{contract.source} {what}".encode()).hexdigest()[:12] for what in found)
 
 
 def due(files: list[str], tried: Tried, clock: float) -> Tried | None:

@@ -129,7 +129,7 @@ class Live:
         if not done.changed and self._unserved is None:
             return None
         self._unserved = oldest  # until the serving file has it, the next look goes on with it
-        now = as_of_after(done, clock or now)
+        now = as_of_after(done.at, clock or now)
         took_in = time.monotonic()
         planned = plan(self.settings, now)
         whole = not planned.same_project or current(self.settings) is None

@@ -45,7 +45,7 @@ def run(
     if not marts:
         return Ran(ingested, None, None)
     say("marts", "dbt build")
-    moment = as_of_after(ingested, as_of)
+    moment = as_of_after(ingested.at, as_of)
     built = build(
         settings,
         moment,
@@ -68,9 +68,9 @@ SET_BACK = timedelta(hours=1)
 """How far arrivals may lie ahead of the clock and still say what time it is: further, the clock of then was wrong."""
 
 
-def as_of_after(ingested: Ingested, as_of: Moment) -> datetime:
-    """The "now" of the marts after a take-in: the moment that was given, or of a clock one at which all of it has arrived."""
+def as_of_after(newest: datetime | None, as_of: Moment) -> datetime:
+    """The "now" of the marts after a take-in whose newest delivery arrived then: the moment that was given, or of a clock one at which all has arrived."""
     if not callable(as_of):
         return as_of
     moment = as_of()
-    return ingested.at if ingested.at is not None and moment < ingested.at <= moment + SET_BACK else moment
+    return newest if newest is not None and moment < newest <= moment + SET_BACK else moment

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -137,13 +138,15 @@ def serve(settings: Settings, port: int, dagster_port: int, *, stay: bool, say: 
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def reporter(settings: Settings, what: str, *targets: str) -> list[str]:
+def reporter(settings: Settings, what: str, targets: Mapping[str, str] | None = None) -> list[str]:
     """Command that reports the state of the platform to its Dagster (orchestration.defs.increments)."""
-    return [sys.executable, "-m", "orchestration.defs.increments", str(settings.home / "dagster"), what, *targets]
+    return [sys.executable, "-m", "orchestration.defs.increments", str(settings.home / "dagster"), what, json.dumps(targets or {})]
 
 
-def tell_dagster(settings: Settings, targets: list[str], *, built: bool) -> None:
-    """Reports a run of the command line to the Dagster of this platform, where it has one: what it took in, and the marts where it built any.
+def tell_dagster(settings: Settings, targets: Mapping[str, str], *, built: bool) -> None:
+    """Reports a run of the command line to the Dagster of this platform, where it has one: what it took in or failed to, and the marts it built.
+
+    `targets` are clean tables, with the reason why a source of them failed, or nothing.
 
     The run does not wait for it, and never fails by it.
     """
@@ -153,7 +156,7 @@ def tell_dagster(settings: Settings, targets: list[str], *, built: bool) -> None
         logs = settings.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
         environment = {**dbt_environment(settings), "DAGSTER_HOME": str(settings.home / "dagster"), "TNMT_HOME": str(settings.home)}
-        _start(reporter(settings, "ALL" if built else "NEW", *targets), logs / "dagster-report.log", environment)
+        _start(reporter(settings, "ALL" if built else "NEW", targets), logs / "dagster-report.log", environment)
 
 
 def _password(settings: Settings) -> str:

@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from ingestion.ingest import contracts_of, shared_folders
+from orchestration.inboxes import waiting
+from tnmt.settings import Settings
+
 
 def free_port() -> int:
     """A port that nobody listens on now."""
@@ -53,3 +57,10 @@ def real_data() -> Path:
     text = os.environ.get("TNMT_REAL_DATA", "")
     need("real-data", bool(text) and Path(text).is_dir(), "TNMT_REAL_DATA names no folder; see docs/real-data.md")
     return Path(text)
+
+
+def all_waiting(settings: Settings, *, live: bool = False) -> list[str]:
+    """What the sensors of all sources see in their inboxes."""
+    contracts = contracts_of(settings)
+    shared = shared_folders(contracts.values())
+    return sorted(name for c in contracts.values() for name in waiting(settings, c, is_shared=c.folder in shared, live=live))

@@ -1,23 +1,32 @@
-"""Assets of the path: raw/<source> is landing, clean/<target> is gate and publish, serving/serving_file is what Superset sees."""
+"""Assets of the path: raw/<source> is landing, clean/<target> is gate and publish."""
 
-from collections.abc import Iterator
-from datetime import date, timedelta
+import json
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
+import duckdb
 
 from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract, by_target, domains
 from ingestion.ingest import Ingested, contracts_of, take_in
+from ingestion.merge import has_history
 from ingestion.publish import Loaded
-from ingestion.requeue import requeue
 from lake.lake import open_writer
-from marts.build import build, serve_marts, served_tables, told_held
+from marts.build import manifest
 from orchestration.defs.resources import WRITER_POOL, Platform
 from orchestration.run import arrival_on
 from tnmt.settings import settings
 
-DAYS = dg.DailyPartitionsDefinition(start_date="2021-01-01", timezone="Asia/Ho_Chi_Minh")
+TAKEN_IN = "taken_in"
+FIRST = {"dagster/priority": "1"}
+"""Tag of the steps that take in: they go before those that make something of it, so that all of a run's marts see all that it took in."""
+
+
+def owners(contract: Contract) -> list[str]:
+    """The unit that answers for a source, as Dagster names a team."""
+    return [f"team:{contract.owner.unit}"]
 
 
 def _freshness(contracts: list[Contract]) -> dg.FreshnessPolicy | None:
@@ -29,25 +38,45 @@ def _freshness(contracts: list[Contract]) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(fail_window=2 * due, warn_window=due)
 
 
-def _metadata(reports: list[Loaded]) -> dict[str, Any]:
+def metadata_of(reports: list[Loaded]) -> dict[str, Any]:
     fields = ("deliveries", "published", "quarantined", "blocked", "set_aside", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined")
     return {f: sum(getattr(r, f) for r in reports) for f in fields}
 
 
-def _none_failed(done: Ingested) -> None:
-    """Fails the step where a source failed, or its files stay in the inbox; the others were taken in."""
-    if failed := done.errors | done.not_cleared:
-        raise dg.Failure("; ".join(f"{source}: {text}" for source, text in failed.items()))
+def not_taken(done: Ingested) -> list[str]:
+    """Sources that failed, or whose files stay in the inbox, and why; the others were taken in."""
+    return [f"{source}: {text}" for source, text in (done.errors | done.not_cleared).items()]
+
+
+def stopped_now(con: duckdb.DuckDBPyConnection, sources: list[str]) -> dict[str, list[str]]:
+    """Deliveries of these sources that are stopped, by status: source, name and reason of each."""
+    return {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, sources, status)] for status in STOPPED}
+
+
+def gate_state(stopped: Mapping[str, list[str]], failed: list[str]) -> dict[str, Any]:
+    """What the check `gate` of a table says: the state of the table, whatever a run has just taken in.
+
+    Bad rows above what is tolerated (`failed` names the rules), and deliveries that nobody could read yet, raise an alert; a delivery that is
+    blocked is an error until it is not any more.
+    """
+    return {
+        "passed": not any(stopped.values()) and not failed,
+        "severity": dg.AssetCheckSeverity.ERROR if stopped["blocked"] else dg.AssetCheckSeverity.WARN,
+        "metadata": {name: dg.MetadataValue.json(told) for name, told in {**stopped, "rules_above_tolerance": failed}.items()},
+    }
 
 
 def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str, str], domain: str) -> dg.AssetsDefinition:
     """One step: it lands and gates all sources of a clean table. A source is `raw/<source>`, the table `clean/<target>`."""
     raw = [dg.AssetKey(["raw", c.source]) for c in contracts]
+    past = [dg.AssetKey(["clean", f"{target}_history"])] if any(has_history(c) for c in contracts) else []
+    tags = {"tnmt/sensitivity": "personal" if any(c.personal for c in contracts) else contracts[0].sensitivity}
     others = sorted({targets_of[d] for c in contracts for d in c.depends_on} - {target})
 
     @dg.multi_asset(
         name=f"take_in_{target}",
         pool=WRITER_POOL,
+        op_tags=FIRST,
         specs=[
             *(
                 dg.AssetSpec(
@@ -56,7 +85,8 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
                     group_name=domain,
                     kinds={contract.format.reader},
                     description=f"{contract.title}. {contract.description}",
-                    metadata={"owner": contract.owner.unit, "contact": contract.owner.contact},
+                    owners=owners(contract),
+                    metadata={"contact": contract.owner.contact},
                     tags={"tnmt/sensitivity": contract.sensitivity},
                     freshness_policy=_freshness([contract]),
                 )
@@ -68,8 +98,22 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
                 group_name=domain,
                 kinds={"ducklake"},
                 description=next((c.table for c in contracts if c.table), "; ".join(c.title for c in contracts)),
-                metadata={"sources": [c.source for c in contracts], "owner": contracts[0].owner.unit},
+                owners=sorted({o for c in contracts for o in owners(c)}),
+                metadata={"sources": [c.source for c in contracts]},
+                tags=tags,
                 freshness_policy=_freshness(contracts),
+            ),
+            *(
+                dg.AssetSpec(
+                    key,
+                    deps=raw,
+                    group_name=domain,
+                    kinds={"ducklake"},
+                    description="Các dòng của những lần nộp trước, đã bị thay",
+                    owners=sorted({o for c in contracts for o in owners(c)}),
+                    tags=tags,
+                )
+                for key in past
             ),
         ],
         check_specs=[
@@ -78,7 +122,13 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
                 "gate",
                 asset=["clean", target],
                 description="Great Expectations và quy tắc từng dòng; đỏ khi còn lần nộp đang bị chặn",
-            )
+            ),
+            dg.AssetCheckSpec(
+                # nor does a source that fails: the others, and what was published of it, go on
+                TAKEN_IN,
+                asset=["clean", target],
+                description="Nhận tệp; đỏ khi lần nhận gần nhất có nguồn bị lỗi hoặc tệp không rời được hộp nhận",
+            ),
         ],
     )
     def take(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
@@ -86,26 +136,26 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
         sources = [c.source for c in contracts]
         with open_writer(s, f"dagster clean/{target}") as con:
             done = take_in(con, s, contracts_of(s), sources, now=arrival_on(s), run_id=context.run_id[:12])
-            stopped = {status: [f"{b.source} {b.name}: {b.reason}" for b in blocked_now(con, sources, status)] for status in STOPPED}
-        _none_failed(done)
+            stopped = stopped_now(con, sources)
+        failing = not_taken(done)
         for source in sources:
             if (loaded := done.loaded.get(source)) and loaded.deliveries:
-                yield dg.MaterializeResult(["raw", source], metadata=_metadata([loaded]))
+                yield dg.MaterializeResult(["raw", source], metadata=metadata_of([loaded]))
+        yield from (dg.MaterializeResult(key) for key in past)
         reports = list(done.loaded.values())
         failed = sorted({f for r in reports for f in r.failed})
         yield dg.MaterializeResult(
             ["clean", target],
-            metadata=_metadata(reports),
+            metadata=metadata_of(reports),
             check_results=[
+                dg.AssetCheckResult(check_name="gate", asset_key=["clean", target], **gate_state(stopped, failed)),
                 dg.AssetCheckResult(
-                    check_name="gate",
+                    check_name=TAKEN_IN,
                     asset_key=["clean", target],
-                    passed=not any(stopped.values()) and not failed,
-                    # bad rows above what is tolerated, and deliveries that nobody could read yet, raise an alert; a delivery that is blocked is an
-                    # error until it is not any more
-                    severity=dg.AssetCheckSeverity.ERROR if stopped["blocked"] else dg.AssetCheckSeverity.WARN,
-                    metadata={"blocked": stopped["blocked"], "set_aside": stopped["set_aside"], "rules_above_tolerance": failed},
-                )
+                    passed=not failing,
+                    severity=dg.AssetCheckSeverity.ERROR,
+                    metadata={"failed": failing},
+                ),
             ],
         )
 
@@ -121,44 +171,12 @@ def source_assets() -> list[dg.AssetsDefinition]:
     return [_target_assets(target, feeding, targets_of, domain[feeding[0].source]) for target, feeding in by_target(contracts.values()).items()]
 
 
-def _served_keys() -> list[dg.AssetKey]:
-    return [dg.AssetKey(t.split(".")) for t in served_tables(settings())]
-
-
-@dg.asset(
-    key=["serving", "serving_file"],
-    group_name="serving",
-    kinds={"duckdb"},
-    pool=WRITER_POOL,
-    deps=_served_keys(),
-    description="Tệp DuckDB chỉ đọc mà Superset nhìn thấy; thay bằng một bước",
-)
-def serving_file(platform: Platform) -> dg.MaterializeResult:  # type: ignore[type-arg]  # Dagster refuses the parametrised form
-    """Builds the serving file of the newest marts and swaps it in."""
-    s = platform.settings()
-    served = serve_marts(s, platform.as_of())
-    return dg.MaterializeResult(metadata={"file": served.path.name, "snapshot_id": served.snapshot_id, "tables": served.tables, "rows": served.rows})
-
-
-@dg.asset(
-    key=["ops", "replayed_day"],
-    group_name="ops",
-    partitions_def=DAYS,
-    pool=WRITER_POOL,
-    backfill_policy=dg.BackfillPolicy.multi_run(1),
-    description="Kiểm tra lại mọi tệp của một ngày từ dữ liệu gốc, rồi tính lại các bảng phân tích bị ảnh hưởng",
-)
-def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Iterator[Any]:
-    """Gates a day again from raw, and builds what that changed."""
-    s = platform.settings()
-    day = date.fromisoformat(context.partition_key)
-    contracts = contracts_of(s)
-    with open_writer(s, f"replay {day}") as con:
-        waiting = sum(requeue(con, name, day=day, all_of_day=True) for name in contracts)
-        done = take_in(con, s, contracts, contracts, now=arrival_on(s), run_id=context.run_id[:12])
-    _none_failed(done)
-    built = build(s, platform.as_of(), context.run_id[:12], platform.arrival())
-    serve_marts(s, platform.as_of())
-    if built.held:
-        raise dg.Failure(told_held(built.held), allow_retries=False)
-    yield dg.MaterializeResult(metadata={"requeued": waiting, **_metadata(list(done.loaded.values()))})
+def ledger_assets() -> list[dg.AssetSpec]:
+    """What dbt reads of the ledger: every step that takes in writes it, so that what is made of it is behind all of them."""
+    sources = json.loads(manifest(settings()).read_text(encoding="utf-8"))["sources"].values()
+    clean = [dg.AssetKey(["clean", target]) for target in by_target(contracts_of(settings()).values())]
+    return [
+        dg.AssetSpec([s["schema"], s["name"]], deps=clean, group_name="operations", kinds={"ducklake"}, description=s["description"])
+        for s in sources
+        if s["schema"] not in ("clean", "history")
+    ]

@@ -1,8 +1,8 @@
 """What no run of Dagster made, as Dagster shows it: increments of the live worker, and what the command line took in, built and served.
 
-`python -m orchestration.defs.increments HOME ALL|NEW [TARGET ...] [-- COMMAND ...]` reports the state of the platform of TNMT_HOME to the
-Dagster of HOME and becomes COMMAND: ALL reports the marts of the last build, NEW only assets that Dagster has never heard of; TARGET
-are the clean tables that a run took something in for.
+`python -m orchestration.defs.increments HOME ALL|NEW [TARGETS] [-- COMMAND ...]` reports the state of the platform of TNMT_HOME to the
+Dagster of HOME and becomes COMMAND: ALL reports the marts of the last build, NEW only assets that Dagster has never heard of; TARGETS is a
+JSON object of the clean tables that a run took something in for, or failed to: {name: why it failed, or nothing}.
 """
 
 from __future__ import annotations
@@ -10,19 +10,20 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from ingestion.blocked import blocked_now
 from ingestion.contract import by_target
 from ingestion.ingest import contracts_of
 from ingestion.ledger import last_gates
 from lake.lake import open_reader
 from lake.serving import current
 from marts.build import built_until, held_back, manifest, target_dir
+from orchestration.defs.assets import TAKEN_IN, gate_state, stopped_now
+from orchestration.defs.serving import dashboards
 from tnmt.settings import Settings, settings
 
 
@@ -36,16 +37,17 @@ def report(home: Path, sources: list[str], tables: list[str], metadata: Mapping[
 Event = dg.AssetMaterialization | dg.AssetCheckEvaluation
 
 
-def report_state(home: Path, here: Settings, *, everything: bool, targets: Iterable[str] = ()) -> int:
+def report_state(home: Path, here: Settings, *, everything: bool, targets: Mapping[str, str] | None = None) -> int:
     """Reports what the platform holds to the Dagster of `home`, one event an asset and check; returns how many.
 
-    With `everything`, of all marts and of `targets`; else of assets that Dagster holds no event of.
+    With `everything`, of all marts and of `targets` (by clean table why it could not be taken in, or nothing); else of assets that Dagster
+    holds no event of.
     """
-    targets = set(targets)
+    targets = targets or {}
     wanted, reported = {dg.AssetKey(["clean", t]) for t in targets}, 0
     wanted |= {dg.AssetKey(["raw", c.source]) for c in contracts_of(here).values() if c.target in targets}
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        for key, events in _state(here):
+        for key, events in _state(here, targets):
             new = (everything and key.path[0] not in ("raw", "clean")) or key in wanted or instance.get_latest_materialization_event(key) is None
             for event in events if new else ():
                 instance.report_runless_asset_event(event)
@@ -53,23 +55,25 @@ def report_state(home: Path, here: Settings, *, everything: bool, targets: Itera
     return reported
 
 
-def _state(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
+def _state(here: Settings, targets: Mapping[str, str]) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
     """Each asset that there is, in the order of the path, with its materialisation and its checks."""
-    yield from _clean(here)
+    yield from _clean(here, targets)
     yield from _marts(here)
     if (serving := current(here)) is not None:
         key = dg.AssetKey(["serving", "serving_file"])
-        yield key, [dg.AssetMaterialization(asset_key=key, metadata={"file": serving.name})]
+        for shown in (key, *(page.key for page in dashboards())):
+            yield shown, [dg.AssetMaterialization(asset_key=shown, metadata={"file": serving.name})]
 
 
-def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
+def _clean(here: Settings, targets: Mapping[str, str]) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
+    tables = by_target(contracts_of(here).values())
     with open_reader(here) as con:
         gates = last_gates(con)
-        blocked, set_aside = blocked_now(con), blocked_now(con, status="set_aside")
-    for target, contracts in by_target(contracts_of(here).values()).items():
+        stopped = {target: stopped_now(con, [c.source for c in contracts]) for target, contracts in tables.items()}
+    for target, contracts in tables.items():
         sources = [c.source for c in contracts]
         gated = [gates[s] for s in sources if s in gates]
-        if not gated:
+        if not gated and target not in targets:
             continue
         for source in sources:
             if source in gates:
@@ -79,27 +83,21 @@ def _clean(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
         metadata: dict[str, Any] = {
             "deliveries": sum(g[1] for g in gated),
             "rows_read": sum(g[2] for g in gated),
-            "run": max(gated)[4],
+            "run": max(gated)[4] if gated else "",
             "sources": sources,
         }
-        stopped = [f"{b.source} {b.name}: {b.reason}" for b in blocked if b.source in sources]
-        aside = [f"{b.source} {b.name}: {b.reason}" for b in set_aside if b.source in sources]
         failed = sorted({f for g in gated for f in g[3] or []})
-        yield (
-            key,
-            [
+        events: list[Event] = []
+        if gated:
+            events = [
                 dg.AssetMaterialization(asset_key=key, metadata=metadata),
-                dg.AssetCheckEvaluation(
-                    asset_key=key,
-                    check_name="gate",
-                    passed=not stopped and not failed and not aside,
-                    severity=dg.AssetCheckSeverity.ERROR if stopped else dg.AssetCheckSeverity.WARN,
-                    metadata={
-                        k: dg.MetadataValue.json(v) for k, v in (("blocked", stopped), ("set_aside", aside), ("rules_above_tolerance", failed))
-                    },
-                ),
-            ],
-        )
+                dg.AssetCheckEvaluation(asset_key=key, check_name="gate", **gate_state(stopped[target], failed)),
+            ]
+        if target in targets:
+            why = targets[target]
+            told = {"failed": dg.MetadataValue.json([why] if why else [])}
+            events.append(dg.AssetCheckEvaluation(asset_key=key, check_name=TAKEN_IN, passed=not why, metadata=told))
+        yield key, events
 
 
 def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
@@ -138,7 +136,8 @@ def main() -> None:
         at = arguments.index("--")
         arguments, command = arguments[:at], arguments[at + 1 :]
     try:
-        reported = report_state(Path(arguments[0]), settings(), everything=arguments[1] == "ALL", targets=arguments[2:])
+        targets = json.loads(arguments[2]) if arguments[2:] else {}
+        reported = report_state(Path(arguments[0]), settings(), everything=arguments[1] == "ALL", targets=targets)
         sys.stdout.write(f"{reported} events reported\n")
     except Exception as error:  # noqa: BLE001  # a page of Dagster that says less is better than no Dagster
         sys.stderr.write(f"the state of the platform was not reported to Dagster: {type(error).__name__}: {error}\n")

@@ -9,12 +9,19 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DbtCliInvocation, DbtCliResource
 
+from ingestion.ledger import newest_arrival
+from lake.lake import open_reader
 from marts.build import DBT, dbt_environment
-from tnmt.clock import default_as_of, now
+from orchestration.run import as_of_after
+from tnmt.clock import now, sample_moment
 from tnmt.settings import Settings, settings
 
 WRITER_POOL = "lake_writer"
 """One writer at a time; dagster.yaml limits every pool to 1."""
+AS_OF_TAG = "tnmt/as_of"
+"""Tag of a run that says which moment its marts are of."""
+ENGINE_TAG = "tnmt/engine"
+"""Tag of a run that names what computes the models with meta.scale_out: duckdb or spark."""
 
 
 class Platform(dg.ConfigurableResource[Any]):
@@ -24,9 +31,19 @@ class Platform(dg.ConfigurableResource[Any]):
         """Its settings."""
         return settings()
 
-    def as_of(self) -> datetime:
-        """The as-of time of a run: the end of the sample where the platform holds one, else now."""
-        return default_as_of(self.settings())
+    def as_of(self, context: dg.OpExecutionContext | dg.AssetExecutionContext) -> datetime:
+        """The as-of time of a run, the same in all its steps and tries: the end of the sample where the platform holds one, else a moment
+        at which all that it took in has arrived, asked by the first step that needs it."""
+        run = context.instance.get_run_by_id(context.run_id)
+        if run and (noted := run.tags.get(AS_OF_TAG)):
+            return datetime.fromisoformat(noted)
+        here = self.settings()
+        if (as_of := sample_moment(here)) is None:
+            with open_reader(here) as con:
+                as_of = as_of_after(newest_arrival(con), now)
+        if run:
+            context.instance.add_run_tags(context.run_id, {AS_OF_TAG: as_of.isoformat()})
+        return as_of
 
     def arrival(self) -> datetime:
         """The arrival time of files that a run finds."""
@@ -55,6 +72,9 @@ class OfflineDbt(DbtCliResource):
         """Starts dbt with the environment of the lake; DbtCliResource gives its child that of the process and takes no other."""
         with _lent(dbt_environment(settings())):
             return super().cli(*args, **options)
+
+    def _initialize_dbt_core_adapter(self, args: Any) -> Any:
+        """No adapter here: it is for metadata of columns and rows that nobody fetches, and loads the project and a connection for each step."""
 
     @property
     def _cli_version(self) -> Any:

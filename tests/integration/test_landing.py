@@ -27,12 +27,13 @@ from ingestion.load import load
 from ingestion.model import Arrival
 from lake.lake import open_reader, open_writer
 from lake.lock import LakeLocked, writer_lock
-from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting, waiting_files
+from orchestration.inboxes import LONGEST_SECONDS, due, recalled, remembered, waiting_files
 from orchestration.live import Live
 from orchestration.run import arrival_on, as_of_after
 from simulator.files import write_csv
 from tests.conftest import own_platform
 from tests.faults.test_set_aside import DOSSIER
+from tests.support import all_waiting
 from tnmt.settings import Settings
 
 NOW = datetime(2026, 3, 25, 12)
@@ -533,7 +534,7 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     (folder / "THANG3.XLSX").write_text("x")
     for litter in (".DS_Store", "Thumbs.db", "~$thang3.xlsx", "a.csv.part"):
         (folder / litter).write_text("x")
-    assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
+    assert waiting_files(made)[1] == [] and all_waiting(made) == []
     done = ingest(made, now=NOW, run_id="r", only=[])
     assert done.unclaimed == ["inbox/adjustment/THANG3.XLSX (1 byte) fits no contract of this inbox: rename or remove it"]
     with open_reader(made) as con:
@@ -553,7 +554,7 @@ def test_what_lies_beside_all_inboxes_and_links_are_told_and_wake_nobody(made: S
     (inbox / "~$so.csv").write_text("x")
     (inbox / "station_txt" / "2026" / "BP_CCCC_NUOTHA_20260325000000.txt").symlink_to("/etc/hostname")
     os.mkfifo(inbox / "station_txt" / "BP_DDDD_NUOTHA_20260325000000.txt")
-    assert waiting_files(made)[1] == [] and waiting(made, live=False) == []
+    assert waiting_files(made)[1] == [] and all_waiting(made) == []
     done = ingest(made, now=NOW, run_id="r", only=["station_txt"])
     assert (done.errors, done.landed["station_txt"].files) == ({}, 0)
     assert [text.split(" ")[0] for text in done.unclaimed] == [
@@ -636,7 +637,7 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
     with monkeypatch.context() as patch:
         patch.setattr(landing, "_may", lambda path, mode: not mode & closed.get(path, 0))
         patch.setattr(os, "scandir", scandir)
-        assert waiting_files(made)[1] == ["station_txt"] and len(waiting(made, live=False)) == 1
+        assert waiting_files(made)[1] == ["station_txt"] and len(all_waiting(made)) == 1
         done = ingest(made, now=NOW, run_id="closed", only=["station_txt", "parcel_fgdb", "dossier"])
         assert not done.errors and done.landed["station_txt"].new == 1
         names = ["BP_KKKK_NUOTHA_20260325000000.txt", "bound/BP_NNNN_NUOTHA_20260325000000.txt", "shut/"]
@@ -710,7 +711,7 @@ def test_an_inbox_that_is_no_folder_and_one_nested_without_end_stop_nothing(made
                 os.chdir("d" * width)
             Path("BP_QQQQ_NUOTHA_20260325000000.txt").write_text("COD\t1\tmg/L\t20260325000000\t00\n")
         os.chdir(before)
-        assert waiting_files(made)[1] == ["station_txt"] and len(waiting(made, live=True)) == 2
+        assert waiting_files(made)[1] == ["station_txt"] and len(all_waiting(made, live=True)) == 2
         done = ingest(made, now=NOW, run_id="odd", only=["station_txt", *wrong])
         assert set(done.errors) == set(wrong) and done.landed["station_txt"].new == 2
         assert [len(text) > 3000 and "too long" in text for text in done.unclaimed] == [True]
@@ -764,12 +765,12 @@ def test_the_sensor_sees_a_file_of_any_time(made: Settings, stamp: int) -> None:
     old, new = folder / "ho_so_20260310.csv", folder / "ho_so_20260311.csv"
     old.write_text("x")
     os.utime(old, (stamp, stamp))
-    first = waiting(made, live=False)
+    first = all_waiting(made)
     assert len(first) == 1
     tried = due(first, {}, 1000.0)
     assert tried is not None and due(first, tried, 1059.0) is None
     new.write_text("y")
-    both = waiting(made, live=False)
+    both = all_waiting(made)
     assert len(both) == 2 and due(both, tried, 1001.0) is not None
     old.unlink()
     new.unlink()

@@ -54,7 +54,7 @@ def test_what_the_command_line_did_is_in_dagster(platform: Platform, tmp_path: P
 
 
 def test_a_report_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
-    command = [*reporter(Settings(home=tmp_path), "ALL", "reading"), "--", sys.executable, "-c", "print('the server')"]
+    command = [*reporter(Settings(home=tmp_path), "ALL", {"reading": ""}), "--", sys.executable, "-c", "print('the server')"]
     done = subprocess.run(command, env={**os.environ, "TNMT_HOME": str(tmp_path / "nowhere")}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "the server\n")
     assert "was not reported to Dagster" in done.stderr

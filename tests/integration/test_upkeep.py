@@ -26,7 +26,8 @@ from lake.upkeep.maintain import maintain
 from lake.upkeep.pins import pin
 from lake.upkeep.verify import damage, data_files
 from orchestration.doctor import DEEP, examine
-from orchestration.inboxes import waiting, waiting_files
+from orchestration.inboxes import waiting_files
+from tests.support import all_waiting
 from tests.support import command as tnmt
 from tnmt.clock import now
 from tnmt.settings import Settings
@@ -193,10 +194,10 @@ def test_an_inbox_that_leads_elsewhere_is_not_emptied(home: Settings, tmp_path: 
     # nor does it hide the others: a run is started for it, seldom, which says what is wrong; the live worker goes on
     (home.inbox / "station_txt").symlink_to(elsewhere)
     (home.inbox / "land_price").mkdir()
-    one = waiting(home, live=False)
+    one = all_waiting(home)
     (home.inbox / "land_price" / "gia_dat_20260301.csv").write_text("x")
     os.utime(home.inbox / "land_price" / "gia_dat_20260301.csv", (1, 1))
-    assert len(one) == 2 and len({*waiting(home, live=False)} - {*one}) == 1
+    assert len(one) == 2 and len({*all_waiting(home)} - {*one}) == 1
     assert waiting_files(home) == (float("inf"), [])
 
 
@@ -353,7 +354,7 @@ def test_a_delivery_of_a_time_to_come_is_told(home: Settings) -> None:
 
 
 def test_the_nightly_job_fails_where_a_file_is_damaged(home: Settings) -> None:
-    from orchestration.defs.automation import maintenance
+    from orchestration.defs.jobs import maintenance
     from orchestration.defs.resources import Platform
 
     _fill(home)

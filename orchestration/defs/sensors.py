@@ -1,0 +1,63 @@
+"""Sensors: one a source that is sent as files, which looks into its inbox."""
+
+import time
+
+import dagster as dg
+
+from ingestion.contract import Contract
+from ingestion.ingest import contracts_of, shared_folders
+from orchestration.defs.assets import owners
+from orchestration.defs.jobs import pipeline
+from orchestration.defs.resources import Platform
+from orchestration.inboxes import due, recalled, remembered, waiting
+from orchestration.live import heartbeat
+from tnmt.settings import settings
+
+SOURCE_TAG = "tnmt/source"
+"""Tag of a run that was started for the files of one source."""
+UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
+
+
+def under_way(instance: dg.DagsterInstance, source: str | None) -> bool:
+    """Whether a run waits or goes on that takes in this source: one started for it, or one of the whole path (None asks for that alone)."""
+    runs = instance.get_runs(dg.RunsFilter(job_name=pipeline.name, statuses=UNDER_WAY))
+    return any(run.tags.get(SOURCE_TAG) in (None, source) for run in runs)
+
+
+def source_sensor(contract: Contract, *, is_shared: bool) -> dg.SensorDefinition:
+    """The sensor of a source. It starts what is made of that source, and nothing else: other domains do not wait for it."""
+    source = contract.source
+    made_of_it = dg.AssetSelection.assets(["raw", source], ["clean", contract.target]).required_multi_asset_neighbors().downstream()
+
+    @dg.sensor(
+        name=f"new_{source}",
+        job=pipeline,
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Có tệp mới trong hộp nhận: {contract.title}",
+        owners=owners(contract),
+    )
+    def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
+        s = platform.settings()
+        files = waiting(s, contract, is_shared=is_shared, live=heartbeat(s) is not None)
+        if not files:
+            return dg.SensorResult(skip_reason="no finished file in the inbox", cursor="{}")
+        if under_way(context.instance, source):
+            return dg.SkipReason("a run that takes what lies there is under way")
+        after = due(files, recalled(context.cursor), time.time())
+        if after is None:
+            return dg.SkipReason(
+                f"{len(files)} files stayed in the inbox after a run; the next one for them starts later. `tnmt status` says what is wrong"
+            )
+        assert context.repository_def is not None
+        request = dg.RunRequest(asset_selection=sorted(made_of_it.resolve(context.repository_def.asset_graph)), tags={SOURCE_TAG: source})
+        return dg.SensorResult(run_requests=[request], cursor=remembered(after))
+
+    return new_files
+
+
+def source_sensors() -> list[dg.SensorDefinition]:
+    """One for each source that is sent as files; scans and databases are asked by the hour."""
+    contracts = contracts_of(settings())
+    shared = shared_folders(contracts.values())
+    return [source_sensor(c, is_shared=c.folder in shared) for c in contracts.values() if c.is_sent]

@@ -39,6 +39,7 @@ def _freshness(contracts: list[Contract]) -> dg.FreshnessPolicy | None:
 
 
 def metadata_of(reports: list[Loaded]) -> dict[str, Any]:
+    """Deliveries and rows by outcome, of all these sources together."""
     fields = ("deliveries", "published", "quarantined", "blocked", "set_aside", "rows_read", "rows_accepted", "rows_duplicate", "rows_quarantined")
     return {f: sum(getattr(r, f) for r in reports) for f in fields}
 

@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
+from dictionary.words import Dictionary, dictionary
 from marts.build import BuildFailed, build, building, manifest, part_of, serve_marts, target_dir, told_held
 from orchestration.defs.resources import ENGINE_TAG, WRITER_POOL, Platform
 from orchestration.defs.serving import SERVING_FILE
@@ -14,7 +15,12 @@ from tnmt.settings import Settings, settings
 
 
 class Translator(DagsterDbtTranslator):
-    """Asset keys by lake schema, groups by domain."""
+    """Asset keys by lake schema, groups by domain, columns with the words of the dictionary."""
+
+    def __init__(self, words: Dictionary) -> None:
+        """`words` of the columns."""
+        super().__init__()
+        self._words = words
 
     def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
         """schema / name, for models, seeds and sources alike."""
@@ -27,25 +33,32 @@ class Translator(DagsterDbtTranslator):
             return schema
         return part_of(schema, dbt_resource_props["fqn"]).removeprefix("staging_")
 
+    def get_metadata(self, dbt_resource_props: Mapping[str, Any]) -> Mapping[str, Any]:
+        """dbt's, in which no model describes its columns."""
+        table, columns = dbt_resource_props["name"], dbt_resource_props.get("columns", {})
+        told = {name: column | {"description": word.description} for name, column in columns.items() if (word := self._words.word(table, name))}
+        return super().get_metadata({**dbt_resource_props, "columns": {**columns, **told}})
+
 
 def marts_assets() -> list[dg.AssetsDefinition]:
     """All seeds, models and tests, a step a part of the project: a domain waits for what it reads, and for no other."""
     s = settings()
+    translator = Translator(dictionary(s.contract_dirs))
     parts: dict[str, list[str]] = {}
     for node in json.loads(manifest(s).read_text(encoding="utf-8"))["nodes"].values():
         if node["resource_type"] in ("model", "seed"):
             parts.setdefault(part_of(node["schema"], node["fqn"]), []).append(node["name"])
-    return [_part_assets(s, part, names) for part, names in sorted(parts.items())]
+    return [_part_assets(s, part, names, translator) for part, names in sorted(parts.items())]
 
 
-def _part_assets(s: Settings, part: str, names: list[str]) -> dg.AssetsDefinition:
+def _part_assets(s: Settings, part: str, names: list[str], translator: Translator) -> dg.AssetsDefinition:
     project = DbtProject(project_dir=s.dbt_project, profiles_dir=s.dbt_project, target_path=target_dir(s))
 
     @dbt_assets(
         manifest=manifest(s),
         project=project,
         select=" ".join(sorted(names)),
-        dagster_dbt_translator=Translator(),
+        dagster_dbt_translator=translator,
         name=f"dbt_{part}",
         pool=WRITER_POOL,
     )

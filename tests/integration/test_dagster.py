@@ -439,7 +439,7 @@ def test_a_build_that_met_another_writer_is_run_again(home: Settings, monkeypatc
     """In the same step, of the same moment; not where a model failed by itself, which fails each time; and not for ever."""
     from marts import build as marts
     from orchestration.defs import dbt as assets
-    from orchestration.defs.resources import Platform, resources
+    from orchestration.defs.resources import resources
 
     moments: list[str] = []
     alias = dg.AssetKey(["reference", "unit_alias"])

@@ -264,10 +264,11 @@ def build_lock(settings: Settings, purpose: str) -> Iterator[None]:
 
     dbt opens the lake for itself: one of an older version gets here what this version's models ask of it.
     """
-    with open_reader(settings) as con:
-        older = not _is_brought_up(con)
-    if older:
-        create(settings)
+    if exists(settings):
+        with open_reader(settings) as con:
+            older = not _is_brought_up(con)
+        if older:
+            create(settings)
     if settings.is_sqlite:
         with lock(settings, purpose):
             yield

@@ -551,6 +551,11 @@ class Contract(_Strict):
         in_force = [c for c in self.cadence if c.valid_from <= moment.date()]
         return max(in_force, key=lambda c: c.valid_from).minutes if in_force else None
 
+    @property
+    def allowed_minutes(self) -> int | None:
+        """Minutes without a delivery that its newest cadence allows, lateness counted in; None without one. At a moment the ledger says it (lake/rules.sql)."""
+        return max(self.cadence, key=lambda c: c.valid_from).minutes + self.lateness_minutes if self.cadence else None
+
     @model_validator(mode="after")
     def _consistent(self) -> Contract:
         for label, name in (("source", self.source), ("target", self.target), ("suite", self.suite_name)):

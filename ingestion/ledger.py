@@ -7,7 +7,7 @@ from typing import Any
 
 import duckdb
 
-from lake.lake import has_table
+from lake.lake import has_table, rules
 from lake.query import query
 from tnmt.settings import Settings
 
@@ -23,10 +23,11 @@ def standing(con: duckdb.DuckDBPyConnection, moment: datetime) -> list[dict[str,
         if has_table(con, "ops.conflict")
         else "SELECT NULL AS source, 0 AS rows"
     )
+    rule = rules(con)
     rows = con.execute(
         f"""
         WITH ledger AS (
-            SELECT source, max(received_at) FILTER (status = 'published') AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
+            SELECT source, {rule}.last_published(status, received_at, $1::TIMESTAMP) AS last_received_at, count(*) AS deliveries, count(*) FILTER (status = 'landed') AS waiting,
                    count(*) FILTER (status = 'blocked') AS blocked, count(*) FILTER (status = 'set_aside') AS set_aside,
                    count(*) FILTER (status = 'quarantined') AS quarantined_files,
                    sum(rows_quarantined)::BIGINT AS quarantined_rows
@@ -36,10 +37,7 @@ def standing(con: duckdb.DuckDBPyConnection, moment: datetime) -> list[dict[str,
         SELECT s.source, s.title_vi, l.last_received_at, coalesce(l.deliveries, 0) AS deliveries, coalesce(l.waiting, 0) AS waiting,
                coalesce(l.blocked, 0) AS blocked, coalesce(l.set_aside, 0) AS set_aside, coalesce(l.quarantined_files, 0) AS quarantined_files, coalesce(l.quarantined_rows, 0) AS quarantined_rows,
                coalesce(d.rows, 0) AS conflicting_rows,
-               CASE WHEN l.last_received_at IS NULL THEN 'never'
-                    WHEN s.cadence_minutes IS NULL
-                         OR date_diff('minute', l.last_received_at, ?::TIMESTAMP) <= s.cadence_minutes + s.lateness_minutes THEN 'fresh'
-                    ELSE 'late' END AS state
+               {rule}.standing(l.last_received_at, s.cadence_minutes, s.lateness_minutes, $1::TIMESTAMP).state AS state
         FROM lake.ops.source AS s LEFT JOIN ledger AS l ON l.source = s.source LEFT JOIN differing AS d ON d.source = s.source
         ORDER BY s.source""",
         [moment],

@@ -19,6 +19,9 @@ __all__ = ["LakeError", "quoted"]
 SCHEMA_SQL = Path(__file__).parent / "schema.sql"
 """The tables that the path itself needs; to be run any number of times."""
 
+RULES_SQL = SCHEMA_SQL.with_name("rules.sql")
+"""Macros `lake.ops.…` of rules that Python and dbt both ask; to be run any number of times."""
+
 SCHEMAS = (
     "raw",
     "clean",
@@ -257,7 +260,15 @@ def lock(settings: Settings, purpose: str) -> Iterator[None]:
 
 @contextmanager
 def build_lock(settings: Settings, purpose: str) -> Iterator[None]:
-    """Held by a dbt build. On SQLite it is the writer lock; on PostgreSQL increments go on beside it, another build and upkeep do not."""
+    """Held by a dbt build. On SQLite it is the writer lock; on PostgreSQL increments go on beside it, another build and upkeep do not.
+
+    dbt opens the lake for itself: one of an older version gets here what this version's models ask of it.
+    """
+    if exists(settings):
+        with open_reader(settings) as con:
+            older = not _is_brought_up(con)
+        if older:
+            create(settings)
     if settings.is_sqlite:
         with lock(settings, purpose):
             yield
@@ -341,16 +352,34 @@ def create(settings: Settings, *, join: bool = False, moved: bool = False) -> No
 
 
 def _bring_up(con: duckdb.DuckDBPyConnection) -> None:
-    """Makes the tables and columns of `schema.sql` that the lake lacks, once for each text of it: a lake of an older version needs no command."""
-    text = SCHEMA_SQL.read_text(encoding="utf-8")
-    version = f"schema.sql {hashlib.sha256(text.encode()).hexdigest()[:12]}"
+    """Makes what the lake lacks of `schema.sql` and `rules.sql`, once for each text of them: a lake of an older version needs no command."""
+    if not _is_brought_up(con):
+        con.execute(SCHEMA_SQL.read_text(encoding="utf-8"))
+        con.execute(RULES_SQL.read_text(encoding="utf-8"))
+        con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [_layout()])
+
+
+def _layout() -> str:
+    texts = b"".join(path.read_bytes() for path in (SCHEMA_SQL, RULES_SQL))
+    return f"schema.sql {hashlib.sha256(texts).hexdigest()[:12]}"
+
+
+def _is_brought_up(con: duckdb.DuckDBPyConnection) -> bool:
     try:
-        done = con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [version]).fetchall()
+        return bool(con.execute("SELECT 1 FROM lake.ops.layout_done WHERE table_name = ?", [_layout()]).fetchall())
     except duckdb.CatalogException:
-        done = []
-    if not done:
-        con.execute(text)
-        con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [version])
+        return False
+
+
+def rules(con: duckdb.DuckDBPyConnection) -> str:
+    """Where a statement on this connection finds the macros of `rules.sql`: in `lake.ops`.
+
+    A lake that no run of this version has written into has none, or older ones: then the connection gets them for itself.
+    """
+    if _is_brought_up(con):
+        return "lake.ops"
+    con.execute(RULES_SQL.read_text(encoding="utf-8").replace("MACRO lake.ops.", "MACRO memory.main."))
+    return "memory.main"
 
 
 def _folders(settings: Settings) -> None:

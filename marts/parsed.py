@@ -21,7 +21,7 @@ from dbt.cli.exceptions import DbtUsageException
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from lake.lake import build_lock
+from lake.lake import LakeError, build_lock
 from lake.lock import LakeLocked
 from marts.build import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, part_of, project_hash
 from tnmt.settings import Settings, settings
@@ -235,7 +235,7 @@ def main() -> None:
     try:
         with build_lock(here, f"dbt {arguments[0]}") if alone else nullcontext():
             done = dbtRunner(manifest=manifest).invoke(arguments)
-    except LakeLocked as error:
+    except (LakeError, LakeLocked) as error:
         sys.exit(f"Error: {error}")
     if isinstance(done.exception, DbtUsageException):  # all else dbt has told by itself
         sys.stderr.write(f"{done.exception}\n")

@@ -66,7 +66,17 @@ TOGETHER = (
 
 LONGEST = (
     *("test_scale_out", "test_dashboard", "test_spark_bridge", "test_kill", "test_intake", "test_real_data", "test_decisions"),
-    *("test_increments", "test_order", "test_spark_cluster", "test_live", "test_readme", "test_unseen_source", "test_held_back", "test_field_cases"),
+    *(
+        "test_increments",
+        "test_order",
+        "test_spark_cluster",
+        "test_live",
+        "test_readme",
+        "test_unseen_source",
+        "test_held_back",
+        "test_field_cases",
+        "test_dbt_project",
+    ),
 )
 """Modules that go first, so that no process is left with a long one at the end; the others follow in their own order."""
 

@@ -6,11 +6,18 @@ granted, the name of a table that nobody names, the folder of the file, a file b
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import duckdb
+
+from tnmt.settings import ROOT
 
 WORD = "C4N4RY"
 GRANTED = frozenset({("marts_core", "commune"), ("marts_environment", "reading")})
@@ -33,6 +40,41 @@ def make_file(folder: Path) -> Path:
                 f"CREATE TABLE {table} AS SELECT 1 AS code, '{WORD}' AS name, '{WORD}' AS value, DATE '2026-11-01' AS day, ['{WORD}'] AS parts"
             )
     return path
+
+
+CONFIG = ROOT / "dashboards/config"
+
+
+@contextmanager
+def judge(folder: Path) -> Iterator[SimpleNamespace]:
+    """The modules of dashboards/config over a file of canaries in `folder`, as an account that was granted two tables."""
+    file = make_file(folder)
+    before = dict(os.environ)
+    os.environ.update(TNMT_SUPERSET_HOME=str(file.parents[1] / "superset"), TNMT_CANARY=WORD)
+    sys.path.insert(0, str(CONFIG))
+    try:
+        import duck_connect
+        import sql_guard
+
+        duck_connect.granted = lambda _in_lab: GRANTED
+        yield SimpleNamespace(file=file, connect=duck_connect, guard=sql_guard, version=duck_connect._File(str(file)))
+    finally:
+        sys.path.remove(str(CONFIG))
+        for name in ("duck_connect", "sql_guard", "sql_size"):
+            sys.modules.pop(name, None)
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def asked(serving: SimpleNamespace, sql: str, seconds: float = 2) -> list[tuple[Any, ...]]:
+    """The rows of a statement, judged as one of SQL Lab."""
+    con = serving.connect.TimedConnection(serving.version, seconds, in_lab=True)
+    try:
+        cursor = con.cursor()
+        cursor.execute(sql)
+        return cursor.fetchall()
+    finally:
+        con.close()
 
 
 class Grammar:

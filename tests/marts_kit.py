@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
+import functools
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,11 +54,26 @@ def dbt(settings: Settings, home: Path, *arguments: str, manifest: Any = None, *
     return done
 
 
+@functools.cache
+def _empty() -> tuple[Settings, Any]:
+    """A lake that nothing is ever written into, one a process, and the project as it was parsed on it: compiling asks the lake what it holds."""
+    folder = Path(tempfile.mkdtemp(prefix="compile-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    settings = Settings(home=folder)
+    create(settings)
+    before = dict(os.environ)
+    os.environ.update(dbt_environment(settings))
+    try:
+        return settings, parsed(settings)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def compiled(home: Path, models: Iterable[str], as_of: str, **variables: str) -> Compiled:
     """The SQL of a full build of each model, as dbt would run it. `home` is an empty folder."""
-    settings = Settings(home=home)
-    create(settings)
-    done = dbt(settings, home, "compile", "--select", *models, as_of=as_of, **variables)
+    settings, manifest = _empty()
+    done = dbt(settings, home, "compile", "--select", *models, manifest=manifest, as_of=as_of, **variables)
     return Compiled({r.node.name: r.node.compiled_code for r in done.result.results if r.node.resource_type == "model"})
 
 

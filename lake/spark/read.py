@@ -1,7 +1,7 @@
 """The lake in Apache Spark: a session with Sedona, and tables of a pinned snapshot as DataFrames. For what one machine does not hold.
 
 Spark is a layer beside the platform's environment (`make scale-out`): packages and jars in `.spark/`. Nothing here imports it before a
-session is asked for, and nothing else may (tests/unit/test_spark_plan.py): Great Expectations imports pyspark wherever it finds one.
+session is asked for, and nothing else may (tests/integration/test_spark_plan.py): Great Expectations imports pyspark wherever it finds one.
 """
 
 from __future__ import annotations

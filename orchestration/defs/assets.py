@@ -30,8 +30,8 @@ def owners(contract: Contract) -> list[str]:
 
 
 def _freshness(contracts: list[Contract]) -> dg.FreshnessPolicy | None:
-    """The tightest promise among the sources of a target: cadence plus allowed lateness, doubled before it fails."""
-    windows = [c.cadence[-1].minutes + c.lateness_minutes for c in contracts if c.cadence]
+    """The tightest promise among the sources of a target, doubled before it fails."""
+    windows = [c.allowed_minutes for c in contracts if c.allowed_minutes is not None]
     if not windows:
         return None
     due = timedelta(minutes=max(10, min(windows)))

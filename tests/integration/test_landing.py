@@ -18,9 +18,11 @@ from typing import Any
 
 import duckdb
 import pytest
+from typer.testing import CliRunner
 
+from cli.main import app
 from ingestion import landing
-from ingestion.contract import Contract
+from ingestion.contract import Contract, load_contracts
 from ingestion.ingest import Ingested, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
@@ -34,7 +36,7 @@ from simulator.files import write_csv
 from tests.conftest import own_platform
 from tests.faults.test_set_aside import DOSSIER
 from tests.support import all_waiting
-from tnmt.settings import Settings
+from tnmt.settings import ROOT, Settings
 
 NOW = datetime(2026, 3, 25, 12)
 
@@ -818,3 +820,13 @@ def test_the_lock_is_given_in_turn(tmp_path: Path) -> None:
     finally:
         stop.set()
         builder.join()
+
+
+def test_inbox_folders_side_by_side_or_shared_are_taken_and_made(home: Settings) -> None:
+    shipped = (ROOT / "ingestion/contracts/procedures/dossier.yaml").read_text(encoding="utf-8")
+    for name, folder in {"a": "quan_trac/nuoc", "b": "quan_trac/nuoc", "c": "quan_trac/nuoc thai"}.items():
+        text = shipped.replace("files: {", f"files: {{folder: '{folder}', ")
+        (home.home / "contracts" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    assert {"a", "b", "c"} <= set(load_contracts([home.home / "contracts"]))
+    assert CliRunner().invoke(app, ["init"]).exit_code == 0
+    assert (home.inbox / "quan_trac" / "nuoc thai").is_dir()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
@@ -13,7 +15,7 @@ import yaml
 from lake.lake import ZONE, duck, latest_snapshot, open_reader, open_writer
 from lake.upkeep.maintain import maintain
 from tests.marts_kit import PROJECT
-from tnmt.settings import Settings
+from tnmt.settings import ROOT, Settings
 
 GMT7 = timezone(timedelta(hours=7))
 
@@ -53,3 +55,13 @@ def test_snapshots_expire_by_the_hour_on_a_machine_of_any_zone(zone: str, home: 
 def test_every_build_has_the_zone_of_the_lake() -> None:
     profile = yaml.safe_load((PROJECT / "profiles.yml").read_text(encoding="utf-8"))
     assert {o["settings"]["TimeZone"] for o in profile["tnmt"]["outputs"].values()} == {ZONE}
+
+
+@pytest.mark.parametrize("machine", ["UTC", "Asia/Ho_Chi_Minh", "America/St_Johns"])
+def test_the_same_whatever_the_machines_zone(machine: str) -> None:
+    """Types and tables of files again, in a process of its own under another TZ."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_cast.py", "tests/unit/test_readers_tabular.py", "-k", "stamp or bounds or two_row_header or date"],
+        cwd=ROOT, env={**os.environ, "TZ": machine}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-2000:]

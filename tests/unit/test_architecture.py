@@ -161,3 +161,36 @@ def test_what_one_file_makes_and_another_reads_is_listed() -> None:
     }
     listed = set(re.findall(r"[a-z_]+", (ROOT / "ingestion/__init__.py").read_text(encoding="utf-8")))
     assert {"batch_deliveries", "changed", "good"} <= shared <= listed, shared - listed
+
+
+def test_who_is_late_is_said_once() -> None:
+    """What a source may be late by goes into `standing` of lake/rules.sql and nowhere else; the contract knows the sum without a moment, for Dagster."""
+    keep = {"lake/rules.sql", "lake/schema.sql", "ingestion/contract.py", "ingestion/ingest.py"}
+    files = [p for room in ROOMS for p in _files(room)] + [*(ROOT / "lake").glob("*.sql"), *(ROOT / "ingestion").glob("*.sql")]
+    files += [p for kind in ("models", "macros", "tests") for p in (ROOT / "dbt_project" / kind).rglob("*.sql")]
+    files += [p for p in (ROOT / "dashboards").rglob("*.yaml") if p.name != "columns.yaml"]
+    asking = set()
+    for path in files:
+        text, name = path.read_text(encoding="utf-8"), path.relative_to(ROOT).as_posix()
+        others = re.findall(r"[\w.]*lateness\w*", re.sub(r"\bstanding\([^()]*(\([^()]*\))?[^()]*\)", "", text))
+        assert name in keep or not others, f"{name} computes with {', '.join(others)}: ask lake.ops.standing (lake/rules.sql)"
+        asking |= {name} if "last_published(" in text and name != "lake/rules.sql" else set()
+    assert asking == {"ingestion/ledger.py", "dbt_project/models/marts/operations/source_freshness.sql"}
+    contract = (ROOT / "ingestion/contract.py").read_text(encoding="utf-8")
+    assert len(re.findall(r"\+ self\.lateness_minutes", contract)) == 1
+
+
+FIXTURES = {"platform", "undisturbed", "blank", "home", "postgres", "new_postgres"}
+"""Of tests/conftest.py: what they give is a lake or a server."""
+MAKERS = {"lake.lake.create", "dbt.cli.main.dbtRunner", "tests.marts_kit.dbt", "tests.tiny.tnmt", "tests.tiny.prepare", "orchestration.run.run"}
+"""What makes a lake, takes files in, builds marts or starts the platform's programs. `tests.marts_kit.compiled` makes text: one lake a process, empty."""
+
+
+def test_unit_tests_make_no_platform() -> None:
+    """`make check` is for every commit and takes minutes: what needs a lake, a build, a server or a program of the platform stands in tests/integration."""
+    for path in sorted((ROOT / "tests/unit").glob("*.py")):
+        found = {m for m in _imports(path) if m in MAKERS or m.startswith("tests.conftest")}
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef) and (node.name.startswith("test_") or any("fixture" in ast.unparse(d) for d in node.decorator_list)):
+                found |= {f"fixture {a.arg}" for a in node.args.args if a.arg in FIXTURES}
+        assert not found, f"{path.name} uses {', '.join(sorted(found))}: it belongs into tests/integration"

@@ -12,7 +12,7 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.bench import day, jobs, past, series
+from tests.bench import past, series
 from tests.bench.__main__ import document, table
 from tests.bench.measure import cold_and_warm
 from tests.bench.runner import Bench
@@ -107,17 +107,6 @@ def test_losses_are_printed_as_losses(bench: Bench) -> None:
     assert lines["not done: SedonaDB / ours"] == ["ours OOM, 1 s", "x", ">= 1", "**missed**", "-"]
     page = document("S", ["spatial"], bench.figures, dict.fromkeys(("machine", "system", "python", "ours", "peers", "threads", "date"), "?"), "0", 60)
     assert "| won: PostGIS / ours | PostGIS | TIMEOUT | - | 900 |" in page and "| not done | DuckDB | OOM | - | - |" in page
-
-
-def test_a_damaged_day_comes_out_as_its_generator_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the bench compares it, so that a change of the gate is noticed before somebody prints figures of wrong answers. Every kind of damage is there."""
-    monkeypatch.setenv("TNMT_HOME", str(tmp_path))
-    jobs.make(stations=8)
-    want = day.write_day(tmp_path / "inbox" / day.SOURCE, 8)
-    assert set(want.kinds) == set(day.DAMAGES)
-    done = jobs.publish(day.NOW.isoformat())
-    assert jobs.look() == want.answers()
-    assert {k: done[k] for k in ("read", "accepted", "duplicate", "quarantined")} == {k: want.answers()[k] for k in done if k in want.answers()}
 
 
 def test_the_peers_are_given_every_table_that_they_read() -> None:

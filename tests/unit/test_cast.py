@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -266,16 +262,6 @@ def test_a_stamp_without_offset_is_in_the_contracts_zone(con: duckdb.DuckDBPyCon
 def test_the_name_of_a_zone_is_no_format() -> None:
     with pytest.raises(ValueError, match="%z"):
         contract({"luc": {"type": "timestamp", "format": "%Y-%m-%d %H:%M:%S %Z"}}, "csv")
-
-
-@pytest.mark.parametrize("zone", ["UTC", "Asia/Ho_Chi_Minh", "America/St_Johns"])
-def test_the_same_whatever_the_machines_zone(zone: str) -> None:
-    """The core of the suite again, in a process of its own under another TZ."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/unit/test_cast.py", "tests/unit/test_readers_tabular.py", "-k", "stamp or bounds or two_row_header or date"],
-        cwd=Path(__file__).parents[2], env={**os.environ, "TZ": zone}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:]
 
 
 # --- texts -------------------------------------------------------------------------------------------------------

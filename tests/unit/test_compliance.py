@@ -39,7 +39,10 @@ UNITS = {"COD": "mg/L", "pH": "-", "PM": "mg/Nm3", "PM2.5": "µg/m3", "SO2": "µ
 def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return compiled(
         tmp_path_factory.mktemp("compliance"),
-        ["dim_limit", "int_station_standard", "compliance_daily", "exceedance_episode", "compliance_monthly", "unregistered_channel"],
+        [
+            *("dim_limit", "int_station_standard", "int_limit_in_force"),
+            *("compliance_daily", "exceedance_episode", "compliance_monthly", "unregistered_channel"),
+        ],
         AS_OF.isoformat(sep=" "),
     )
 
@@ -64,7 +67,8 @@ def con(sql: dict[str, str]) -> duckdb.DuckDBPyConnection:
     con.execute(f"CREATE TABLE lake.marts_core.dim_limit AS {sql['dim_limit']}")
     con.execute("CREATE VIEW lake.staging.stg_station AS SELECT *, NULL::VARCHAR AS permit FROM lake.marts_core.dim_station")
     con.execute("CREATE SCHEMA lake.intermediate")
-    con.execute(f"CREATE VIEW lake.intermediate.int_station_standard AS {sql['int_station_standard']}")
+    for name in ("int_station_standard", "int_limit_in_force"):
+        con.execute(f"CREATE VIEW lake.intermediate.{name} AS {sql[name]}")
     return con
 
 
@@ -252,6 +256,56 @@ def test_periods_cover_every_day_once(con: duckdb.DuckDBPyConnection) -> None:
         assert mine[-1][1] == date(9999, 12, 31)
         assert all(after[0] == before[1] + timedelta(1) for before, after in itertools.pairwise(mine))
     assert len([s for s in spans if s[0] == "V"]) == 4
+
+
+def test_one_limit_is_in_force_on_a_day(con: duckdb.DuckDBPyConnection) -> None:
+    """Permits that change and limits that do: the rows of a (station, parameter, mean) follow each other without overlap."""
+    period(con, "A", date(2024, 5, 1), date(2026, 2, 1), standard="QCVN 05:2023/BTNMT")
+    period(con, "W", date(2026, 1, 1), date(2026, 1, 4), standard="QCVN 40:2011/BTNMT", standard_class="B", kq=Decimal("0.6"), kf=Decimal(1))
+    rows = records(con, "SELECT * FROM lake.intermediate.int_limit_in_force ORDER BY station_id, parameter, compared_mean, valid_from")
+    for _, group in itertools.groupby(rows, lambda r: (r["station_id"], r["parameter"], r["compared_mean"])):
+        spans = [(r["valid_from"], r["valid_to"]) for r in group]
+        assert all(first <= last for first, last in spans)
+        assert all(before[1] < after[0] for before, after in itertools.pairwise(spans))
+    assert [
+        (r["valid_from"], r["valid_to"], r["effective_max"])
+        for r in rows
+        if (r["station_id"], r["parameter"], r["compared_mean"]) == ("A", "PM2.5", "24h")
+    ] == [
+        (date(2023, 9, 12), date(2024, 4, 30), Decimal(50)),
+        (date(2024, 5, 1), date(2025, 12, 31), Decimal(50)),
+        (date(2026, 1, 1), date(2026, 2, 1), Decimal(45)),
+        (date(2026, 2, 2), date(9999, 12, 31), Decimal(45)),
+    ]
+    assert {(r["valid_from"], r["factor"], r["effective_max"]) for r in rows if (r["station_id"], r["parameter"]) == ("W", "COD")} >= {
+        (date(2026, 1, 1), Decimal("0.6"), Decimal(90)),
+        (date(2026, 1, 5), Decimal("0.99"), Decimal("74.25")),
+    }
+    assert all(r["factor"] is None and r["effective_max"] is None for r in rows if r["station_id"] == "V" and r["factor_applies"])
+
+
+def test_a_class_that_the_standard_does_not_have_is_no_limit_for_day_and_hour_alike(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
+    """QCVN 05 has no classes: a register that names one is told so (`no_limit`), and hours are not judged by what the day is not."""
+    con.execute(
+        "INSERT INTO lake.marts_environment.reading_hourly VALUES ('A', 'SO2', DATE '2026-01-01', TIMESTAMP '2026-01-01 01:00:00', 9999, 1.0, 60)"
+    )
+    (row,) = days(con, sql, ("A", "SO2", D, 9999.0))
+    episodes = records(con, sql["exceedance_episode"])
+    assert row["status"] == "exceeded" and {e["compared_mean"] for e in episodes} == {"1h", "24h"}
+    con.execute("DELETE FROM lake.marts_environment.reading_daily")
+    period(con, "A", D, None, standard="QCVN 05:2023/BTNMT", standard_class="A")
+    (row,) = days(con, sql, ("A", "SO2", D, 9999.0))
+    assert row["not_judged"] == "no_limit" and not records(con, sql["exceedance_episode"])
+
+
+def test_what_is_in_force_is_looked_up_once() -> None:
+    """The join of a station's standard with dated limits stands in int_limit_in_force; other models ask that one."""
+    models = {p.stem: p.read_text(encoding="utf-8") for p in (PROJECT / "models").rglob("*.sql")}
+    asking = {name for name, text in models.items() if "ref('int_station_standard')" in text and "ref('dim_limit')" in text}
+    # compliance_daily shows the standard of days without a limit too, and takes the limits of the next standard from dim_limit
+    assert asking == {"int_limit_in_force", "compliance_daily"}
+    assert [name for name, text in models.items() if "compared_mean = '1h'" in text] == ["exceedance_episode"]
+    assert "replaced_by = limit_row.standard" in models["compliance_daily"] and models["compliance_daily"].count("ref('dim_limit')") == 1
 
 
 def test_emission_at_reference_oxygen(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:

@@ -132,13 +132,6 @@ def test_no_inbox_folder_lies_in_another(tmp_path: Path, folders: dict[str, str]
     assert all(f in str(caught.value) for f in folders.values())
 
 
-def test_inbox_folders_side_by_side_or_shared_are_taken_and_made(home: Settings) -> None:
-    _contracts(home.home / "contracts", a="quan_trac/nuoc", b="quan_trac/nuoc", c="quan_trac/nuoc thai")
-    assert {"a", "b", "c"} <= set(load_contracts([home.home / "contracts"]))
-    assert command("init")[0] == 0
-    assert (home.inbox / "quan_trac" / "nuoc thai").is_dir()
-
-
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(f"{n}: &{n} [{','.join(['*' + m] * 9)}]\n" for m, n in zip("abcdefgh", "bcdefghi", strict=True))
 
 

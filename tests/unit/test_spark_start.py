@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lake.extensions import OBJECT_STORAGE
-from lake.lake import LakeError, create, open_reader
+from lake.lake import LakeError, open_reader
 from lake.spark.read import _jar_problems, _object_storage
 from lake.spark.start import SECRET, SparkStartError, _reach, addresses, own_address, properties
 from tests.spark_cluster import INFRA, settings_file, unit_command
@@ -101,7 +100,7 @@ def test_a_master_that_nobody_is_ends_before_java_starts() -> None:
 def test_keys_of_object_storage_are_asked_for_and_never_shown(tmp_path: Path) -> None:
     given = {"home": tmp_path, "data": "s3://kho/data", "s3_endpoint": "https://s3.example:9000/"}
     with pytest.raises(LakeError, match="expected TNMT_S3_KEY_ID and TNMT_S3_SECRET, found one or both unset"):
-        create(Settings(**given))
+        open_reader(Settings(**given))
     s = Settings(**given, s3_key_id="khoa", s3_secret="bi mat")
     assert "bi mat" not in repr(s) + str(s) + str(s.model_dump())
     assert s.on_s3 and not Settings(home=tmp_path).on_s3
@@ -122,11 +121,3 @@ def test_jars_for_object_storage_are_named_with_their_command(tmp_path: Path) ->
     found = _jar_problems(tmp_path, INFRA / "jars-s3.sha256", "run `make scale-out S3=1`")
     assert [re.search(r"expected (\S+) in", p)[1] for p in found] == ["bundle-2.24.6.jar", "hadoop-aws-3.4.1.jar"]
     assert all(p.endswith("run `make scale-out S3=1`") for p in found)
-
-
-def test_a_lake_in_files_has_no_way_to_the_network(tmp_path: Path) -> None:
-    s = Settings(home=tmp_path)
-    create(s)
-    assert not [name for name in OBJECT_STORAGE if list(s.extensions.rglob(f"{name}.duckdb_extension"))]
-    with open_reader(s) as con, pytest.raises(Exception, match="httpfs"):
-        con.execute("SELECT * FROM read_csv('http://127.0.0.1:9/nothing.csv')")

@@ -58,33 +58,35 @@ limited as (
         period.standard_class,
         undiluted.mean_valid as mean_undiluted,
         coalesce(undiluted.paired, 0) as paired,
-        case when limit_row.unit = 'mg/Nm3' then coalesce(period.reference_oxygen, limit_row.reference_oxygen) end as reference_oxygen,
+        limit_row.reference_oxygen,
         limit_row.limit_key,
-        limit_row.limit_min,
         limit_row.limit_max,
-        limit_row.unit as limit_unit,
-        limit_row.confidence as limit_confidence,
-        {{ limit_factor('day.matrix', 'period', 'limit_row.factor_applies') }} as factor
+        limit_row.limit_unit,
+        limit_row.limit_confidence,
+        -- without a limit the factors of the station stand there all the same
+        case
+            when limit_row.limit_key is null then {{ limit_factor('day.matrix', 'period', 'true') }}
+            else limit_row.factor
+        end as factor,
+        limit_row.effective_min,
+        limit_row.effective_max
     from day
     left join undiluted on day.station_id = undiluted.station_id and day.parameter = undiluted.parameter and day.day = undiluted.day
     left join {{ ref('int_station_standard') }} as period
         on day.station_id = period.station_id and day.day between period.valid_from and period.valid_to
-    left join {{ ref('dim_limit') }} as limit_row
+    left join {{ ref('int_limit_in_force') }} as limit_row
         on
-            period.standard = limit_row.standard
+            day.station_id = limit_row.station_id
             and day.matrix = limit_row.matrix
-            and period.standard_class is not distinct from limit_row.class
             and day.parameter = limit_row.parameter
             and limit_row.compared_mean = '24h'
-            and day.day between coalesce(limit_row.valid_from, date '0001-01-01') and coalesce(limit_row.valid_to, date '9999-12-31')
+            and day.day between limit_row.valid_from and limit_row.valid_to
 ),
 
 effective as (
     select
         *,
         case when reference_oxygen is null then mean_valid else mean_undiluted * ({{ var('oxygen_of_air') }} - reference_oxygen) end as mean_compared,
-        limit_min as effective_min,
-        cast(limit_max * factor as decimal(18, 6)) as effective_max,
         case
             when limit_key is null then 'no_limit'
             when factor is null then 'no_factor'

@@ -22,25 +22,21 @@ with judged as (
         hour.hour_end - interval 1 hour as period_from,
         hour.hour_end as period_to,
         hour.mean_valid,
-        limit_row.limit_min as effective_min,
-        limit_row.limit_max as effective_max,
-        limit_row.confidence as limit_confidence,
+        limit_row.effective_min,
+        limit_row.effective_max,
+        limit_row.limit_confidence,
         day.grade,
-        hour.mean_valid > limit_row.limit_max as is_exceeded
+        hour.mean_valid > limit_row.effective_max as is_exceeded
     from {{ ref('reading_hourly') }} as hour
     inner join {{ ref('reading_daily') }} as day on hour.station_id = day.station_id and hour.parameter = day.parameter and hour.day = day.day
-    inner join {{ ref('dim_station') }} as station on hour.station_id = station.station_id
-    inner join {{ ref('int_station_standard') }} as standard
-        on hour.station_id = standard.station_id and hour.day between standard.valid_from and standard.valid_to
-    inner join {{ ref('dim_limit') }} as limit_row
+    inner join {{ ref('int_limit_in_force') }} as limit_row
         on
-            standard.standard = limit_row.standard
-            and station.matrix = limit_row.matrix
+            hour.station_id = limit_row.station_id
             and hour.parameter = limit_row.parameter
             and limit_row.compared_mean = '1h'
-            and hour.day between coalesce(limit_row.valid_from, date '0001-01-01') and coalesce(limit_row.valid_to, date '9999-12-31')
+            and hour.day between limit_row.valid_from and limit_row.valid_to
     where
-        station.matrix = 'ambient_air'
+        limit_row.matrix = 'ambient_air'
         and hour.coverage_share >= {{ var('completeness_share') }}
         and hour.hour_end <= {{ as_of() }}
 ),

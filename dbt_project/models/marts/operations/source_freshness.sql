@@ -1,33 +1,21 @@
+-- who is late, and since when somebody was heard of, is decided in lake/rules.sql, as for `tnmt status`
 with last_delivery as (
-    -- only what was published is news
-    select source, max(received_at) as last_received_at
+    select
+        source,
+        lake.ops.last_published(status, received_at, {{ as_of() }}) as last_received_at
     from {{ source('ops', 'delivery') }}
-    where status = 'published' and received_at <= {{ as_of() }}
     group by source
 ),
 
-aged as (
+judged as (
     select
         source.source,
         source.title_vi,
         source.owner_unit,
         last_delivery.last_received_at,
-        date_sub('minute', last_delivery.last_received_at, {{ as_of() }}) as minutes_since,
-        cast(source.cadence_minutes + source.lateness_minutes as bigint) as allowed_minutes
+        unnest(lake.ops.standing(last_delivery.last_received_at, source.cadence_minutes, source.lateness_minutes, {{ as_of() }}))
     from {{ source('ops', 'source') }} as source
     left join last_delivery on source.source = last_delivery.source
-),
-
-judged as (
-    select
-        *,
-        case
-            when last_received_at is null then 'never'
-            -- a source without a cadence is never late
-            when minutes_since > allowed_minutes then 'late'
-            else 'fresh'
-        end as state
-    from aged
 )
 
 select

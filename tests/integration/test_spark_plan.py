@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lake.extensions import OBJECT_STORAGE
 from lake.lake import create, duck, latest_snapshot, open_reader, open_writer
 from lake.spark import read as spark
 from lake.spark.plan import Plan, Planner, Reason, Refused, plan
@@ -432,3 +433,11 @@ print(len([m for m in sys.modules if m.split(".")[0] in ("lake", "tnmt", "ingest
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 20
+
+
+def test_a_lake_in_files_has_no_way_to_the_network(tmp_path: Path) -> None:
+    s = Settings(home=tmp_path)
+    create(s)
+    assert not [name for name in OBJECT_STORAGE if list(s.extensions.rglob(f"{name}.duckdb_extension"))]
+    with open_reader(s) as con, pytest.raises(Exception, match="httpfs"):
+        con.execute("SELECT * FROM read_csv('http://127.0.0.1:9/nothing.csv')")

@@ -39,7 +39,7 @@ def waiting(settings: Settings, live: bool) -> list[str]:
 def _names(settings: Settings, contract: Contract, shared: Collection[str]) -> list[str]:
     """What a source has lying there; an inbox that cannot be read is one thing too, for which a run is started that says so."""
     try:
-        return [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=contract.folder in shared)]
+        return [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=shared)]
     except OSError as error:
         return [f"{type(error).__name__} {error.errno}"]
 
@@ -93,7 +93,7 @@ def waiting_files(settings: Settings) -> tuple[float, list[str]]:
     for contract in contracts.values():
         if contract.files.small and not contract.files.in_place:
             try:
-                times = [f.modified for f in finished(settings, contract, shared=contract.folder in shared)]
+                times = [f.modified for f in finished(settings, contract, shared=shared)]
             except OSError as error:  # the others go on
                 _tell(contract.source, str(error))
                 continue

@@ -9,8 +9,10 @@ import dagster as dg
 from ingestion.blocked import STOPPED, blocked_now
 from ingestion.contract import Contract, by_target, domains
 from ingestion.ingest import Ingested, contracts_of, take_in
+from ingestion.model import Arrival
 from ingestion.publish import Loaded
 from ingestion.requeue import requeue
+from ingestion.takeover import take_over
 from lake.lake import open_writer
 from marts.build import build, serve_marts, served_tables, told_held
 from orchestration.defs.resources import WRITER_POOL, Platform
@@ -54,7 +56,7 @@ def _target_assets(target: str, contracts: list[Contract], targets_of: dict[str,
                     key,
                     skippable=True,  # told where something came
                     group_name=domain,
-                    kinds={contract.format.reader},
+                    kinds={one.format.reader for one in contract.each},
                     description=f"{contract.title}. {contract.description}",
                     metadata={"owner": contract.owner.unit, "contact": contract.owner.contact},
                     tags={"tnmt/sensitivity": contract.sensitivity},
@@ -154,6 +156,7 @@ def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Itera
     day = date.fromisoformat(context.partition_key)
     contracts = contracts_of(s)
     with open_writer(s, f"replay {day}") as con:
+        take_over(con, contracts.values(), Arrival.of(arrival_on(s)).at)
         waiting = sum(requeue(con, name, day=day, all_of_day=True) for name in contracts)
         done = take_in(con, s, contracts, contracts, now=arrival_on(s), run_id=context.run_id[:12])
     _none_failed(done)

@@ -97,7 +97,7 @@ def test_nobody_is_greeted_or_counted(tmp_path: Path) -> None:
 def test_asset_keys_are_lake_tables(answers: dict) -> None:
     assert {
         "raw/station_txt",
-        "raw/parcel_gpkg",
+        "raw/parcel",
         "clean/reading",
         "clean/parcel",
         "marts_environment/reading_daily",
@@ -135,6 +135,9 @@ def test_an_asset_leaves_what_a_run_leaves(home: Settings, monkeypatch: pytest.M
     from orchestration.defs import assets
     from orchestration.defs.resources import Platform
 
+    shipped = (ROOT / "ingestion/contracts/environment/adjustment.yaml").read_text(encoding="utf-8")
+    own = shipped.replace("files: {", "files: {folder: adjustment, ").replace("csv$", "txt$").replace("xlsx$", "xlsm$")
+    (home.home / "contracts" / "adjustment_site.yaml").write_text(own.replace(", formerly: adjustment_xlsx", ""), encoding="utf-8")
     path = home.inbox / "adjustment" / "THANG3.XLSX"
     path.parent.mkdir()
     path.write_text("x")
@@ -155,7 +158,7 @@ def test_an_asset_leaves_what_a_run_leaves(home: Settings, monkeypatch: pytest.M
     done = dg.materialize([made], resources={"platform": Platform()}, partition_key=partition, raise_on_error=False)
     (failure,) = done.get_step_failure_events()
     assert "adjustment: OSError: [Errno 5] Input/output error" in str(failure.step_failure_data.error)
-    assert len(asked) == 1 and "adjustment_xlsx" in asked[0].loaded and set(asked[0].errors) == {"adjustment"}
+    assert len(asked) == 1 and "adjustment_site" in asked[0].loaded and set(asked[0].errors) == {"adjustment"}
     with open_reader(home) as con:
         assert con.execute("SELECT folder, name FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX")]
 

@@ -20,7 +20,7 @@ import duckdb
 import pytest
 
 from ingestion import landing
-from ingestion.contract import Contract
+from ingestion.contract import CONTRACTS, Contract
 from ingestion.ingest import Ingested, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
@@ -530,6 +530,9 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     """A name in capitals fits no contract of the shared inbox; a dot file is no delivery at all."""
     folder = made.inbox / "adjustment"
     folder.mkdir(parents=True, exist_ok=True)
+    shipped = (CONTRACTS / "environment/adjustment.yaml").read_text(encoding="utf-8").replace(", formerly: adjustment_xlsx", "")
+    own = made.home / "contracts" / "adjustment_site.yaml"
+    own.write_text(shipped.replace("files: {", "files: {folder: adjustment, ").replace("csv$", "txt$").replace("xlsx$", "xlsm$"), encoding="utf-8")
     (folder / "THANG3.XLSX").write_text("x")
     for litter in (".DS_Store", "Thumbs.db", "~$thang3.xlsx", "a.csv.part"):
         (folder / litter).write_text("x")
@@ -538,6 +541,10 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     assert done.unclaimed == ["inbox/adjustment/THANG3.XLSX (1 byte) fits no contract of this inbox: rename or remove it"]
     with open_reader(made) as con:
         assert con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX", 1)]
+    own.unlink()
+    assert len(waiting(made, live=False)) == 1 and ingest(made, now=NOW, run_id="r", only=[]).unclaimed == [], (
+        "alone, its source takes and refuses it"
+    )
     (folder / "THANG3.XLSX").unlink()
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
@@ -651,9 +658,7 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
     assert (done.landed["station_txt"].new, done.unclaimed) == (3, [])
 
 
-@pytest.mark.parametrize(
-    ("times", "source"), [(1, "station_txt"), (9, "station_txt"), (9, "parcel")], ids=["once", "always", "in a geodatabase"]
-)
+@pytest.mark.parametrize(("times", "source"), [(1, "station_txt"), (9, "station_txt"), (9, "parcel")], ids=["once", "always", "in a geodatabase"])
 def test_a_folder_that_cannot_be_listed_this_time_is_no_delivery(made: Settings, monkeypatch: pytest.MonkeyPatch, times: int, source: str) -> None:
     """No descriptor left, a share that fails: it was landed as a geodatabase folder with what could be seen of it, refused by its name, and removed."""
     name = {"station_txt": f"2026/BP_RRRR_NUOTHA_2026032500000{times}.txt", "parcel": "thua_dat_688_20260326.gdb/in/a00000001.gdbtable"}[source]

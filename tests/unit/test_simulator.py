@@ -152,7 +152,7 @@ def test_every_folder_belongs_to_a_source_and_names_fit(first: Sample) -> None:
 def parcels(first: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, shapely.Geometry]]:
     """Parcels of the GeoPackage and Geodatabase districts by commune and code; the doubled parcel once."""
     found: dict[str, dict[str, shapely.Geometry]] = {}
-    for path in sorted(p for kind in ("gpkg", "fgdb", "shp") for p in (first.inbox / f"parcel_{kind}").glob(f"*_{END:%Y%m%d}.*")):
+    for path in sorted((first.inbox / "parcel").glob(f"*_{END:%Y%m%d}.*")):
         fields, shapes = _layer(path, scratch=tmp_path_factory.mktemp("unpacked"))
         for commune, code, shape in zip(fields["MAXA"], fields["MATHUADAT"], shapes, strict=True):
             found.setdefault(commune, {}).setdefault(code, shape)

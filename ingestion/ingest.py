@@ -331,7 +331,9 @@ def ingest(
     contracts = contracts_of(settings)
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
-        raise UnknownSource(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
+        parts = {name: c.source for c in contracts.values() for name in c.former_names}
+        named = ", ".join(f"{name} (it is part of {parts[name]} now)" if name in parts else name for name in sorted(unknown))
+        raise UnknownSource(f"there is no source {named}; there are {', '.join(contracts)}")
     with open_writer(settings, f"ingest {run_id}", spatial=False) as con, _seldom_collected():
         return take_in(con, settings, contracts, wanted, now=now, run_id=run_id, step=step, most=most)
 

@@ -30,39 +30,46 @@ RUN = "take-over"
 def take_over(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract], now: datetime) -> list[str]:
     """Gives what is recorded of former sources to the contracts that name them; returns those sources. `con` is the writing connection.
 
-    Reads one small table where nothing is left to take over: a former source stands in `ops.source` until then.
+    Reads two small tables where nothing is left to take over. The ledger is looked through once for each former name of each source, and a former
+    source that `ops.source` names is one that was in force in the meantime (a site's own contract, an older version beside this one).
     """
-    heirs = [c for c in contracts if c.former_names]
+    heirs = {name: c for c in contracts for name in c.former_names}
     if not heirs:
         return []
-    named = _listed(name for c in heirs for name in c.former_names)
-    found = sorted(s for (s,) in con.execute(f"SELECT source FROM lake.ops.source WHERE source IN ({named})").fetchall())
-    if not found:
+    looked_for = {f"{name} taken over by {c.source}": name for name, c in heirs.items()}
+    done = {mark for (mark,) in con.execute(f"SELECT table_name FROM lake.ops.layout_done WHERE table_name IN ({_listed(looked_for)})").fetchall()}
+    found = {s for (s,) in con.execute(f"SELECT source FROM lake.ops.source WHERE source IN ({_listed(heirs)})").fetchall()}
+    if new := {name for mark, name in looked_for.items() if mark not in done}:
+        found |= {s for (s,) in con.execute(f"SELECT DISTINCT source FROM lake.ops.landed WHERE source IN ({_listed(new)})").fetchall()}
+    if not found and not new:
         return []
     with transaction(con):
-        for contract in heirs:
-            if set(contract.former_names) & set(found):
-                _take_over(con, contract)
-        con.execute(
-            "INSERT INTO lake.ops.gate_result SELECT ?, NULL, ?, 0, 0, TRUE, NULL, CAST([] AS VARCHAR[]), 0.0, ?", [RUN, next_publish(con), now]
-        )
+        for contract in {c.source: c for name, c in heirs.items() if name in found}.values():
+            _take_over(con, contract)
+        if found:
+            con.execute(
+                "INSERT INTO lake.ops.gate_result SELECT ?, NULL, ?, 0, 0, TRUE, NULL, CAST([] AS VARCHAR[]), 0.0, ?", [RUN, next_publish(con), now]
+            )
+        for mark in sorted(looked_for.keys() - done):
+            con.execute("INSERT INTO lake.ops.layout_done VALUES (?)", [mark])
         reach("takeover.before_commit")
-    log.info("sources taken over", former=found, by=[c.source for c in heirs if set(c.former_names) & set(found)])
-    return found
+    if found:
+        log.info("sources taken over", former=sorted(found), by=sorted({heirs[name].source for name in found}))
+    return sorted(found)
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(quoted(n) for n in names)
+    return ", ".join(quoted(n) for n in sorted(names))
 
 
 def _take_over(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
     heir, former = quoted(contract.source), _listed(contract.former_names)
+    targets = {t for (t,) in con.execute(f"SELECT DISTINCT target FROM lake.ops.affected WHERE source IN ({former})").fetchall()} | {contract.target}
     _oldest_look(con, heir, former)
     for table in RECORDED:
         con.execute(f"UPDATE lake.{table} SET source = {heir} WHERE source IN ({former})")
-    if "geometry" in contract.columns:
-        con.execute("LOAD spatial")
-    for table in (f"{schema}.{contract.target}{suffix}" for schema in ("clean", "typed_closed") for suffix in ("", "_history")):
+    con.execute("LOAD spatial")  # rows of a map are written anew
+    for table in (f"{schema}.{target}{suffix}" for schema in ("clean", "typed_closed") for target in sorted(targets) for suffix in ("", "_history")):
         if has_table(con, table):
             con.execute(f"UPDATE lake.{table} SET _source = {heir} WHERE _source IN ({former})")
     # the ways in which they read the time of a delivery, the one in force last
@@ -72,9 +79,12 @@ def _take_over(con: duckdb.DuckDBPyConnection, contract: Contract) -> None:
             FROM (SELECT source, unnest(datings) AS dating, generate_subscripts(datings, 1) AS place
                   FROM lake.ops.source WHERE source IN ({heir}, {former}))
             GROUP BY dating)""").fetchall()[0][0]
-    if not con.execute(f"SELECT 1 FROM lake.ops.source WHERE source = {heir}").fetchall():
-        con.execute(f"UPDATE lake.ops.source SET source = {heir} WHERE source = (SELECT min(source) FROM lake.ops.source WHERE source IN ({former}))")
-    con.execute(f"UPDATE lake.ops.source SET datings = ? WHERE source = {heir}", [datings])
+    if datings is not None:  # else neither is in force, or was before times were kept: `register_sources` writes what is
+        if not con.execute(f"SELECT 1 FROM lake.ops.source WHERE source = {heir}").fetchall():
+            con.execute(
+                f"UPDATE lake.ops.source SET source = {heir} WHERE source = (SELECT min(source) FROM lake.ops.source WHERE source IN ({former}))"
+            )
+        con.execute(f"UPDATE lake.ops.source SET datings = ? WHERE source = {heir}", [datings])
     for table in ("source", "source_column"):
         con.execute(f"DELETE FROM lake.ops.{table} WHERE source IN ({former})")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,7 @@ import shapely
 from cli import decisions
 from ingestion.contract import CONTRACTS
 from ingestion.encodings import unicode_to_tcvn3
-from ingestion.ingest import Ingested, contracts_of, ingest
+from ingestion.ingest import Ingested, UnknownSource, contracts_of, ingest
 from ingestion.model import Delivery, delivery_id
 from ingestion.names import format_of
 from ingestion.readers import apart
@@ -330,6 +331,27 @@ def test_older_deliveries_are_gated_again_and_settle_under_the_new_name(before: 
     taken(before, 3)
     statuses = asked(before, "SELECT status FROM lake.ops.delivery WHERE name = 'thua_dat_690_20260202.shp.zip' ORDER BY received_at")
     assert statuses == [("closed",), ("published",)], "the one that was blocked was sent again"
+
+
+def test_a_contract_that_says_it_later_takes_over_all_the_same(home: Settings) -> None:
+    """A site's own contract stood in the way on the day of the upgrade: what was recorded before is found when it gives way."""
+    older(home)
+    path = parcels(home.inbox / "parcel_shp", "shp", 690, "25246")
+    content = path.read_bytes()
+    taken(home, only=FORMER)
+    upgrade(home)
+    own = home.home / "contracts" / "parcel.yaml"
+    own.write_text(re.sub(", formerly: \\w+", "", (CONTRACTS / "land/parcel.yaml").read_text(encoding="utf-8")), encoding="utf-8")
+    taken(home, 1)
+    assert sources(home) == {"parcel", "parcel_shp"}, "nothing says whose they are"
+    own.unlink()
+    taken(home, 2)
+    assert sources(home) == {"parcel"}
+    path.write_bytes(content)
+    landed = taken(home, 3).landed["parcel"]
+    assert (landed.files, landed.new) == (1, 0)
+    with pytest.raises(UnknownSource, match=r"parcel_shp \(it is part of parcel now\)"):
+        taken(home, 4, ("parcel_shp",))
 
 
 def test_an_upgrade_that_is_killed_leaves_the_old_names(before: Settings) -> None:

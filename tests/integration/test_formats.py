@@ -29,7 +29,7 @@ from ingestion.requeue import requeue
 from ingestion.takeover import RECORDED
 from lake.faults import TAKE_OVER
 from lake.lake import open_reader, open_writer
-from simulator.files import write_csv, write_vector, write_xlsx
+from simulator.files import write_vector, write_xlsx
 from tests.conftest import own_platform
 from tests.postgres_kit import Server
 from tests.support import command
@@ -162,41 +162,46 @@ def decision(number: str, reason: str = "thử", action: str = "Loại bỏ") ->
 
 
 def test_a_reader_that_cannot_start_holds_up_its_own_format_alone(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_csv(home.inbox / "adjustment" / "b.csv", HEADER, [decision("HC-1")])
-    write_xlsx(home.inbox / "adjustment" / "a.xlsx", "Hiệu chỉnh", HEADER, [decision("HC-2")])
-    with open_writer(home, "test") as con:
-        con.execute("CREATE TABLE lake.clean.station (station_id VARCHAR, matrix VARCHAR, former_codes VARCHAR)")
-        con.execute("INSERT INTO lake.clean.station VALUES ('S', 'wastewater', NULL)")
+    """It is the first of the contract; what comes after it is taken, and the next run takes the rest."""
+    parcels(home.inbox / "parcel", "gpkg", 688, "25216")
+    parcels(home.inbox / "parcel", "shp", 690, "25246")
+    real = apart._ask
 
-    def no_process(*_: Any) -> None:
-        raise OSError(11, "Resource temporarily unavailable")
+    def no_process(s: Any, contract: Any, *rest: Any) -> Any:
+        if contract.files.pattern.endswith("gpkg$"):
+            raise OSError(11, "Resource temporarily unavailable")
+        return real(s, contract, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(apart, "_ask", no_process)
-        done = ingest(home, now=NOW, run_id="one", only=["adjustment"])
-    assert "temporarily unavailable" in done.errors["adjustment"]
-    assert asked(home, "SELECT name, status FROM lake.ops.delivery ORDER BY 1") == [("a.xlsx", "landed"), ("b.csv", "published")]
-    assert taken(home, 1, ("adjustment",)).loaded["adjustment"].published == 1
-    assert asked(home, "SELECT adjustment_id, _source FROM lake.clean.adjustment ORDER BY 1") == [("HC-1", "adjustment"), ("HC-2", "adjustment")]
+        done = ingest(home, now=NOW, run_id="one", only=["parcel"])
+    assert "temporarily unavailable" in done.errors["parcel"]
+    by_name = "SELECT split_part(name, '.', 2), status FROM lake.ops.delivery ORDER BY 1"
+    assert asked(home, by_name) == [("gpkg", "landed"), ("shp", "published")]
+    taken(home, 1)
+    assert asked(home, by_name) == [("gpkg", "published"), ("shp", "published")]
 
 
 def test_set_aside_of_one_format_stop_no_other(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many workbooks that fail in us that their reading is given up: the files of text are taken all the same."""
-    for n in range(3):
-        write_xlsx(home.inbox / "adjustment" / f"{n}.xlsx", "Hiệu chỉnh", HEADER, [decision(f"HC-{n}")])
-    write_csv(home.inbox / "adjustment" / "b.csv", HEADER, [decision("HC-9")])
+    """So many GeoPackages that fail in us that their reading is given up: one Shapefile that fails too is set aside, and the next is taken."""
+    for day in ("20260101", "20260102", "20260103"):
+        parcels(home.inbox / "parcel", "gpkg", 688, "25216", day=day)
+    for day in ("20260101", "20260102"):
+        parcels(home.inbox / "parcel", "shp", 690, "25246", day=day)
     real = apart.read
 
     def fails(con: Any, s: Any, contract: Any, deliveries: Any, into: str) -> Any:
-        if contract.format.reader == "xlsx" and deliveries:
+        if deliveries and (deliveries[0].name.endswith("gpkg") or "690_20260101" in deliveries[0].name):
             raise ValueError("a fault of ours")
         return real(con, s, contract, deliveries, into)
 
     monkeypatch.setattr("ingestion.load.MOST_SET_ASIDE", 1)
     monkeypatch.setattr(apart, "read", fails)
-    done = ingest(home, now=NOW, run_id="one", only=["adjustment"])
-    assert "fault of this software" in done.errors["adjustment"]
-    assert asked(home, "SELECT status FROM lake.ops.delivery WHERE name = 'b.csv'") == [("published",)]
+    done = ingest(home, now=NOW, run_id="one", only=["parcel"])
+    assert "fault of this software" in done.errors["parcel"]
+    assert asked(home, "SELECT name[10:22] AS n, status FROM lake.ops.delivery ORDER BY ALL") == [
+        ("688_20260101.", "set_aside"), ("688_20260102.", "landed"), ("688_20260103.", "landed"), ("690_20260101.", "set_aside"), ("690_20260102.", "published"),
+    ]  # fmt: skip
 
 
 def test_a_decision_at_the_prompt_is_judged_by_its_own_file(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ def _decide(source: str, values: dict[str, Any]) -> None:
     """Leaves the decision in its inbox and takes it in; marts see it at the next `tnmt run`."""
     from ingestion.decide import DecisionRefused, decide
     from ingestion.ingest import contracts_of, ingest
-    from ingestion.ledger import why_refused
+    from ingestion.ledger import came_of, why_refused
     from lake.lake import LakeError, open_reader
     from lake.lock import LakeLocked
 
@@ -34,12 +34,14 @@ def _decide(source: str, values: dict[str, Any]) -> None:
         fail(f"{error}; the decision waits in the inbox and is taken in by the next run", 4)
     except LakeError as error:
         fail(str(error))
-    if source in ingested.errors:
+    # of its own file alone: workbooks of decisions come into the same inbox, and what is wrong with those is told by `tnmt run`
+    with open_reader(s) as con:
+        status, refused = came_of(con, source, path.name)
+        reasons = why_refused(con, source, path.name)
+    if source in ingested.errors and status in (None, "landed"):
         fail(f"not taken yet: {ingested.errors[source]}; the decision was left in the inbox or is landed, and the next run tries again")
-    done = ingested.loaded[source]
-    if done.rows_quarantined or done.blocked or done.set_aside:
-        with open_reader(s) as con:
-            reasons = why_refused(con, source, path.name)
+    if status != "published" or refused:
+        done = ingested.loaded[source]
         fail(f"not taken: {'; '.join(reasons) or '; '.join(done.problems + done.aside)}")
     print(f"recorded as {number}; the marts have it after the next `tnmt run`")
 

@@ -44,12 +44,15 @@ def quarantine_retry(source: str, delivery_id: Annotated[str | None, typer.Optio
     """Gate again from raw, after a fix of contract, register or suite."""
     from ingestion.ingest import contracts_of
     from ingestion.requeue import requeue
+    from ingestion.takeover import take_over
     from lake.lake import open_writer
 
     s = settings()
-    if source not in contracts_of(s):
-        fail(f"there is no source {source}; there are {', '.join(contracts_of(s))}", 2)
+    contracts = contracts_of(s)
+    if source not in contracts:
+        fail(f"there is no source {source}; there are {', '.join(contracts)}", 2)
     with open_writer(s, f"retry {source}") as con:
+        take_over(con, contracts.values(), now())
         try:
             count = requeue(con, source, delivery_id=delivery_id)
         except LookupError as error:

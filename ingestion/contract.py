@@ -10,7 +10,7 @@ import functools
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
@@ -186,7 +186,7 @@ class AsOf(_Strict):
 
 
 class Files(_Strict):
-    """Which files belong to the source. Named groups of `pattern` can feed columns (`from_name`)."""
+    """Which files belong to the source. Named groups of `pattern`, or of the patterns of its `formats`, can feed columns (`from_name`)."""
 
     pattern: str = r"^.+$"
     as_of_format: str = "%Y%m%d%H%M%S"
@@ -262,6 +262,31 @@ class Format(_Strict):
         return value
 
 
+class NamedFormat(Format):
+    """One of several formats of a source, known by the names of its files (`ingestion.names.format_of`)."""
+
+    pattern: str
+    """As `files.pattern` of a source with one format. A name that two of them fit is refused at the gate: which one is meant it does not say."""
+    as_of_format: str | None = None
+    """Where it differs from `files.as_of_format`."""
+    formerly: str | None = None
+    """The source under which an earlier version recorded deliveries of this format: this one takes them over, with what still comes to that inbox."""
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        searcher(value)
+        return value
+
+    @field_validator("formerly")
+    @classmethod
+    def _is_a_source(cls, value: str | None) -> str | None:
+        if value is not None and not _NAME.fullmatch(value):
+            raise ValueError("must be the name of a source: lower case letters, digits and _")
+        return value
+
+
+_OF_A_NAMED_FORMAT = frozenset(NamedFormat.model_fields) - frozenset(Format.model_fields)
 _OPTIONS_OF = {
     "station_txt": {"layout", "layouts_by_station", "encoding", "decimal", "delimiter", "last_line"},
     "csv": {"delimiter", "quote", "encoding", "decimal", "thousands", "header_row", "skip_footer", "last_line"},
@@ -487,7 +512,10 @@ class Contract(_Strict):
     depends_on: NameList = ()
     as_of: AsOf = AsOf()
     files: Files = Files()
-    format: Format
+    single: Format | None = Field(None, alias="format")
+    """The format of all its files; read as `format`."""
+    formats: tuple[NamedFormat, ...] = ()
+    """Several, told apart by the names of files; in place of `format` and `files.pattern`."""
     time: Time = Time()
     columns: dict[str, Column]
     rows: tuple[RowFilter, ...] = ()
@@ -518,7 +546,7 @@ class Contract(_Strict):
     @property
     def is_sent(self) -> bool:
         """Whether it comes as files that a sender puts into an inbox; scans lie where they are, and a database is asked."""
-        return not self.files.in_place and self.format.reader != "postgis"
+        return not self.files.in_place and any(one.format.reader != "postgis" for one in self.each)
 
     @property
     def suite_name(self) -> str:
@@ -529,6 +557,58 @@ class Contract(_Strict):
     def folder(self) -> str:
         """Name of the inbox folder."""
         return self.files.folder or self.source
+
+    @property
+    def format(self) -> Format:
+        """The format of its files. Of a source with several only a contract narrowed to one of them has it; raises LookupError for the others."""
+        if self.single is None:
+            raise LookupError(
+                f"contract {self.source} has {len(self.formats)} formats: which one is said by a file's name (ingestion.names.format_of)"
+            )
+        return self.single
+
+    @property
+    def each(self) -> tuple[Contract, ...]:
+        """The contract narrowed to each of its formats, in their order: with one `format`, and the pattern of that; itself where it has one anyway."""
+        return self.narrowed if self.formats else (self,)
+
+    @functools.cached_property
+    def narrowed(self) -> tuple[Contract, ...]:
+        """See `each`."""
+        return tuple(
+            self.model_copy(
+                update={
+                    "single": one,
+                    "formats": (),
+                    "files": self.files.model_copy(
+                        update={"pattern": one.pattern, "as_of_format": one.as_of_format or self.files.as_of_format},
+                    ),
+                }
+            )
+            for one in self.formats
+        )
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Contract:
+        """As pydantic's, without what was worked out for the original."""
+        copied = super().model_copy(update=update, deep=deep)
+        for worked_out in ("file_columns", "helpers", "narrowed"):
+            vars(copied).pop(worked_out, None)
+        return copied
+
+    @property
+    def recorded_as(self) -> str:
+        """The source that identifies deliveries of its one format: what an earlier version called it, so that it knows them when they are sent again."""
+        return (self.format.formerly if isinstance(self.format, NamedFormat) else None) or self.source
+
+    @property
+    def former_names(self) -> tuple[str, ...]:
+        """Sources of an earlier version that this one takes over."""
+        return tuple(dict.fromkeys(f.formerly for f in self.formats if f.formerly is not None))
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Inbox folders that it reads: its own, and those of its former names, as senders do not change their paths on the day of an upgrade."""
+        return tuple(dict.fromkeys((self.folder, *self.former_names)))
 
     @functools.cached_property
     def file_columns(self) -> dict[str, Column]:
@@ -542,9 +622,12 @@ class Contract(_Strict):
         return {f"= {h}": h for h in headers}
 
     @property
-    def dating(self) -> str:
-        """How the time of a delivery is read, for `names.said_once`: deliveries are recorded under its day, so that another way finds them under another."""
-        return json.dumps([self.files.pattern, self.files.as_of_format, self.time.zone]) if self.as_of.origin == "file_name" else "received"
+    def datings(self) -> tuple[str, ...]:
+        """How the time of a delivery is read, format by format, for `names.said_once`: deliveries are recorded under its day, so that another way
+        finds them under another."""
+        if self.as_of.origin != "file_name":
+            return ("received",)
+        return tuple(dict.fromkeys(json.dumps([c.files.pattern, c.files.as_of_format, self.time.zone]) for c in self.each))
 
     def cadence_at(self, moment: datetime) -> int | None:
         """Minutes between due deliveries at `moment`, or None where none is due."""
@@ -583,29 +666,63 @@ class Contract(_Strict):
             raise ValueError("history has a meaning for load: snapshot of sources without personal columns only")
         if any(c.personal in ("token", "closed") for c in self.columns.values()) != self.personal:
             raise ValueError("sensitivity: personal and columns marked personal (token, closed) go together")
-        groups = set(re.compile(self.files.pattern).groupindex)
         for name, column in self.columns.items():
-            if column.from_name is not None and column.from_name not in groups:
-                raise ValueError(f"column {name}: from_name {column.from_name!r} is no named group of files.pattern")
             if column.source_unit is not None:
                 try:
                     conversion(column.source_unit, column.unit or "")
                 except UnitError as error:
                     raise ValueError(f"column {name}: {error}") from error
-        if self.as_of.origin == "file_name" and "as_of" not in groups:
-            raise ValueError("as_of: {from: file_name} needs a named group `as_of` in files.pattern")
         if self.as_of.origin == "column" and self.as_of.column not in self.columns:
             raise ValueError("as_of: {from: column} needs `column`, one of the contract's columns")
-        if (self.helpers or self.unpivot) and self.format.reader not in ("csv", "xlsx"):
-            raise ValueError(f"rows, join and unpivot have no meaning for reader {self.format.reader}")
-        foreign = self.format.model_fields_set - _OPTIONS_OF[self.format.reader] - {"reader"}
-        if foreign:
-            raise ValueError(f"format: {sorted(foreign)} have no meaning for reader {self.format.reader}")
-        if self.format.reader in ("vector", "postgis") and "geometry" in self.columns and not self.format.crs:
-            raise ValueError("format: crs is needed where there is a geometry (never assumed)")
-        if self.format.reader == "postgis" and not (self.format.table or self.format.query):
-            raise ValueError("format: table or query is needed for reader postgis")
+        if (self.single is not None) == bool(self.formats):
+            raise ValueError("needs either format, or formats: a list with the pattern of each; not both")
+        if self.single is not None:
+            self._check_format(self.single, self.files.pattern, "format", "files.pattern")
+        for number, one in enumerate(self.formats, 1):
+            self._check_format(one, one.pattern, f"formats, entry {number}", f"the pattern of formats, entry {number}")
+        if self.formats:
+            self._check_formats()
         return self
+
+    def _check_format(self, form: Format, pattern: str, label: str, pattern_label: str) -> None:
+        """Raises ValueError where a format, or the pattern of its files, does not go with the contract."""
+        groups = set(re.compile(pattern).groupindex)
+        for name, column in self.columns.items():
+            if column.from_name is not None and column.from_name not in groups:
+                raise ValueError(f"column {name}: from_name {column.from_name!r} is no named group of {pattern_label}")
+        if self.as_of.origin == "file_name" and "as_of" not in groups:
+            raise ValueError(f"as_of: {{from: file_name}} needs a named group `as_of` in {pattern_label}")
+        if (self.helpers or self.unpivot) and form.reader not in ("csv", "xlsx"):
+            raise ValueError(f"rows, join and unpivot have no meaning for reader {form.reader} ({label})")
+        foreign = form.model_fields_set - _OPTIONS_OF[form.reader] - {"reader"}
+        if isinstance(form, NamedFormat):
+            foreign -= _OF_A_NAMED_FORMAT
+        if foreign:
+            raise ValueError(f"{label}: {sorted(foreign)} have no meaning for reader {form.reader}")
+        if form.reader in ("vector", "postgis") and "geometry" in self.columns and not form.crs:
+            raise ValueError(f"{label}: crs is needed where there is a geometry (never assumed)")
+        if form.reader == "postgis" and not (form.table or form.query):
+            raise ValueError(f"{label}: table or query is needed for reader postgis")
+
+    def _check_formats(self) -> None:
+        """Raises ValueError where its formats do not go together, or cannot take over what they name."""
+        if "pattern" in self.files.model_fields_set:
+            raise ValueError("files.pattern has no meaning beside formats: each of them has a pattern of its own")
+        if len({f.pattern for f in self.formats}) < len(self.formats):
+            raise ValueError("formats: two have the same pattern, so that no file name tells which of them it is")
+        for number, one in enumerate(self.formats, 1):
+            if one.reader == "postgis":
+                raise ValueError(
+                    f"formats, entry {number}: reader postgis has no files of senders to be told apart by; give it a contract with a format"
+                )
+            if one.as_of_format is not None and self.as_of.origin != "file_name":
+                raise ValueError(f"formats, entry {number}: as_of_format has a meaning for as_of: {{from: file_name}} only")
+        if self.source in self.former_names:
+            raise ValueError(f"formerly: {self.source} is the source itself; leave it out")
+        if self.former_names and self.files.in_place:
+            raise ValueError("formerly has no meaning for files that stay in place: what was recorded of them names the folder in which they lie")
+        if self.former_names and self.load == "snapshot" and not self.scope:
+            raise ValueError("formerly needs a scope where load is snapshot: of two sources that each were a whole, which one stands is not said")
 
 
 def load_contract(path: Path) -> Contract:
@@ -649,7 +766,8 @@ def _check_folders(contracts: Iterable[Contract]) -> None:
     """Refuses an inbox folder within that of another source, which takes all that lies below its own; raises ContractError."""
     readers: dict[str, str] = {}
     for contract in contracts:
-        readers.setdefault(contract.folder, contract.source)
+        for folder in contract.folders:
+            readers.setdefault(folder, contract.source)
     for folder, source in readers.items():
         for outer in (str(p) for p in PurePosixPath(folder).parents):
             if outer in readers:
@@ -657,6 +775,26 @@ def _check_folders(contracts: Iterable[Contract]) -> None:
                     f"contract {source}: its inbox folder {folder} lies in the inbox folder {outer} of contract {readers[outer]}, which would take "
                     "every file of it: expected folders side by side, or one that both share, told apart by files.pattern; change files.folder of one"
                 )
+
+
+def _without_names_in_use(found: dict[str, Contract]) -> dict[str, Contract]:
+    """The contracts without former names that are sources of their own (a site's): of those nothing is taken over.
+
+    Raises ContractError where two contracts name the same.
+    """
+    settled, heirs = dict[str, Contract](), dict[str, str]()
+    for source, contract in found.items():
+        if in_use := set(contract.former_names) & found.keys():
+            formats = [f.model_copy(update={"formerly": None}) if f.formerly in in_use else f for f in contract.formats]
+            contract = contract.model_copy(update={"formats": tuple(formats)})  # noqa: PLW2901
+        for name in contract.former_names:
+            if heirs.setdefault(name, source) != source:
+                raise ContractError(
+                    f"contracts {heirs[name]} and {source} both say `formerly: {name}`: expected one source that takes its deliveries over; "
+                    "take the line out of one of them"
+                )
+        settled[source] = contract
+    return settled
 
 
 def load_contracts(folders: Iterable[Path] = (CONTRACTS,), *, only_enabled: bool = True) -> dict[str, Contract]:
@@ -670,6 +808,7 @@ def load_contracts(folders: Iterable[Path] = (CONTRACTS,), *, only_enabled: bool
         for path in paths.values():
             contract = load_contract(path)
             found[contract.source] = contract
+    found = _without_names_in_use(found)
     _check_folders(found.values())
     ordered: dict[str, Contract] = {}
 

@@ -29,6 +29,7 @@ from ingestion.model import Arrival, Moment
 from ingestion.publish import Loaded, ensure_target_tables
 from ingestion.registers import PLACED_BY, last_gates, requeue_moved
 from ingestion.requeue import requeue
+from ingestion.takeover import take_over
 from ingestion.targets import REPAIRED, REPAIRED_COLUMN
 from lake.faults import reach
 from lake.lake import open_writer, transaction
@@ -86,15 +87,16 @@ def contracts_of(settings: Settings) -> dict[str, Contract]:
 
 def shared_folders(contracts: Iterable[Contract]) -> set[str]:
     """Inbox folders that more than one source reads."""
-    return {folder for folder, n in Counter(c.folder for c in contracts).items() if n > 1}
+    return {folder for folder, n in Counter(f for c in contracts for f in c.folders).items() if n > 1}
 
 
 def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contract], now: datetime) -> dict[str, list[str]]:
     """Keeps `ops.source` and `ops.source_column` equal to the contracts, and makes the tables of new ones.
 
-    So marts can be built before every source has delivered. Writes nothing where nothing changed. Returns of each source the other ways in
-    which its contract once read the time of a delivery.
+    So marts can be built before every source has delivered. Writes nothing where nothing changed. What earlier versions recorded under former
+    names is taken over first (`takeover`). Returns of each source the other ways in which its contract once read the time of a delivery.
     """
+    take_over(con, contracts.values(), now)
     before, names = dict[str, list[tuple[Any, ...]]](), dict[str, list[str]]()
     # of columns a lake of an earlier version keeps words too, which are the dictionary's now
     for table, picked in (("source", "*"), ("source_column", "source, column_name, headers, type, is_personal")):
@@ -102,7 +104,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         names[table] = [c[0] for c in found.description]
         before[table] = found.fetchall()
     once = {row["source"]: row["datings"] or [] for row in (dict(zip(names["source"], r, strict=True)) for r in before["source"])}
-    former = {c.source: [d for d in once.get(c.source, ()) if d != c.dating] for c in contracts.values()}
+    former = {c.source: [d for d in once.get(c.source, ()) if d not in c.datings] for c in contracts.values()}
     sources = [
         (
             c.source,
@@ -118,7 +120,7 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
             c.lateness_minutes,
             c.tolerated_bad_share,
             c.retention.raw_days,
-            [*former[c.source], c.dating],
+            [*former[c.source], *c.datings],
         )
         for c in contracts.values()
     ]
@@ -176,7 +178,7 @@ def _take_in_one(
     *,
     arrival: Arrival,
     run_id: str,
-    shared: bool,
+    shared: Collection[str],
     datings: Collection[str],
     restless: bool,
     most: int | None = None,
@@ -238,7 +240,7 @@ def _note_unclaimed(
     """
     passed = {c.folder for c in contracts.values() if c.files.in_place} - {contracts[name].folder for name in wanted}
     looked_at = [c for c in contracts.values() if c.folder not in passed]
-    files = unclaimed(settings, looked_at, {c.folder for c in contracts.values()})
+    files = unclaimed(settings, looked_at, {f for c in contracts.values() for f in c.folders})
     if not files and not con.execute("SELECT 1 FROM lake.ops.unclaimed LIMIT 1").fetchall():
         return []
     noted = con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed ORDER BY folder, name").fetchall()
@@ -249,7 +251,7 @@ def _note_unclaimed(
             con.execute("DELETE FROM lake.ops.unclaimed")
             for file in files:
                 con.execute("INSERT INTO lake.ops.unclaimed VALUES (?, ?, ?, ?)", [*file, now])
-    asked = {contracts[name].folder for name in wanted}  # of an inbox that fails its source's error tells
+    asked = {f for name in wanted for f in contracts[name].folders}  # of an inbox that fails its source's error tells
     return [told_unclaimed(folder, name, size) for folder, name, size in files if name or folder not in asked]
 
 
@@ -288,7 +290,7 @@ def take_in(
                 contract,
                 arrival=(own := replace(arrival)),  # what its ledger makes it later by is no other source's concern
                 run_id=run_id,
-                shared=contract.folder in shared,
+                shared=shared,
                 datings=datings[name],
                 restless=name in restless,
                 most=most,
@@ -329,7 +331,9 @@ def ingest(
     contracts = contracts_of(settings)
     wanted = set(only) if only is not None else set(contracts)
     if unknown := wanted - set(contracts):
-        raise UnknownSource(f"there is no source {', '.join(sorted(unknown))}; there are {', '.join(contracts)}")
+        parts = {name: c.source for c in contracts.values() for name in c.former_names}
+        named = ", ".join(f"{name} (it is part of {parts[name]} now)" if name in parts else name for name in sorted(unknown))
+        raise UnknownSource(f"there is no source {named}; there are {', '.join(contracts)}")
     with open_writer(settings, f"ingest {run_id}", spatial=False) as con, _seldom_collected():
         return take_in(con, settings, contracts, wanted, now=now, run_id=run_id, step=step, most=most)
 
@@ -353,7 +357,7 @@ def _pull(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract
 
     A pull that brought the very bytes of the last one is dropped: nothing new was said.
     """
-    if contract.format.reader != "postgis":
+    if contract.formats or contract.format.reader != "postgis":
         return
     from ingestion.readers.postgis import snapshot
 

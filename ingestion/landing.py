@@ -31,7 +31,7 @@ import pyarrow as pa
 
 from ingestion.contract import Contract
 from ingestion.model import Arrival, Delivery, delivery_id
-from ingestion.names import groups, portable, said_by, said_once
+from ingestion.names import claiming, format_of, portable, said_by, said_once
 from lake.faults import reach
 from lake.lake import quoted, transaction
 from tnmt.settings import Settings, give_name
@@ -105,12 +105,12 @@ class Found:
     """Type and rights of the file; 0 of a folder."""
 
 
-def inbox_of(settings: Settings, contract: Contract) -> Path:
-    """The folder that senders of the source write to. Raises NotADirectoryError for one that leads out of the inbox, and whose files would go.
+def inbox_of(settings: Settings, contract: Contract, named: str | None = None) -> Path:
+    """The folder that senders of the source write to, or the one of its `folders` that is `named`.
 
-    Scans are only read, so their folder may lie elsewhere.
+    Raises NotADirectoryError for one that leads out of the inbox, and whose files would go. Scans are only read, so their folder may lie elsewhere.
     """
-    folder = settings.inbox / contract.folder
+    folder = settings.inbox / (named or contract.folder)
     leads = os.path.realpath(folder)  # Path.resolve fails on a link to itself in a way of its own
     if not contract.files.in_place and not Path(leads).is_relative_to(os.path.realpath(settings.inbox)):
         raise NotADirectoryError(f"{folder} leads out of the inbox, to {leads}: put a folder there, or mount one")
@@ -272,7 +272,7 @@ def _walk(folder: Path, odd: bool = False, left: _Left | None = None) -> Iterato
 
 def _mine(contract: Contract, shared: bool, name: str) -> bool:
     """Whether a file in a shared inbox folder belongs to this source; alone, every file does."""
-    return not shared or groups(contract, name) is not None
+    return not shared or bool(claiming(contract, name))
 
 
 def _writer(path: str) -> bool | None:
@@ -325,8 +325,19 @@ def _quiet_in(contract: Contract, found: Found) -> float:
     return max(0.0, QUIET_SECONDS - age) if unsure else 0.0
 
 
-def finished(settings: Settings, contract: Contract, *, shared: bool = False, patient: bool = False, left: _Left | None = None) -> Iterator[Found]:
-    """The files in the source's inbox that landing would take now, in name order. The one answer for landing, sensor and live worker.
+def finished(settings: Settings, contract: Contract, *, shared: Collection[str] = ()) -> Iterator[Found]:
+    """The files in the source's inbox folders that landing would take now, in name order. The one answer for landing, sensor and live worker.
+
+    Of the folders in `shared`, which other contracts read too, only files whose name fits.
+    """
+    for named in contract.folders:
+        yield from _finished_in(named, settings, contract, shared=named in shared)
+
+
+def _finished_in(
+    named: str, settings: Settings, contract: Contract, *, shared: bool, patient: bool = False, left: _Left | None = None
+) -> Iterator[Found]:
+    """`finished`, of one of its folders.
 
     `patient` waits out the quiet period of a file of which nobody knows whether it is whole, so that what was just brought is taken at once.
     """
@@ -334,7 +345,7 @@ def finished(settings: Settings, contract: Contract, *, shared: bool = False, pa
     # of most files their age alone says that nobody writes them any more
     by_age = contract.files.small and contract.files.quiet_seconds is None
     in_place = contract.files.in_place
-    for name, path, is_dir in _walk(inbox_of(settings, contract), left=left):
+    for name, path, is_dir in _walk(inbox_of(settings, contract, named), left=left):
         if not _mine(contract, shared, name):
             continue
         try:
@@ -364,12 +375,13 @@ def unclaimed(settings: Settings, contracts: Iterable[Contract], folders: Collec
     into (name ''), and what lies beside the `folders` of all sources (folder '')."""
     by_folder: dict[str, list[Contract]] = {}
     for contract in contracts:
-        by_folder.setdefault(contract.folder, []).append(contract)
+        for named in contract.folders:
+            by_folder.setdefault(named, []).append(contract)
     found: list[tuple[str, str, int | None]] = _beside(settings.inbox, {f.partition("/")[0] for f in folders})
     for folder, readers in by_folder.items():
         in_place = all(c.files.in_place for c in readers)
         try:
-            lying = list(_walk(inbox_of(settings, readers[0]), odd=True))
+            lying = list(_walk(inbox_of(settings, readers[0], folder), odd=True))
         except OSError:
             found.append((folder, "", None))
             continue
@@ -377,7 +389,7 @@ def unclaimed(settings: Settings, contracts: Iterable[Contract], folders: Collec
             try:
                 no_file = not is_dir and not stat.S_ISREG(os.lstat(path).st_mode)
                 closed = no_file or name[-1:] in ("", "/") or not _may_take(path, is_dir, in_place)
-                nobodys = not no_file and len(readers) > 1 and not any(groups(c, name) is not None for c in readers)
+                nobodys = not no_file and len(readers) > 1 and not any(claiming(c, name) for c in readers)
                 if nobodys or is_dir or closed:
                     size = None if closed else sum(i[2] for i in _identities(path, is_dir))
                     if nobodys or size is None or size > FOLDER_BYTES:
@@ -533,10 +545,10 @@ def _read_small(found: Found) -> bytes | None:
         os.close(fd)
 
 
-def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: bool = False) -> Landed:
+def land(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contract, now: datetime, *, shared: Collection[str] = ()) -> Landed:
     """Records what lies in the source's inbox, then takes it out of there. `con` is the writing connection; `now` the arrival (GMT+7).
 
-    `shared` says that other contracts read the same folder, so that only files whose name fits are taken.
+    `shared` are the folders that other contracts read too, so that only files whose name fits are taken there.
     """
     landed, _, leave = record(con, settings, contract, Arrival(now), shared=shared)
     leave()
@@ -549,7 +561,7 @@ def record(
     contract: Contract,
     arrival: Arrival,
     *,
-    shared: bool = False,
+    shared: Collection[str] = (),
     most: int | None = None,
     datings: Collection[str] = (),
 ) -> tuple[Landed, list[Delivery], Callable[[], None]]:
@@ -563,29 +575,46 @@ def record(
     `arrival` is made later than what the ledger holds, if it is a clock's. `datings` are the other ways in which the contract once read the time
     of a delivery, under whose days what is known may be recorded.
     """
-    folder = inbox_of(settings, contract)
-    if folder.is_dir() and not _may(str(folder), os.R_OK | os.X_OK | (0 if contract.files.in_place else os.W_OK)):
-        raise PermissionError(
-            errno.EACCES, "the user of the pipeline may not read this inbox and take files out of it: chown or chmod it", str(folder)
-        )
-    left = _Left()
-    found = list(finished(settings, contract, shared=shared, patient=True, left=left))
-    if not contract.files.in_place:
-        if left.taken:
-            _put_back(con, folder, left.taken, None if shared else contract.source)
-            found = list(finished(settings, contract, shared=shared, patient=True))
-        _remove(left.empty, str(folder))
-    if most is not None and len(found) > most:
-        found = heapq.nlargest(most, found, key=lambda f: _as_of(contract, f.name, arrival.at))
+    lying = {named: _waiting_in(con, named, settings, contract, named in shared) for named in contract.folders}
+    if most is not None and sum(map(len, lying.values())) > most:
+        newest = heapq.nlargest(most, ((f, n) for n, found in lying.items() for f in found), key=lambda f: _as_of(contract, f[0].name, arrival.at))
+        lying = {named: [f for f, n in newest if n == named] for named in lying}
+    # never two folders in a round: the same file may lie in both, and is one delivery
+    rounds = [(named, part) for named, found in lying.items() for part in _rounds(found)]
     landed, taken, fresh = Landed(0, 0, 0), list[Found](), list[Delivery]()
-    for number, part in enumerate(_rounds(found)):
-        kept, done, new = _record_round(con, settings, contract, arrival, part, datings)
+    for number, (named, part) in enumerate(rounds):
+        kept, done, new = _record_round(con, settings, contract, arrival, part, datings, named)
         landed = Landed(landed.files + done.files, landed.new + done.new, landed.again + done.again)
         taken += kept
         fresh = new if number == 0 else []
     if not taken or contract.files.in_place:
         return landed, fresh, _nothing
     return landed, fresh, functools.partial(_clear, taken, contract.files.small)
+
+
+def _waiting_in(con: duckdb.DuckDBPyConnection, named: str, settings: Settings, contract: Contract, shared: bool) -> list[Found]:
+    """The finished files of one of the source's folders, after what a killed process left there was put right. Raises PermissionError."""
+    folder = inbox_of(settings, contract, named)
+    if folder.is_dir() and not _may(str(folder), os.R_OK | os.X_OK | (0 if contract.files.in_place else os.W_OK)):
+        raise PermissionError(
+            errno.EACCES, "the user of the pipeline may not read this inbox and take files out of it: chown or chmod it", str(folder)
+        )
+    left = _Left()
+    found = list(_finished_in(named, settings, contract, shared=shared, patient=True, left=left))
+    if not contract.files.in_place:
+        if left.taken:
+            _put_back(con, folder, left.taken, None if shared else contract.source)
+            found = list(_finished_in(named, settings, contract, shared=shared, patient=True))
+        _remove(left.empty, str(folder))
+    return found
+
+
+def _recorded_as(contract: Contract, name: str, folder: str) -> str:
+    """The source that identifies a delivery: of a name that says no format, what the folder was the inbox of."""
+    own = format_of(contract, name)
+    if own is not None:
+        return own.recorded_as
+    return folder if folder in contract.former_names else contract.source
 
 
 def _rounds(found: list[Found]) -> Iterator[list[Found]]:
@@ -609,8 +638,9 @@ def _record_round(
     arrival: Arrival,
     found: list[Found],
     datings: Collection[str],
+    folder: str,
 ) -> tuple[list[Found], Landed, list[Delivery]]:
-    """Records the files in one transaction; returns those that it recorded, and the new deliveries where it holds the bytes of all of them."""
+    """Records the files, all of one folder, in one transaction; returns those that it recorded, and the new deliveries where it holds the bytes of all of them."""
     kept: list[Found] = []
     rows: list[tuple[str, str, str, int, datetime | None, str]] = []
     contents: list[bytes | None] = []
@@ -633,7 +663,7 @@ def _record_round(
             continue  # still written, or replaced: the next look takes it
         kept.append(one)
         contents.append(content)
-        number, said = delivery_id(contract.source, one.name, known[0]), said_by(contract, one.name)
+        number, said = delivery_id(_recorded_as(contract, one.name, folder), one.name, known[0]), said_by(contract, one.name)
         once = [said_once(dating, one.name) for dating in datings]
         if said is None or None in once:
             undated.append(number)

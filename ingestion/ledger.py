@@ -98,6 +98,15 @@ def why_refused(con: duckdb.DuckDBPyConnection, source: str, name: str) -> list[
     return [details for (details,) in found.fetchall()]
 
 
+def came_of(con: duckdb.DuckDBPyConnection, source: str, name: str) -> tuple[str | None, int]:
+    """Status of a source's newest delivery of that name, and how many of its rows stand in quarantine; (None, 0) where none was landed."""
+    found = con.execute(
+        "SELECT status, coalesce(rows_quarantined, 0) FROM lake.ops.delivery WHERE source = ? AND name = ? ORDER BY received_at DESC LIMIT 1",
+        [source, name],
+    ).fetchall()
+    return (found[0][0], int(found[0][1])) if found else (None, 0)
+
+
 def last_gates(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int, int, list[str] | None, str]]:
     """The last gate of each source: seq, deliveries, rows read, suites' rules above what is tolerated, run."""
     rows = con.execute(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ingestion.contract import Contract
 from ingestion.landing import TOO_LARGE, stored_path
 from ingestion.merge import TargetMismatch
 from ingestion.model import Delivery, Problem, reader_failed, unfinished_geopackage
-from ingestion.names import groups, moment, on_disk
+from ingestion.names import claiming, format_of, groups, moment, on_disk
 from ingestion.publish import Gating, Loaded, keep_waiting, one_row_a_key, publish, whole_keys
 from ingestion.readers import apart
 from ingestion.targets import resolve
@@ -107,24 +108,53 @@ def load(
     """Gates and publishes what is pending of one source (or `deliveries`). `now` only marks when it was published; `fresh` is for `pending`.
 
     Bad data never raises: it ends in quarantine, in a blocked delivery, or in one that is set aside. Raises TargetMismatch or SuiteError where
-    contract and lake, or contract and suite, do not fit: nothing was published then.
+    contract and lake, or contract and suite, do not fit: nothing was published then. Each format is gated by itself, and where one fails as a whole
+    the others are gated all the same before its error is raised.
     """
     todo = list(deliveries) if deliveries is not None else pending(con, settings, contract, fresh)
     report = Loaded(contract.source, tolerated=contract.tolerated_bad_share)
     if not todo:
         return report
-    size = BATCH_FILES if contract.files.small else 1
     done: set[str] = set()
+    failed: dict[str, Exception] = {}
     while todo:
-        for only_waiting in (False, True):
-            part = [d for d in todo if d.only_waiting is only_waiting]
-            for start in range(0, len(part), size):
-                _load_apart(Gating(con, settings, contract, run_id, now, report, only_waiting), part[start : start + size])
+        for own, part in by_format(contract, todo):
+            gating = Gating(con, settings, own, run_id, now, report, only_waiting=False, whole=contract, aside_before=report.set_aside)
+            try:
+                _load_format(gating, part)
+            except Exception as error:
+                if not contract.formats:
+                    raise
+                log.error("format failed", source=contract.source, pattern=own.files.pattern, error=type(error).__name__)
+                failed.setdefault(own.files.pattern, error)
         done |= {d.delivery_id for d in todo}
         # a snapshot that was refused gives its scopes back to older deliveries, which are gated again
         given_back = deliveries is None and contract.load == "snapshot"
         todo = [d for d in pending(con, settings, contract) if d.delivery_id not in done] if given_back else []
+    if failed:
+        raise next(iter(failed.values()))
     return report
+
+
+def by_format(contract: Contract, deliveries: Sequence[Delivery]) -> list[tuple[Contract, list[Delivery]]]:
+    """The deliveries by their format, each with the contract narrowed to it, in the order of the contract.
+
+    What fits no format, or more than one, goes with the first, whose reader never sees it: the gate refuses it by its name.
+    """
+    if not contract.formats:
+        return [(contract, list(deliveries))]
+    parts: dict[str, list[Delivery]] = {own.files.pattern: [] for own in contract.each}
+    for delivery in deliveries:
+        parts[(format_of(contract, delivery.name) or contract.each[0]).files.pattern].append(delivery)
+    return [(own, part) for own in contract.each if (part := parts[own.files.pattern])]
+
+
+def _load_format(gating: Gating, deliveries: list[Delivery]) -> None:
+    size = BATCH_FILES if gating.contract.files.small else 1
+    for only_waiting in (False, True):
+        part = [d for d in deliveries if d.only_waiting is only_waiting]
+        for start in range(0, len(part), size):
+            _load_apart(replace(gating, only_waiting=only_waiting, aside=set()), part[start : start + size])
 
 
 SYSTEM_FAULTS = (OSError, SuiteError, TargetMismatch, UnitError, LakeError, *(
@@ -134,7 +164,7 @@ SYSTEM_FAULTS = (OSError, SuiteError, TargetMismatch, UnitError, LakeError, *(
 LATEST_NAME = timedelta(days=400)
 """How far after its arrival the time in a file's name may lie: a price list of next year is sent this year, one of 2035 is a slip of the pen."""
 MOST_SET_ASIDE = 20
-"""Deliveries of a source that one run sets aside for an error; where more fail, the error is likely ours, and the source stops instead."""
+"""Deliveries of a source's format that one run sets aside for an error; where more fail, the error is likely ours, and the format stops instead."""
 
 
 def _load_apart(gating: Gating, deliveries: list[Delivery]) -> None:
@@ -148,7 +178,7 @@ def _load_apart(gating: Gating, deliveries: list[Delivery]) -> None:
     except SYSTEM_FAULTS:
         raise
     except Exception as error:
-        if gating.report.set_aside >= MOST_SET_ASIDE:
+        if gating.report.set_aside - gating.aside_before >= MOST_SET_ASIDE:
             raise
         deliveries = [d for d in deliveries if d.delivery_id not in gating.aside]
         if len(deliveries) == 1:
@@ -207,7 +237,7 @@ def _load_batch(gating: Gating, deliveries: list[Delivery]) -> None:
     problems: dict[str, Problem] = {}
     logs = _logs_beside(con, contract, deliveries)
     for delivery in deliveries:
-        if problem := _name_problem(contract, delivery) or logs.get(delivery.delivery_id):
+        if problem := _name_problem(gating.whole, delivery) or logs.get(delivery.delivery_id):
             problems[delivery.delivery_id] = problem
     readable = [d for d in deliveries if d.delivery_id not in problems]
     problems |= apart.read(con, settings, contract, readable, "cut")
@@ -344,16 +374,26 @@ def _name_problem(contract: Contract, delivery: Delivery) -> Problem | None:
             f"{delivery.bytes:,} byte",
             "Chia tệp thành nhiều tệp nhỏ hơn rồi gửi lại",
         )
-    found = groups(contract, delivery.name)
-    if found is None and contract.format.reader == "vector" and delivery.name.lower().endswith(tuple(f".gpkg{log}" for log in _LOGS)):
+    own, found = format_of(contract, delivery.name), groups(contract, delivery.name)
+    reads_maps = any(c.format.reader == "vector" for c in contract.each)
+    if found is None and reads_maps and delivery.name.lower().endswith(tuple(f".gpkg{log}" for log in _LOGS)):
         return unfinished_geopackage(delivery.name)
-    if found is None:
-        return Problem("wrong_name", "Tên tệp không đúng quy ước", contract.files.pattern, delivery.name, "Đổi tên tệp theo quy ước rồi gửi lại")
-    if contract.as_of.origin == "file_name" and moment(found["as_of"] or "", contract.files.as_of_format) is None:
+    if own is None and (fitting := claiming(contract, delivery.name)):
+        return Problem(
+            "wrong_name",
+            "Tên tệp khớp với nhiều định dạng của nguồn: không rõ phải đọc theo định dạng nào",
+            "đúng một trong: " + "; ".join(c.files.pattern for c in fitting),
+            delivery.name,
+            f"Sửa các `pattern` trong {contract.source}.yaml để không trùng nhau, hoặc đổi tên tệp rồi gửi lại",
+        )
+    if own is None or found is None:
+        expected = "; ".join(c.files.pattern for c in contract.each)
+        return Problem("wrong_name", "Tên tệp không đúng quy ước", expected, delivery.name, "Đổi tên tệp theo quy ước rồi gửi lại")
+    if contract.as_of.origin == "file_name" and moment(found["as_of"] or "", own.files.as_of_format) is None:
         return Problem(
             "wrong_name",
             "Thời gian trong tên tệp không đọc được",
-            contract.files.as_of_format,
+            own.files.as_of_format,
             found["as_of"] or "không có",
             "Sửa ngày giờ trong tên tệp (hoặc đồng hồ của datalogger) rồi gửi lại",
         )

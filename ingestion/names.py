@@ -1,4 +1,4 @@
-"""What a delivery's name says: the named groups of its contract's `files.pattern`."""
+"""What a delivery's name says: which format of its contract it has, and the named groups of the pattern of that."""
 
 from __future__ import annotations
 
@@ -54,9 +54,27 @@ def on_disk(name: str) -> str:
     return os.fsdecode(b"".join(bytes.fromhex(p[:2]) + p[2:].encode() if i else p.encode() for i, p in enumerate(name.split(_NO_LETTER))))
 
 
+def claiming(contract: Contract, name: str) -> list[Contract]:
+    """The contract narrowed to each of its formats that the base name fits."""
+    base = name.rsplit("/", 1)[-1]
+    return [own for own in contract.each if _groups(own.files.pattern, base) is not None]
+
+
+def format_of(contract: Contract, name: str) -> Contract | None:
+    """The contract with the one format that the name of a file says: itself where it has no other, fits the name or not.
+
+    None where the name fits none of several formats, or more than one: which is meant it does not say.
+    """
+    if not contract.formats:
+        return contract
+    fitting = claiming(contract, name)
+    return fitting[0] if len(fitting) == 1 else None
+
+
 def groups(contract: Contract, name: str) -> dict[str, str | None] | None:
     """Named groups of the base name, or None where the name does not fit the contract."""
-    return _groups(contract.files.pattern, name.rsplit("/", 1)[-1])
+    own = format_of(contract, name)
+    return _groups(own.files.pattern, name.rsplit("/", 1)[-1]) if own is not None else None
 
 
 _LOCAL_ZONE, _LOCAL = "+07:00", timezone(timedelta(hours=7))
@@ -64,9 +82,10 @@ _LOCAL_ZONE, _LOCAL = "+07:00", timezone(timedelta(hours=7))
 
 def said_by(contract: Contract, name: str) -> datetime | None:
     """The time in a file's name, in GMT+7; None where it says none."""
-    if contract.as_of.origin != "file_name":
+    own = format_of(contract, name)
+    if own is None or own.as_of.origin != "file_name":
         return None
-    return _said(groups(contract, name), contract.files.as_of_format, contract.time.zone)
+    return _said(groups(own, name), own.files.as_of_format, own.time.zone)
 
 
 def _said(found: dict[str, str | None] | None, form: str, zone: str) -> datetime | None:
@@ -88,7 +107,7 @@ def _way(dating: str) -> tuple[str, str, str] | None:
 
 
 def said_once(dating: str, name: str) -> datetime | None:
-    """`said_by` of a contract that was in force once, by its `dating`; None too where the arrival told the time."""
+    """`said_by` of a contract that was in force once, by one of its `datings`; None too where the arrival told the time."""
     way = _way(dating)
     return _said(_groups(way[0], name.rsplit("/", 1)[-1]), way[1], way[2]) if way else None
 

@@ -63,7 +63,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Gating:
-    """One source in one run: what its batches share. `only_waiting`: of the deliveries only the rows that wait for a register."""
+    """One format of a source in one run: what its batches share. `only_waiting`: of the deliveries only the rows that wait for a register."""
 
     con: duckdb.DuckDBPyConnection
     settings: Settings
@@ -72,6 +72,10 @@ class Gating:
     now: datetime
     report: Loaded
     only_waiting: bool
+    whole: Contract
+    """The contract with all its formats; `contract` is narrowed to the one that is gated."""
+    aside_before: int = 0
+    """How many deliveries of other formats were set aside by then."""
     aside: set[str] = field(default_factory=set)
     """Deliveries that were set aside: of a batch that fails afterwards they are no part any more."""
 

@@ -28,6 +28,9 @@ UPKEEP = ("maintain.table", "erase.recorded")
 """Points of the nightly upkeep."""
 
 
+TAKE_OVER = "takeover.before_commit"
+"""Of the first run of a version in which a source takes others over."""
+
 EXTRACT = ("extract.logged", "extract.placed")
 """Points of the hand-over of an extract."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Collection
 
 import structlog
 
@@ -23,15 +24,15 @@ Tried = dict[str, tuple[int, float]]
 """File -> (runs that were started for it, when the next one may be)."""
 
 
-def waiting(settings: Settings, contract: Contract, *, is_shared: bool, live: bool) -> list[str]:
+def waiting(settings: Settings, contract: Contract, *, shared: Collection[str], live: bool) -> list[str]:
     """A name for each finished file of a source that a run would take, by what it is and not by when; with a live worker small ones are its own.
 
-    An inbox that cannot be read is one thing too, for which a run is started that says so. `is_shared`: other sources have the same folder.
+    An inbox that cannot be read is one thing too, for which a run is started that says so. `shared`: folders that several sources read.
     """
     if not contract.is_sent or (live and contract.files.small):
         return []
     try:
-        found = [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=is_shared)]
+        found = [f"{f.name} {f.identity}" for f in finished(settings, contract, shared=shared)]
     except OSError as error:
         found = [f"{type(error).__name__} {error.errno}"]
     return sorted(hashlib.sha256(f"{contract.source} {what}".encode()).hexdigest()[:12] for what in found)
@@ -86,7 +87,7 @@ def waiting_files(settings: Settings) -> tuple[float, list[str]]:
     for contract in contracts.values():
         if contract.files.small and not contract.files.in_place:
             try:
-                times = [f.modified for f in finished(settings, contract, shared=contract.folder in shared)]
+                times = [f.modified for f in finished(settings, contract, shared=shared)]
             except OSError as error:  # the others go on
                 _tell(contract.source, str(error))
                 continue

@@ -52,5 +52,5 @@ def write(out: Path, province: Province, end: date, size: Size, manifest: Manife
         ["Mã hiệu chỉnh", "Mã trạm", "Thông số", "Từ", "Đến", "Cách xử lý", "Số", "Lý do", "Người quyết định", "Văn bản"],
         adjustments,
     )
-    manifest.add("adjustment_xlsx", 1, len(adjustments))
-    manifest.trap("adjustment_xlsx", "number missing", "HC-003", rows=1, reason="number_missing")
+    manifest.add("adjustment", 1, len(adjustments))
+    manifest.trap("adjustment", "number missing", "HC-003", rows=1, reason="number_missing")

@@ -110,7 +110,7 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
     # rows that say again what the earlier file said, but for those that no row can be placed with
     said = {(p["id"], p["use"], p["area"], p["shape"]) for p in earlier}
     again = sum((p["id"], p["use"], p["area"], p["shape"]) in said for p in parcels if p["use"] != "XYZ")
-    manifest.duplicates["parcel_gpkg"] += again
+    manifest.duplicates["parcel"] += again
     certificates = _write_rights(out, parcels, rng, stamp, end, manifest)
     _write_changes(out, parcels, certificates, rng, stamp, end, size, manifest)
     _write_plans(out, province, parcels, stamp, end, manifest)
@@ -139,7 +139,7 @@ def _a_year_before(parcels: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _defects(parcels: list[dict[str, Any]], province: Province, manifest: Manifest) -> None:
     """Named, deliberate defects: first those that a parcel keeps (for the marts to find), then those that no row can be placed with."""
     mine = _largest(parcels)
-    source = "parcel_gpkg"
+    source = "parcel"
     # the last piece of the last commune lies at its border; the other goes into the middle of a commune that is not its own
     astride, outside, host = mine[-1], mine[2], next(p for p in mine[::-1] if p["commune"].code != mine[2]["commune"].code)["commune"]
     astride["shape"] = shapely.buffer(astride["shape"], 5.0, join_style="mitre")
@@ -201,7 +201,7 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
         own = [p for p in parcels if p["commune"].district == district]
         columns, shapes = _columns(own), [p["shape"] for p in own]
         if district in FGDB_DISTRICTS:
-            folder = out / "parcel_fgdb" / f"thua_dat_{district}_{stamp}.gdb"
+            folder = out / "parcel" / f"thua_dat_{district}_{stamp}.gdb"
             write_vector(
                 folder,
                 "DC_THUADAT",
@@ -210,9 +210,9 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
                 driver="OpenFileGDB",
             )
             _zip(folder, folder.with_name(folder.name + ".zip"))
-            manifest.add("parcel_fgdb", 1, len(own))
+            manifest.add("parcel", 1, len(own))
         elif district == SHAPEFILE_DISTRICT:
-            folder = out / "parcel_shp" / f"thua_dat_{district}_{stamp}.shp"
+            folder = out / "parcel" / f"thua_dat_{district}_{stamp}.shp"
             folder.mkdir(parents=True)
             # Shapefile names have ten letters; the text is TCVN3, as the district's own software writes it
             short = {
@@ -231,10 +231,10 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
             write_vector(folder / "thua_dat.shp", "thua_dat", coded, shapes, driver="ESRI Shapefile", encoding="ISO-8859-1")
             (folder / "thua_dat.cpg").unlink(missing_ok=True)
             _zip(folder, folder.with_name(folder.name + ".zip"))
-            manifest.add("parcel_shp", 1, len(own))
+            manifest.add("parcel", 1, len(own))
         else:
-            write_vector(out / "parcel_gpkg" / f"thua_dat_{district}_{stamp}.gpkg", "DC_THUADAT", columns, shapes)
-            manifest.add("parcel_gpkg", 1, len(own))
+            write_vector(out / "parcel" / f"thua_dat_{district}_{stamp}.gpkg", "DC_THUADAT", columns, shapes)
+            manifest.add("parcel", 1, len(own))
 
 
 def _write_rights(

@@ -63,4 +63,4 @@ def all_waiting(settings: Settings, *, live: bool = False) -> list[str]:
     """What the sensors of all sources see in their inboxes."""
     contracts = contracts_of(settings)
     shared = shared_folders(contracts.values())
-    return sorted(name for c in contracts.values() for name in waiting(settings, c, is_shared=c.folder in shared, live=live))
+    return sorted(name for c in contracts.values() for name in waiting(settings, c, shared=shared, live=live))

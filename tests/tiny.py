@@ -19,7 +19,7 @@ from tnmt.settings import Settings
 END = date(2026, 3, 24)
 AS_OF = datetime(2026, 3, 25, 0, 10)
 TINY = Size("tiny", 1, 0, 0, 1, 1, 1, 120, 6, 40)
-FEW = ("--no-marts", "station_txt", "parcel_gpkg", "dossier")
+FEW = ("--no-marts", "station_txt", "parcel", "dossier")
 TNMT = str(Path(sys.executable).parent / "tnmt")
 
 

@@ -432,7 +432,7 @@ def _maps() -> Iterator[Animal]:
 
     def one(fate: Fate, put: Callable[[Path], None], suffix: str = ".gpkg") -> Animal:
         n = next(number)
-        return Animal("parcel_gpkg", f"thua_dat_688_{2016 + n // 336}{(n - 1) // 28 % 12 + 1:02d}{(n - 1) % 28 + 1:02d}{suffix}".encode(), fate, put)
+        return Animal("parcel", f"thua_dat_688_{2016 + n // 336}{(n - 1) // 28 % 12 + 1:02d}{(n - 1) % 28 + 1:02d}{suffix}".encode(), fate, put)
 
     def map_of(shapes: list[Any], crs: str = "EPSG:9212", layer: str = "DC_THUADAT", **columns: list[Any]) -> Callable[[Path], None]:
         def put(path: Path) -> None:
@@ -477,11 +477,11 @@ def _maps() -> Iterator[Animal]:
         "thua_dat_690_20200105.shp.zip": {"a.txt": b"x" * 10},
         "thua_dat_690_20200106.shp.zip": {"a.zip": b"PK"},
     }.items():
-        yield Animal("parcel_shp", name.encode(), "refused", _bytes(_zip(members)))
-    yield Animal("parcel_shp", b"thua_dat_690_20200107.shp.zip", "refused", _bytes(b"not a zip"))
-    yield Animal("parcel_shp", b"thua_dat_690.shp", "refused", _bytes(b"x"))
-    yield Animal("parcel_fgdb", b"thua_dat_695_20200101.gdb.zip", "refused", _bytes(_zip({"a.gdb/a00000001.gdbtable": b"x"})))
-    yield Animal("parcel_fgdb", b"thua_dat_695_20200102.gdb.zip", "refused", _bytes(b"PK\x03\x04"))
+        yield Animal("parcel", name.encode(), "refused", _bytes(_zip(members)))
+    yield Animal("parcel", b"thua_dat_690_20200107.shp.zip", "refused", _bytes(b"not a zip"))
+    yield Animal("parcel", b"thua_dat_690.shp", "refused", _bytes(b"x"))
+    yield Animal("parcel", b"thua_dat_695_20200101.gdb.zip", "refused", _bytes(_zip({"a.gdb/a00000001.gdbtable": b"x"})))
+    yield Animal("parcel", b"thua_dat_695_20200102.gdb.zip", "refused", _bytes(b"PK\x03\x04"))
 
 
 def _scans() -> Iterator[Animal]:

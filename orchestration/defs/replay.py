@@ -7,7 +7,9 @@ from typing import Any
 import dagster as dg
 
 from ingestion.ingest import contracts_of, take_in
+from ingestion.model import Arrival
 from ingestion.requeue import requeue
+from ingestion.takeover import take_over
 from lake.lake import open_writer
 from marts.build import build, serve_marts, told_held
 from orchestration.defs.assets import metadata_of, not_taken
@@ -31,6 +33,7 @@ def replayed_day(context: dg.AssetExecutionContext, platform: Platform) -> Itera
     day = date.fromisoformat(context.partition_key)
     contracts = contracts_of(s)
     with open_writer(s, f"replay {day}") as con:
+        take_over(con, contracts.values(), Arrival.of(arrival_on(s)).at)
         waiting = sum(requeue(con, name, day=day, all_of_day=True) for name in contracts)
         done = take_in(con, s, contracts, contracts, now=arrival_on(s), run_id=context.run_id[:12])
     as_of = platform.as_of(context)

@@ -1,6 +1,7 @@
 """Sensors: one a source that is sent as files, which looks into its inbox."""
 
 import time
+from collections.abc import Collection
 
 import dagster as dg
 
@@ -24,8 +25,8 @@ def under_way(instance: dg.DagsterInstance, source: str | None) -> bool:
     return any(run.tags.get(SOURCE_TAG) in (None, source) for run in runs)
 
 
-def source_sensor(contract: Contract, *, is_shared: bool) -> dg.SensorDefinition:
-    """The sensor of a source. It starts what is made of that source, and nothing else: other domains do not wait for it."""
+def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefinition:
+    """The sensor of a source; `shared` are the folders that several read. It starts what is made of that source, and nothing else: other domains do not wait for it."""
     source = contract.source
     made_of_it = dg.AssetSelection.assets(["raw", source], ["clean", contract.target]).required_multi_asset_neighbors().downstream()
 
@@ -39,7 +40,7 @@ def source_sensor(contract: Contract, *, is_shared: bool) -> dg.SensorDefinition
     )
     def new_files(context: dg.SensorEvaluationContext, platform: Platform) -> dg.SensorResult | dg.SkipReason:
         s = platform.settings()
-        files = waiting(s, contract, is_shared=is_shared, live=heartbeat(s) is not None)
+        files = waiting(s, contract, shared=shared, live=heartbeat(s) is not None)
         if not files:
             return dg.SensorResult(skip_reason="no finished file in the inbox", cursor="{}")
         if under_way(context.instance, source):
@@ -60,4 +61,4 @@ def source_sensors() -> list[dg.SensorDefinition]:
     """One for each source that is sent as files; scans and databases are asked by the hour."""
     contracts = contracts_of(settings())
     shared = shared_folders(contracts.values())
-    return [source_sensor(c, is_shared=c.folder in shared) for c in contracts.values() if c.is_sent]
+    return [source_sensor(c, shared) for c in contracts.values() if c.is_sent]

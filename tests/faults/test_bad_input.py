@@ -69,8 +69,8 @@ def test_map_without_crs_or_in_another_or_in_degrees(lake: Settings, day: int, c
     name = f"thua_dat_688_2026020{day}.gpkg"
     columns = {"MATHUADAT": ["a"], "MAXA": ["25216"], "SOHIEUTOBANDO": [1], "SOTHUTUTHUA": [1], "MALOAIDAT": ["ONT"], "DIENTICH": [1.0],
                "DIENTICHPHAPLY": [1.0], "DIACHITHUADAT": ["x"], "NGAYDODAC": ["01/01/2024"], "TRANGTHAI": ["x"]}  # fmt: skip
-    write_vector(lake.inbox / "parcel_gpkg" / name, "DC_THUADAT", columns, [shapely.box(x, y, x + 0.01, y + 0.01)], crs=crs)
-    assert word in _blocked(lake, "parcel_gpkg", 10 + day)
+    write_vector(lake.inbox / "parcel" / name, "DC_THUADAT", columns, [shapely.box(x, y, x + 0.01, y + 0.01)], crs=crs)
+    assert word in _blocked(lake, "parcel", 10 + day)
 
 
 def test_a_server_that_does_not_answer(lake: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

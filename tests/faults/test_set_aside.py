@@ -323,16 +323,16 @@ def test_a_geopackage_with_its_log_beside_it(lake: Settings) -> None:
     """Both lie in the inbox: neither is taken, the words say what to do, and the file alone, sent again, is read."""
     columns = {"MATHUADAT": ["a"], "MAXA": ["25216"], "SOHIEUTOBANDO": [1], "SOTHUTUTHUA": [1], "MALOAIDAT": ["ONT"], "DIENTICH": [1.0],
                "DIENTICHPHAPLY": [1.0], "DIACHITHUADAT": ["x"], "NGAYDODAC": ["01/01/2024"], "TRANGTHAI": ["x"]}  # fmt: skip
-    path = lake.inbox / "parcel_gpkg" / "thua_dat_688_20260201.gpkg"
+    path = lake.inbox / "parcel" / "thua_dat_688_20260201.gpkg"
     write_vector(path, "DC_THUADAT", columns, [shapely.box(560_000, 1_270_000, 560_010, 1_270_010)])
     Path(f"{path}-journal").write_bytes(b"what was there before")
     whole = path.read_bytes()
-    assert ingest(lake, now=NOW, run_id="one", only=["parcel_gpkg"]).loaded["parcel_gpkg"].blocked == 2
-    reasons = [r for (r,) in asked(lake, "SELECT reason FROM lake.ops.delivery WHERE source = 'parcel_gpkg'")]
+    assert ingest(lake, now=NOW, run_id="one", only=["parcel"]).loaded["parcel"].blocked == 2
+    reasons = [r for (r,) in asked(lake, "SELECT reason FROM lake.ops.delivery WHERE source = 'parcel'")]
     assert all("QGIS" in r and "thua_dat_688_20260201.gpkg-journal" in r for r in reasons)
     path.write_bytes(whole)
     with open_writer(lake, "test") as con:
-        requeue(con, "parcel_gpkg")
+        requeue(con, "parcel")
     later = path.with_name("thua_dat_688_20260202.gpkg")
     path.rename(later)
-    assert ingest(lake, now=NOW.replace(hour=13), run_id="two", only=["parcel_gpkg"]).loaded["parcel_gpkg"].published == 1
+    assert ingest(lake, now=NOW.replace(hour=13), run_id="two", only=["parcel"]).loaded["parcel"].published == 1

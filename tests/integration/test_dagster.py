@@ -402,6 +402,9 @@ def test_an_asset_leaves_what_a_run_leaves(home: Settings, monkeypatch: pytest.M
     from orchestration.defs import assets, replay
     from orchestration.defs.resources import Platform
 
+    shipped = (ROOT / "ingestion/contracts/environment/adjustment.yaml").read_text(encoding="utf-8")
+    own = shipped.replace("files: {", "files: {folder: adjustment, ").replace("csv$", "txt$").replace("xlsx$", "xlsm$")
+    (home.home / "contracts" / "adjustment_site.yaml").write_text(own.replace(", formerly: adjustment_xlsx", ""), encoding="utf-8")
     path = home.inbox / "adjustment" / "THANG3.XLSX"
     path.parent.mkdir()
     path.write_text("x")

@@ -201,18 +201,18 @@ OPS = {
     "source (source, title_vi, description_vi, owner_unit, owner_contact, terms, target, load, sensitivity, cadence_minutes, lateness_minutes, "
     "tolerated_bad_share, retention_days)": [
         "('station_txt', 'Tệp trạm', '', 'Chi cục', '', '', 'reading', 'upsert', 'internal', 5, 15, 0.02, 3650)",
-        "('parcel_gpkg', 'Thửa đất', '', 'VPĐK', '', '', 'parcel', 'snapshot', 'internal', NULL, 0, 0, 3650)",
+        "('parcel', 'Thửa đất', '', 'VPĐK', '', '', 'parcel', 'snapshot', 'internal', NULL, 0, 0, 3650)",
         "('dossier', 'Hồ sơ', '', 'VP', '', '', 'dossier', 'upsert', 'internal', 1440, 60, 0, 3650)",
     ],
     "landed (delivery_id, source, name, sha256, bytes, received_at, as_of, day, stored)": [
         "('d1', 'station_txt', 'a.txt', 'x', 1, TIMESTAMP '2026-03-12 09:00:00', TIMESTAMP '2026-03-12', DATE '2026-03-12', 'raw.file')",
         "('d2', 'station_txt', 'b.txt', 'x', 1, TIMESTAMP '2026-03-12 09:58:00', TIMESTAMP '2026-03-12', DATE '2026-03-12', 'raw.file')",
-        "('d3', 'parcel_gpkg', 'c.gpkg', 'x', 1, TIMESTAMP '2026-01-01 09:00:00', TIMESTAMP '2026-01-01', DATE '2026-01-01', 'x')",
+        "('d3', 'parcel', 'c.gpkg', 'x', 1, TIMESTAMP '2026-01-01 09:00:00', TIMESTAMP '2026-01-01', DATE '2026-01-01', 'x')",
     ],
     "outcome (delivery_id, source, day, status, reason, rows_read, rows_accepted, rows_duplicate, rows_quarantined, published_at, run_id, seq)": [
         "('d1', 'station_txt', DATE '2026-03-12', 'published', NULL, 10, 7, 2, 1, TIMESTAMP '2026-03-12 09:01:00', 'r', 1)",
         "('d2', 'station_txt', DATE '2026-03-12', 'quarantined', 'x', 3, 0, 0, 3, TIMESTAMP '2026-03-12 09:59:00', 'r', 2)",
-        "('d3', 'parcel_gpkg', DATE '2026-01-01', 'published', NULL, 4, 4, 0, 0, TIMESTAMP '2026-01-01 09:01:00', 'r', 1)",
+        "('d3', 'parcel', DATE '2026-01-01', 'published', NULL, 4, 4, 0, 0, TIMESTAMP '2026-01-01 09:01:00', 'r', 1)",
     ],
 }
 
@@ -392,14 +392,14 @@ def test_indicators(lake: Lake) -> None:
 def test_operations(lake: Lake) -> None:
     assert lake.rows(
         "SELECT source, deliveries, published, quarantined, rows_read, rows_accepted FROM lake.marts_operations.delivery_daily ORDER BY 1"
-    ) == [("parcel_gpkg", 1, 1, 0, 4, 4), ("station_txt", 2, 1, 1, 13, 7)]
+    ) == [("parcel", 1, 1, 0, 4, 4), ("station_txt", 2, 1, 1, 13, 7)]
     assert lake.rows("SELECT reason, reason_vi, rows FROM lake.marts_operations.quarantine_reason ORDER BY 1") == [
         ("measured_at_unreadable", "Không đọc được thời điểm đo", 1),
         ("unknown_unit", "Đơn vị không quy đổi được", 1),
     ]
     assert lake.rows("SELECT source, minutes_since, allowed_minutes, state FROM lake.marts_operations.source_freshness ORDER BY 1") == [
         ("dossier", None, 1500, "never"),
-        ("parcel_gpkg", 100860, None, "fresh"),
+        ("parcel", 100860, None, "fresh"),
         ("station_txt", 60, 20, "late"),
     ]
 

@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 from cli.main import app
 from ingestion import landing
-from ingestion.contract import Contract, load_contracts
+from ingestion.contract import CONTRACTS, Contract, load_contracts
 from ingestion.ingest import Ingested, contracts_of, ingest, take_in
 from ingestion.landing import FOLDER_BYTES, TAKEN, finished, land, record, zip_folder
 from ingestion.load import load
@@ -509,7 +509,7 @@ def test_no_time_in_a_name_stops_its_source(lake: tuple[Settings, duckdb.DuckDBP
 
 def test_a_file_that_is_called_like_a_geodatabase_folder_is_refused_by_its_content(lake: tuple[Settings, duckdb.DuckDBPyConnection]) -> None:
     s, con = lake
-    contract, folder = of(s, "parcel_fgdb", quiet_seconds=0)
+    contract, folder = of(s, "parcel", quiet_seconds=0)
     (folder / "thua_dat_688_20260326.gdb").write_text("not a folder")
     assert land(con, s, contract, NOW).new == 1
     load(con, s, contract, "r", NOW)
@@ -533,6 +533,9 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     """A name in capitals fits no contract of the shared inbox; a dot file is no delivery at all."""
     folder = made.inbox / "adjustment"
     folder.mkdir(parents=True, exist_ok=True)
+    shipped = (CONTRACTS / "environment/adjustment.yaml").read_text(encoding="utf-8").replace(", formerly: adjustment_xlsx", "")
+    own = made.home / "contracts" / "adjustment_site.yaml"
+    own.write_text(shipped.replace("files: {", "files: {folder: adjustment, ").replace("csv$", "txt$").replace("xlsx$", "xlsm$"), encoding="utf-8")
     (folder / "THANG3.XLSX").write_text("x")
     for litter in (".DS_Store", "Thumbs.db", "~$thang3.xlsx", "a.csv.part"):
         (folder / litter).write_text("x")
@@ -541,6 +544,10 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     assert done.unclaimed == ["inbox/adjustment/THANG3.XLSX (1 byte) fits no contract of this inbox: rename or remove it"]
     with open_reader(made) as con:
         assert con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX", 1)]
+    own.unlink()
+    assert len(waiting(made, live=False)) == 1 and ingest(made, now=NOW, run_id="r", only=[]).unclaimed == [], (
+        "alone, its source takes and refuses it"
+    )
     (folder / "THANG3.XLSX").unlink()
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
@@ -588,8 +595,8 @@ def test_what_is_given_back_beside_others_of_its_name_is_landed_with_them(made: 
 
 def test_a_geodatabase_that_is_being_copied_is_no_delivery_yet(made: Settings) -> None:
     """Between two members nobody has anything open: it was taken as it was, empty even, and its folder removed under its sender."""
-    contract = contracts_of(made)["parcel_fgdb"]
-    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260327.gdb"
+    contract = contracts_of(made)["parcel"]
+    folder = made.inbox / "parcel" / "thua_dat_688_20260327.gdb"
     folder.mkdir(parents=True)
     long_ago = time.time() - 60
     os.utime(folder, (long_ago, long_ago))
@@ -603,13 +610,13 @@ def test_a_geodatabase_that_is_being_copied_is_no_delivery_yet(made: Settings) -
 
 
 def test_a_geodatabase_that_is_too_large_is_told_and_wakes_nobody(made: Settings) -> None:
-    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260324.gdb"
+    folder = made.inbox / "parcel" / "thua_dat_688_20260324.gdb"
     folder.mkdir(parents=True)
     with (folder / "a00000001.gdbtable").open("wb") as file:
         file.truncate(FOLDER_BYTES + 1)  # a sparse file: no such disk is needed
     assert waiting_files(made)[1] == []
-    done = ingest(made, now=NOW, run_id="r", only=["parcel_fgdb"])
-    assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("inbox/parcel_fgdb/thua_dat_688_20260324.gdb", True)]
+    done = ingest(made, now=NOW, run_id="r", only=["parcel"])
+    assert [(name.split(" ")[0], "32 GiB" in name) for name in done.unclaimed] == [("inbox/parcel/thua_dat_688_20260324.gdb", True)]
     shutil.rmtree(folder)
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 
@@ -622,7 +629,7 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
         (inbox / name).parent.mkdir(parents=True, exist_ok=True)
         (inbox / name).write_text("COD\t1\tmg/L\t20260325000000\t00\n")
     (inbox / "BP_KKKK_NUOTHA_20260325000000.txt").chmod(0o600)
-    folder = made.inbox / "parcel_fgdb" / "thua_dat_688_20260325.gdb"
+    folder = made.inbox / "parcel" / "thua_dat_688_20260325.gdb"
     (folder / "shut").mkdir(parents=True)
     (made.inbox / "dossier").mkdir(exist_ok=True)
     (made.inbox / "dossier" / "ho_so_20260312.csv").write_text("x")
@@ -640,11 +647,11 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
         patch.setattr(landing, "_may", lambda path, mode: not mode & closed.get(path, 0))
         patch.setattr(os, "scandir", scandir)
         assert waiting_files(made)[1] == ["station_txt"] and len(all_waiting(made)) == 1
-        done = ingest(made, now=NOW, run_id="closed", only=["station_txt", "parcel_fgdb", "dossier"])
+        done = ingest(made, now=NOW, run_id="closed", only=["station_txt", "parcel", "dossier"])
         assert not done.errors and done.landed["station_txt"].new == 1
         names = ["BP_KKKK_NUOTHA_20260325000000.txt", "bound/BP_NNNN_NUOTHA_20260325000000.txt", "shut/"]
         assert [text.split(" ")[0] for text in done.unclaimed] == [
-            "inbox/dossier/ho_so_20260312.csv", "inbox/parcel_fgdb/thua_dat_688_20260325.gdb", *(f"inbox/station_txt/{n}" for n in names)]  # fmt: skip
+            "inbox/dossier/ho_so_20260312.csv", "inbox/parcel/thua_dat_688_20260325.gdb", *(f"inbox/station_txt/{n}" for n in names)]  # fmt: skip
         assert all("chown" in text for text in done.unclaimed)
         closed[str(inbox)] = os.W_OK
         assert "chown" in ingest(made, now=NOW, run_id="root", only=["station_txt"]).errors["station_txt"]
@@ -654,12 +661,10 @@ def test_what_may_not_be_read_or_taken_away_is_told_and_stops_nothing(made: Sett
     assert (done.landed["station_txt"].new, done.unclaimed) == (3, [])
 
 
-@pytest.mark.parametrize(
-    ("times", "source"), [(1, "station_txt"), (9, "station_txt"), (9, "parcel_fgdb")], ids=["once", "always", "in a geodatabase"]
-)
+@pytest.mark.parametrize(("times", "source"), [(1, "station_txt"), (9, "station_txt"), (9, "parcel")], ids=["once", "always", "in a geodatabase"])
 def test_a_folder_that_cannot_be_listed_this_time_is_no_delivery(made: Settings, monkeypatch: pytest.MonkeyPatch, times: int, source: str) -> None:
     """No descriptor left, a share that fails: it was landed as a geodatabase folder with what could be seen of it, refused by its name, and removed."""
-    name = {"station_txt": f"2026/BP_RRRR_NUOTHA_2026032500000{times}.txt", "parcel_fgdb": "thua_dat_688_20260326.gdb/in/a00000001.gdbtable"}[source]
+    name = {"station_txt": f"2026/BP_RRRR_NUOTHA_2026032500000{times}.txt", "parcel": "thua_dat_688_20260326.gdb/in/a00000001.gdbtable"}[source]
     path = made.inbox / source / name
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("COD\t1\tmg/L\t20260325000000\t00\n")

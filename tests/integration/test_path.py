@@ -201,7 +201,7 @@ def test_a_renamed_station_keeps_one_series(home) -> None:
 
 
 def test_marts_of_land_find_what_the_sample_hides(platform: Platform) -> None:
-    named = {t["trap"]: t["where"] for t in platform.manifest.traps if t["source"] == "parcel_gpkg"}
+    named = {t["trap"]: t["where"] for t in platform.manifest.traps if t["source"] == "parcel"}
     placed = dict(platform.rows("SELECT DISTINCT parcel_id, placement FROM lake.marts_land.parcel_overlay"))
     assert placed[named["parcel outside its commune"]] == "outside"
     assert placed[named["parcel across the border of its commune"]] == "astride"
@@ -218,7 +218,7 @@ def test_marts_of_land_find_what_the_sample_hides(platform: Platform) -> None:
 def test_geometry_is_kept_with_its_crs(platform: Platform, table: str) -> None:
     assert platform.rows(f"SELECT DISTINCT crs FROM lake.clean.{table}") == [("EPSG:9212",)]
     if table == "parcel":
-        named = {t["where"]: t["trap"] for t in platform.manifest.traps if t["source"] == "parcel_gpkg"}
+        named = {t["where"]: t["trap"] for t in platform.manifest.traps if t["source"] == "parcel"}
         wrong = {
             r[0] for r in platform.rows("SELECT parcel_id FROM lake.clean.parcel WHERE abs(geometry_area_m2 - area_m2) > greatest(1, 0.01 * area_m2)")
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import subprocess
 import tarfile
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ingestion.contract import CONTRACTS, load_contracts
 from lake.extensions import link_extensions
 from lake.lake import open_reader
 from tests.support import need
@@ -32,9 +34,14 @@ CORRECTED: dict[str, str] = {
     "marts_environment.reading_qc.flag_status": "a reading without a status is not suspect for that",
     "marts_environment.aqi_daily.level_vi": NO_LEVEL,
     "marts_environment.aqi_hourly.level_vi": NO_LEVEL,
-    "marts_operations.source_freshness": "there is a source more: station_qc_threshold",
+    "marts_operations.source_freshness": "there is a source more: station_qc_threshold; of those that had one a format there is one",
+    "marts_operations.delivery_daily": "formats of one source are counted together (test_days_of_a_source_are_the_sum_of_its_formats)",
+    "marts_operations.quarantine_reason.title_vi": "a source with several formats has a title without a format",
 }
 """Table, or table.column, whose rows differ from those of the older version, and why."""
+
+HEIRS = {former: contract.source for contract in load_contracts((CONTRACTS,)).values() for former in contract.former_names}
+"""Sources of the older version, a format each, and the one of this version that took them over."""
 
 Table = tuple[list[str], list[tuple[Any, ...]]]
 
@@ -88,10 +95,10 @@ def upgraded(tmp_path_factory: pytest.TempPathFactory) -> Upgraded:
 
 
 def _on(columns: list[str], table: Table) -> list[tuple[Any, ...]]:
-    """Rows of the table in these columns alone, ordered as text."""
+    """Rows of the table in these columns alone, ordered as text; sources by the name that they have now."""
     names, rows = table
     places = [names.index(c) for c in columns]
-    return sorted((tuple(row[p] for p in places) for row in rows), key=repr)
+    return sorted((tuple(HEIRS.get(row[p], row[p]) if names[p] in ("source", "_source") else row[p] for p in places) for row in rows), key=repr)
 
 
 def test_what_was_landed_and_accepted_is_all_there(upgraded: Upgraded) -> None:
@@ -117,6 +124,43 @@ def test_marts_are_those_of_before_but_for_named_corrections(upgraded: Upgraded)
         if not different and _on(kept, after[name]) != _on(kept, (columns, rows)):
             different.append((name, "rows"))
     assert not different, different
+
+
+def test_sources_of_one_format_each_are_one_source_now(upgraded: Upgraded) -> None:
+    """No table names a former one; deliveries keep their ids, and what is sent again is known, in the old inbox as in the new one."""
+    before, after = upgraded.before, tables(upgraded.settings)
+    assert set(HEIRS) <= {row[before["ops.source"][0].index("source")] for row in before["ops.source"][1]}
+    for name, (columns, rows) in after.items():
+        for place in [columns.index(c) for c in ("source", "_source") if c in columns]:
+            assert not {row[place] for row in rows} & set(HEIRS), name
+    names, landed = before["ops.landed"]
+    old = [dict(zip(names, row, strict=True)) for row in landed if row[names.index("source")] in HEIRS and row[names.index("stored")] == "landing"]
+    assert {d["source"] for d in old} == {"parcel_gpkg", "parcel_fgdb", "parcel_shp"}
+    sent = [next(d for d in old if d["source"] == former) for former in ("parcel_gpkg", "parcel_fgdb", "parcel_shp")]
+    for delivery in sent:
+        kept = next((upgraded.settings.landing / delivery["sha256"][:2] / delivery["sha256"]).iterdir())
+        for folder in (delivery["source"], "parcel"):
+            (upgraded.settings.inbox / folder).mkdir(exist_ok=True)
+            shutil.copy(kept, upgraded.settings.inbox / folder / delivery["name"])
+    done = tnmt(upgraded.settings.home, "run", "--no-marts", "parcel")
+    assert done.returncode == 0 and "nothing new" in done.stdout, done.stdout + done.stderr
+    again = tables(upgraded.settings)
+    assert again["ops.landed"] == after["ops.landed"] and again["clean.parcel"] == after["clean.parcel"]
+    assert len(again["ops.arrival"][1]) == len(after["ops.arrival"][1]) + 2 * len(sent)
+
+
+def test_days_of_a_source_are_the_sum_of_its_formats(upgraded: Upgraded) -> None:
+    def sums(table: Table) -> dict[tuple[str, Any], list[int]]:
+        names, rows = table
+        counts = [n for n in names if n.startswith("rows_") or n in ("deliveries", "published", "quarantined", "blocked")]
+        found: dict[tuple[str, Any], list[int]] = {}
+        for row in (dict(zip(names, r, strict=True)) for r in rows):
+            place = HEIRS.get(row["source"], row["source"]), row["day"]
+            found[place] = [a + row[c] for a, c in zip(found.get(place, [0] * len(counts)), counts, strict=True)]
+        return found
+
+    name = "marts_operations.delivery_daily"
+    assert sums(tables(upgraded.settings)[name]) == sums(upgraded.before[name])
 
 
 def test_named_corrections_are_of_tables_that_were_there(upgraded: Upgraded) -> None:

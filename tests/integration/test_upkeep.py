@@ -247,7 +247,7 @@ def test_the_names_of_halves_are_those_that_landing_gives(home: Settings, monkey
         making.update(home.landing.rglob("*.half"), (home.home / "tmp").glob("*.gdb.zip"))
 
     monkeypatch.setattr("ingestion.landing.os.fsync", look)
-    for source, name in (("dossier", "ho_so_20260301.csv"), ("land_owner", "chu_20260301.xlsx"), ("parcel_fgdb", "thua_dat_688_20260324.gdb/a")):
+    for source, name in (("dossier", "ho_so_20260301.csv"), ("land_owner", "chu_20260301.xlsx"), ("parcel", "thua_dat_688_20260324.gdb/a")):
         contract = contracts_of(home)[source]
         path = home.inbox / contract.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

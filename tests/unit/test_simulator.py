@@ -15,6 +15,7 @@ import pytest
 import shapely
 
 from ingestion.contract import CONTRACTS, load_contracts
+from ingestion.names import groups
 from simulator import sample
 from simulator.land import FGDB_DISTRICTS
 from simulator.manifest import Manifest
@@ -69,7 +70,7 @@ def _bytes(made: Sample) -> dict[str, bytes]:
 
 
 def _is_fgdb(name: str) -> bool:
-    return "parcel_fgdb/" in name
+    return name.endswith(".gdb.zip")
 
 
 def _layer(path: Path, layer: str = "DC_THUADAT", scratch: Path | None = None) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -108,7 +109,7 @@ def source_of(inbox: Path, path: Path) -> str:
     """The source whose folder the file lies in; where several share it, the one whose pattern the name fits."""
     folder = path.relative_to(inbox).parts[0]
     sharing = [c for c in ALL_CONTRACTS.values() if c.folder == folder]
-    return next((c.source for c in sharing if re.search(c.files.pattern, path.name)), sharing[0].source)
+    return next((c.source for c in sharing if groups(c, path.name) is not None), sharing[0].source)
 
 
 def test_manifest_counts_files_and_lines_on_disk(first: Sample) -> None:
@@ -124,7 +125,7 @@ def test_manifest_counts_files_and_lines_on_disk(first: Sample) -> None:
     for source in ("land_change", "scan_dossier", "dossier"):
         assert sum(p.read_bytes().count(b"\n") - 1 for p in (first.inbox / source).glob("*.csv")) == counted.rows[source], source
     assert counted.rows["scan_file"] == XS.scans
-    assert abs(sum(counted.rows[s] for s in ("parcel_gpkg", "parcel_fgdb", "parcel_shp")) / XS.parcels - 1) < 1.0
+    assert abs(counted.rows["parcel"] / XS.parcels - 1) < 1.0
 
 
 def test_manifest_is_at_one_with_itself(first: Sample) -> None:
@@ -144,14 +145,14 @@ def test_every_folder_belongs_to_a_source_and_names_fit(first: Sample) -> None:
     odd = {t["where"] for t in first.manifest.traps if t["trap"] == "name against the rule"}
     for path in first.inbox.rglob("*"):
         if path.is_file() and path.relative_to(first.inbox / path.relative_to(first.inbox).parts[0]).as_posix() not in odd:
-            assert re.search(ALL_CONTRACTS[source_of(first.inbox, path)].files.pattern, path.name), path.name
+            assert groups(ALL_CONTRACTS[source_of(first.inbox, path)], path.name) is not None, path.name
 
 
 @pytest.fixture(scope="module")
 def parcels(first: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, shapely.Geometry]]:
     """Parcels of the GeoPackage and Geodatabase districts by commune and code; the doubled parcel once."""
     found: dict[str, dict[str, shapely.Geometry]] = {}
-    for path in sorted(p for kind in ("gpkg", "fgdb", "shp") for p in (first.inbox / f"parcel_{kind}").glob(f"*_{END:%Y%m%d}.*")):
+    for path in sorted((first.inbox / "parcel").glob(f"*_{END:%Y%m%d}.*")):
         fields, shapes = _layer(path, scratch=tmp_path_factory.mktemp("unpacked"))
         for commune, code, shape in zip(fields["MAXA"], fields["MATHUADAT"], shapes, strict=True):
             found.setdefault(commune, {}).setdefault(code, shape)
@@ -165,7 +166,7 @@ def communes() -> dict[str, Commune]:
 
 def test_parcels_tile_their_commune(first: Sample, parcels: dict[str, dict[str, shapely.Geometry]], communes: dict[str, Commune]) -> None:
     """Areas add up and nothing overlaps, but for the parcels that the manifest names."""
-    spoilt = {t["where"] for t in first.manifest.traps if t["source"] == "parcel_gpkg" and t["trap"] in MOVED}
+    spoilt = {t["where"] for t in first.manifest.traps if t["source"] == "parcel" and t["trap"] in MOVED}
     assert len(spoilt) == len(MOVED)
     assert parcels.keys() == communes.keys()
     touched = {code.split(".")[0] for code in spoilt}
@@ -185,7 +186,7 @@ def test_parcels_tile_their_commune(first: Sample, parcels: dict[str, dict[str, 
 def test_gaps_and_overlaps_of_one_commune_are_none(
     first: Sample, parcels: dict[str, dict[str, shapely.Geometry]], communes: dict[str, Commune]
 ) -> None:
-    spoilt = {t["where"].split(".")[0] for t in first.manifest.traps if t["source"] == "parcel_gpkg"}
+    spoilt = {t["where"].split(".")[0] for t in first.manifest.traps if t["source"] == "parcel"}
     code = max((c for c in parcels if c not in spoilt), key=lambda c: len(parcels[c]))
     shapes = np.asarray(list(parcels[code].values()), dtype=object)
     assert shapely.is_valid(shapes).all()
@@ -202,16 +203,16 @@ def test_communes_do_not_overlap(communes: dict[str, Commune]) -> None:
 
 
 def test_parcels_come_in_every_format(first: Sample) -> None:
-    names = {p.name for p in (first.inbox / "parcel_fgdb").iterdir()}
+    names = {p.name for p in (first.inbox / "parcel").glob("*.gdb.zip")}
     assert names == {f"thua_dat_{d}_{END:%Y%m%d}.gdb.zip" for d in FGDB_DISTRICTS}
-    assert len(list((first.inbox / "parcel_shp").glob("*.shp.zip"))) == 1
-    assert list((first.inbox / "parcel_gpkg").glob("*.gpkg"))
+    assert len(list((first.inbox / "parcel").glob("*.shp.zip"))) == 1
+    assert list((first.inbox / "parcel").glob("*.gpkg"))
 
 
 def test_land_defects_are_what_the_manifest_calls_them(first: Sample, communes: dict[str, Commune]) -> None:
-    named = {t["trap"]: t["where"] for t in first.manifest.traps if t["source"] == "parcel_gpkg"}
+    named = {t["trap"]: t["where"] for t in first.manifest.traps if t["source"] == "parcel"}
     rows: dict[str, list[tuple[str | None, float, shapely.Geometry]]] = {}
-    for path in (first.inbox / "parcel_gpkg").glob(f"*_{END:%Y%m%d}.gpkg"):
+    for path in (first.inbox / "parcel").glob(f"*_{END:%Y%m%d}.gpkg"):
         fields, shapes = _layer(path)
         for code, use, area, shape in zip(fields["MATHUADAT"], fields["MALOAIDAT"], fields["DIENTICH"], shapes, strict=True):
             rows.setdefault(code, []).append((use, area, shape))

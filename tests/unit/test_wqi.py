@@ -269,7 +269,7 @@ def test_the_contracts_sign_decides_results_too() -> None:
 
 def _gated(text: str, form: dict[str, str]) -> tuple[str | None, str | None]:
     shipped = load_contract(CONTRACTS / "environment/lab_result.yaml")
-    spec = shipped.model_copy(update={"format": shipped.format.model_copy(update=form)})
+    spec = shipped.model_copy(update={"single": shipped.format.model_copy(update=form)})
     with duckdb.connect() as own:
         own.execute("CREATE TABLE d AS SELECT 'd' AS delivery_id, TIMESTAMP '2026-03-03' AS as_of, NULL::TIMESTAMP AS received_at, NULL::DATE AS day")
         own.execute(

@@ -51,7 +51,8 @@ def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefin
                 f"{len(files)} files stayed in the inbox after a run; the next one for them starts later. `tnmt status` says what is wrong"
             )
         assert context.repository_def is not None
-        request = dg.RunRequest(asset_selection=sorted(made_of_it.resolve(context.repository_def.asset_graph)), tags={SOURCE_TAG: source})
+        graph = context.repository_def.asset_graph  # the ledger, through which some of it is made, is written by every step and made by none
+        request = dg.RunRequest(asset_selection=sorted(made_of_it.resolve(graph) & graph.executable_asset_keys), tags={SOURCE_TAG: source})
         return dg.SensorResult(run_requests=[request], cursor=remembered(after))
 
     return new_files

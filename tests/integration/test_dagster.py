@@ -250,9 +250,7 @@ def test_the_sensor_sees_a_file_of_any_time_and_a_late_one_counts(province: tupl
     ran = dagster.run(asked)
     assert ran.success and not path.exists() and ran.domains() <= {"environment", "core", "operations"}
     with open_reader(s) as con:
-        found = con.execute(
-            "SELECT count(*) FROM lake.clean.reading WHERE station_id = ? AND parameter = 'pH' AND value_reported = 7.77", [station]
-        )
+        found = con.execute("SELECT count(*) FROM lake.clean.reading WHERE station_id = ? AND parameter = 'pH' AND value_reported = 7.77", [station])
         assert found.fetchall()[0][0] >= 1
     assert dagster.look("station_txt", said.cursor)[0].cursor == "{}"
 

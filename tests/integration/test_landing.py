@@ -545,9 +545,7 @@ def test_what_nobody_claims_is_told_and_wakes_nobody(made: Settings) -> None:
     with open_reader(made) as con:
         assert con.execute("SELECT folder, name, bytes FROM lake.ops.unclaimed").fetchall() == [("adjustment", "THANG3.XLSX", 1)]
     own.unlink()
-    assert len(all_waiting(made)) == 1 and ingest(made, now=NOW, run_id="r", only=[]).unclaimed == [], (
-        "alone, its source takes and refuses it"
-    )
+    assert len(all_waiting(made)) == 1 and ingest(made, now=NOW, run_id="r", only=[]).unclaimed == [], "alone, its source takes and refuses it"
     (folder / "THANG3.XLSX").unlink()
     assert ingest(made, now=NOW, run_id="r", only=[]).unclaimed == []
 

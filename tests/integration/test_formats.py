@@ -297,9 +297,9 @@ def test_what_was_recorded_under_former_names_is_the_sources_own_after_the_first
     again = parcels(before.inbox / "parcel_gpkg", "gpkg")
     (before.inbox / "parcel").mkdir(exist_ok=True)
     shutil.copy(again, before.inbox / "parcel")
-    parcels(before.inbox / "parcel_shp", "shp", 692, "25300")
+    shutil.copy(parcels(before.inbox / "parcel_shp", "shp", 692, "25300"), before.inbox / "parcel")  # to both: one delivery
     done = taken(before, 2)
-    assert (done.landed["parcel"].files, done.landed["parcel"].new, done.unclaimed) == (3, 1, [])
+    assert (done.landed["parcel"].files, done.landed["parcel"].new, done.unclaimed) == (4, 1, [])
     assert sources(before) == {"parcel"}
     kept = {i for i, _ in ids}
     after = [[row for row in table if row[1] in kept and "25270" not in row[3]] for table in cleaned(before)]

@@ -25,8 +25,7 @@ from lake.serving import as_of, current
 from marts.build import CONFLICT, TRIES, Built, Held, build, held_back, plan
 from orchestration.serve import DAGSTER_YAML
 from simulator.files import write_csv, write_xlsx
-from simulator.sample import generate
-from tests.tiny import AS_OF, END, TINY, TNMT, Undisturbed, compare, prepare, state
+from tests.tiny import AS_OF, TNMT, Undisturbed, compare, prepare, state
 from tnmt.settings import ROOT, Settings, settings
 
 
@@ -87,14 +86,13 @@ def dagster_of(home: Path) -> Dagster:
 
 
 @pytest.fixture(scope="module")
-def province(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dagster, Ran]]:
+def province(undisturbed: Undisturbed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dagster, Ran]]:
     """The tiny province after one run of the whole pipeline in Dagster, and what that run said. Its tests go on from one another."""
     base = tmp_path_factory.mktemp("dagster")
-    generate(base / "sample", Settings().reference, 1, END, TINY)
     with pytest.MonkeyPatch.context() as patch:
         for name, value in {"TNMT_HOME": str(base / "home"), "DAGSTER_HOME": str(base), "DAGSTER_DISABLE_TELEMETRY": "1"}.items():
             patch.setenv(name, value)
-        prepare(base / "home", base / "sample")
+        prepare(base / "home", undisturbed.inbox)
         dagster = dagster_of(base)
         yield dagster, dagster.run()
 
@@ -255,7 +253,7 @@ def test_the_sensor_sees_a_file_of_any_time_and_a_late_one_counts(province: tupl
     assert dagster.look("station_txt", said.cursor)[0].cursor == "{}"
 
 
-def test_rows_that_waited_for_a_register_are_gated_when_it_comes(province: tuple[Dagster, Ran]) -> None:
+def test_rows_that_waited_for_a_register_are_gated_when_it_comes(province: tuple[Dagster, Ran], undisturbed: Undisturbed) -> None:
     """A file of a station that nobody registered is quarantined; the run for the register gates it again, and builds what that changes."""
     dagster, _ = province
     s = dagster.settings
@@ -267,7 +265,7 @@ def test_rows_that_waited_for_a_register_are_gated_when_it_comes(province: tuple
     with open_reader(s) as con:
         assert con.execute(here).fetchall() == [(0,)]
         assert con.execute("SELECT count(*) FROM lake.quarantine.row WHERE list_contains(reasons, 'unknown_station')").fetchall()[0][0] >= 1
-    book = CalamineWorkbook.from_path(str(next((s.home.parent / "sample/station_register").glob("*.xlsx"))))
+    book = CalamineWorkbook.from_path(str(next((undisturbed.inbox / "station_register").glob("*.xlsx"))))
     header, *stations = book.get_sheet_by_index(0).to_python()
     new = dict(zip(header, stations[0], strict=True)) | {"Mã trạm": "BP_MOII_NUOTHA", "Tên trạm": "Trạm mới"}
     write_xlsx(s.inbox / "station_register" / "tram_20260326.xlsx", "Trạm", header, [*stations, list(new.values())])

@@ -440,11 +440,10 @@ def test_the_same_file_is_the_same_delivery_though_another_part_of_its_name_tell
 
 def test_what_has_just_arrived_counts(made: Settings) -> None:
     """By a clock the marts' moment is asked after the inboxes; a clock that was hours ahead once does not lead them."""
-    done = Ingested("x", at=NOW)
     for behind, moment in ((0, NOW), (1, NOW), (3599, NOW), (7200, NOW - timedelta(hours=2)), (-5, NOW + timedelta(seconds=5))):
-        assert as_of_after(done, lambda behind=behind: NOW - timedelta(seconds=behind)) == moment
-    assert as_of_after(done, NOW - timedelta(days=1)) == NOW - timedelta(days=1)
-    assert as_of_after(Ingested("y"), lambda: NOW) == NOW
+        assert as_of_after(NOW, lambda behind=behind: NOW - timedelta(seconds=behind)) == moment
+    assert as_of_after(NOW, NOW - timedelta(days=1)) == NOW - timedelta(days=1)
+    assert as_of_after(None, lambda: NOW) == NOW
 
 
 def test_a_large_file_in_a_small_inbox_is_kept_apart_or_refused(

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ingestion.contract import Contract
 from tests.marts_kit import PROJECT
 from tnmt.settings import ROOT
 
-PAGES = [ROOT / "docs/engineers/where.md", ROOT / "docs/engineers/adding.md", ROOT / "docs/rules.md"]
+PAGES = [*sorted((ROOT / "docs/engineers").glob("*.md")), ROOT / "docs/rules.md"]
 FILE = re.compile(r"[\w./-]+\.(?:py|sql|ya?ml|csv|md|json)")
 
 
@@ -24,6 +25,8 @@ ROOMS = ("lake", "quality", "ingestion", "intake", "dictionary", "marts", "shari
 NAMES = (
     words("dbt_project/macros/**/*.sql", "dbt_project/models/**/*.sql", "dbt_project/seeds/reference/quarantine_reason_code.csv")
     | words(*(f"{room}/**/*.py" for room in ROOMS if room != "tests"), pattern=r"def (\w+)")
+    | words("quality/suites/**/*.json", "lake/schema.sql")
+    | {*Contract.model_fields}
     | {p.stem for p in PROJECT.glob("seeds/**/*.csv")}
     | {p.stem for p in PROJECT.glob("models/**/*.sql")}
     | set(yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))["vars"])

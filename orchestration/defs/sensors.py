@@ -2,6 +2,8 @@
 
 import time
 from collections.abc import Collection
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import dagster as dg
 
@@ -25,10 +27,24 @@ def under_way(instance: dg.DagsterInstance, source: str | None) -> bool:
     return any(run.tags.get(SOURCE_TAG) in (None, source) for run in runs)
 
 
+def made_of(graph: Any, start: AbstractSet[dg.AssetKey]) -> set[dg.AssetKey]:
+    """`start` and what is made of it, and what tells how sources stand.
+
+    Not what reads the ledger beside (of each delivery a little is made in other domains): the hourly run, and the domain's own sources, see to that.
+    """
+    found = {*start, *(key for key in graph.executable_asset_keys if graph.get(key).group_name == "operations")}
+    waiting = [*found]
+    while waiting:
+        new = (graph.get(waiting.pop()).child_keys & graph.executable_asset_keys) - found
+        found |= new
+        waiting += new
+    return found
+
+
 def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefinition:
     """The sensor of a source; `shared` are the folders that several read. It starts what is made of that source, and nothing else: other domains do not wait for it."""
     source = contract.source
-    made_of_it = dg.AssetSelection.assets(["raw", source], ["clean", contract.target]).required_multi_asset_neighbors().downstream()
+    taken_in = dg.AssetSelection.assets(["raw", source], ["clean", contract.target]).required_multi_asset_neighbors()
 
     @dg.sensor(
         name=f"new_{source}",
@@ -51,8 +67,8 @@ def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefin
                 f"{len(files)} files stayed in the inbox after a run; the next one for them starts later. `tnmt status` says what is wrong"
             )
         assert context.repository_def is not None
-        graph = context.repository_def.asset_graph  # the ledger, through which some of it is made, is written by every step and made by none
-        request = dg.RunRequest(asset_selection=sorted(made_of_it.resolve(graph) & graph.executable_asset_keys), tags={SOURCE_TAG: source})
+        graph = context.repository_def.asset_graph
+        request = dg.RunRequest(asset_selection=sorted(made_of(graph, taken_in.resolve(graph))), tags={SOURCE_TAG: source})
         return dg.SensorResult(run_requests=[request], cursor=remembered(after))
 
     return new_files

@@ -175,7 +175,7 @@ def _decided(settings: Settings) -> tuple[dict[str, dict[str, Any]], dict[str, l
 
 
 def _stale(con: duckdb.DuckDBPyConnection, decided: Mapping[str, Mapping[str, Any]], newest: int, as_of: datetime) -> list[str]:
-    """Tables whose rows are not what a build as of now would make: another hash, another moment, or a publish that they read and have not seen."""
+    """Tables and views that are not what a build as of now would make: another hash, another moment, or a publish that they read and have not seen."""
     rows = {r[0]: r[1:] for r in con.execute("SELECT model, affected_to, as_of, hash FROM lake.ops.built").fetchall()}
     least = min((r[0] for t, r in rows.items() if t in decided), default=newest)
     published = con.execute("SELECT target, max(seq) FROM lake.ops.affected WHERE seq > ? AND seq <= ? GROUP BY ALL", [least, newest]).fetchall()

@@ -63,6 +63,7 @@ def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
                 "timed": _is_timed(manifest, key),
                 "upstream": [],
                 "views": [],
+                **{"incremental": False, "seed": False, "targets": [], "open": False},
             }
             continue
         above = _above(manifest, key)
@@ -175,7 +176,8 @@ def parts(manifest: Manifest) -> dict[str, list[str]]:
 
 def _described(settings: Settings, manifest: Manifest) -> Manifest:
     """The manifest with `config.meta.built`, which is also written for those who plan builds without dbt (marts.build)."""
-    built = describe(manifest)
+    describe(manifest)
+    built = {key: node.config.meta["built"] for key, node in manifest.nodes.items() if "built" in node.config.meta}
     # what macros see as `graph`, which msgpack does not keep; dbt gives the method no types
     manifest.build_flat_graph()  # type: ignore[no-untyped-call]
     path = decided_path(settings)

@@ -35,7 +35,8 @@ def made_of(graph: Any, start: AbstractSet[dg.AssetKey]) -> set[dg.AssetKey]:
     found = {*start, *(key for key in graph.executable_asset_keys if graph.get(key).group_name == "operations")}
     waiting = [*found]
     while waiting:
-        new = (graph.get(waiting.pop()).child_keys & graph.executable_asset_keys) - found
+        children = graph.get(waiting.pop()).child_keys & graph.executable_asset_keys
+        new = {key for child in children for key in graph.get(child).execution_set_asset_keys} - found  # a step that takes in is done whole
         found |= new
         waiting += new
     return found

@@ -210,7 +210,9 @@ def test_a_delivery_builds_its_domain_and_a_blocked_one_holds_no_other_up(provin
     ran = dagster.run(asked)
     assert ran.success and ran.red == [] and ran.domains() == {"procedures", "operations"}
     with open_reader(s) as con:
-        assert con.execute("SELECT count(*) FROM lake.marts_procedures.dossier_overdue WHERE dossier_id = 'HS-MOI'").fetchall() == [(1,)]
+        assert con.execute("SELECT count(*) FROM lake.clean.dossier WHERE dossier_id = 'HS-MOI'").fetchall() == [(1,)]
+        both = "SELECT (SELECT sum(received) FROM lake.marts_procedures.dossier_overdue) = (SELECT count(*) FROM lake.clean.dossier)"
+        assert con.execute(both).fetchall() == [(True,)]
     assert dagster.run().red == ["clean/programme_indicator:gate"]
 
 

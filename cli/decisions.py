@@ -41,8 +41,8 @@ def _decide(source: str, values: dict[str, Any]) -> None:
     if source in ingested.errors and status in (None, "landed"):
         fail(f"not taken yet: {ingested.errors[source]}; the decision was left in the inbox or is landed, and the next run tries again")
     if status != "published" or refused:
-        done = ingested.loaded[source]
-        fail(f"not taken: {'; '.join(reasons) or '; '.join(done.problems + done.aside)}")
+        done = ingested.loaded.get(source)  # not there where another format of the same inbox failed
+        fail(f"not taken: {'; '.join(reasons or (done.problems + done.aside if done else [])) or status or ingested.errors.get(source, '')}")
     print(f"recorded as {number}; the marts have it after the next `tnmt run`")
 
 

@@ -40,6 +40,7 @@ def run(
     from ingestion.contract import ContractError
     from ingestion.ingest import UnknownSource, contracts_of
     from ingestion.requeue import requeue
+    from ingestion.takeover import take_over
     from lake.lake import LakeError, open_reader, open_writer
     from lake.lock import LakeLocked
     from marts.build import BuildFailed, told_held
@@ -56,6 +57,7 @@ def run(
     try:
         if replayed:
             with open_writer(s, f"replay {replayed}") as con:
+                take_over(con, contracts_of(s).values(), now())
                 for name in source or contracts_of(s):
                     requeue(con, name, day=replayed, all_of_day=True)
         with progress() as bar:

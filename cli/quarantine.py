@@ -69,9 +69,12 @@ def quarantine_close(
 ) -> None:
     """Settle a blocked delivery that was sent again under another name, or for which nobody waits. One sent again under its name settles itself."""
     from ingestion.blocked import close
+    from ingestion.ingest import contracts_of
+    from ingestion.takeover import take_over
     from lake.lake import open_writer
 
     with open_writer(settings(), f"close {source}") as con:
+        take_over(con, contracts_of(settings()).values(), now())
         try:
             close(con, source, delivery_id, f"{reason} ({by})", now=now(), run_id=uuid.uuid4().hex[:12])
         except LookupError as error:

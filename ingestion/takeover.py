@@ -43,6 +43,8 @@ def take_over(con: duckdb.DuckDBPyConnection, contracts: Iterable[Contract], now
         found |= {s for (s,) in con.execute(f"SELECT DISTINCT source FROM lake.ops.landed WHERE source IN ({_listed(new)})").fetchall()}
     if not found and not new:
         return []
+    if found:
+        log.info("sources are taken over; their rows are written anew, which takes about as long as taking them in", former=sorted(found))
     with transaction(con):
         for contract in {c.source: c for name, c in heirs.items() if name in found}.values():
             _take_over(con, contract)

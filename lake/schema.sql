@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS lake.ops.build (
 ALTER TABLE lake.ops.build ADD COLUMN IF NOT EXISTS part VARCHAR;
 -- What each mart, table and seed is made of (dbt_project/macros/built.sql): the newest publish seen, the moment, the hash of what decides it.
 CREATE TABLE IF NOT EXISTS lake.ops.built (model VARCHAR, affected_to BIGINT, as_of TIMESTAMP, hash VARCHAR, part VARCHAR);
--- What the last whole build held back: tables that stay as they were, since when, and the model that failed.
+-- What the last builds held back: tables that stay as they were, since when, and the model that failed.
 CREATE TABLE IF NOT EXISTS lake.ops.held (model VARCHAR, cause VARCHAR, reason VARCHAR, since TIMESTAMP, is_built BOOLEAN);
 CREATE TABLE IF NOT EXISTS lake.ops.pin (snapshot_id BIGINT, purpose VARCHAR, pinned_at TIMESTAMP, until TIMESTAMP);
 ALTER TABLE lake.ops.pin ADD COLUMN IF NOT EXISTS until TIMESTAMP;

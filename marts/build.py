@@ -18,7 +18,7 @@ import duckdb
 
 from dictionary.words import Dictionary, DictionaryError, dictionary
 from lake.faults import reach
-from lake.lake import build_lock, create, has_table, open_reader, open_writer, transaction
+from lake.lake import RULES_SQL, build_lock, create, has_table, open_reader, open_writer, transaction
 from lake.serving import HeldBack, InForce, Served, ServingRefused, publish_serving
 from tnmt.settings import Settings
 
@@ -94,7 +94,7 @@ def target_dir(settings: Settings) -> Path:
 
 def project_hash(settings: Settings) -> str:
     """Hash of all that decides how marts are computed."""
-    digest = hashlib.sha256(forecasts_hash().encode())
+    digest = hashlib.sha256(forecasts_hash().encode() + RULES_SQL.read_bytes())
     for path in sorted(p for p in settings.dbt_project.rglob("*") if p.suffix in (".sql", ".yml", ".csv") and "target" not in p.parts):
         digest.update(path.relative_to(settings.dbt_project).as_posix().encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
@@ -194,7 +194,7 @@ def built_until(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, datetime
 
 
 def held_back(con: duckdb.DuckDBPyConnection) -> tuple[Held, ...]:
-    """What the last whole build held back."""
+    """What the last builds held back."""
     if not has_table(con, "ops.held"):
         return ()
     return tuple(Held(*r) for r in con.execute("SELECT model, cause, reason, since, is_built FROM lake.ops.held ORDER BY model").fetchall())
@@ -236,8 +236,13 @@ def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None) -> 
     return Built(newest, done=True, anew=full, same_project=same, reference=reference, stale=tuple(stale or ()), held=held)
 
 
-def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime, part: str | None = None) -> None:
-    """Notes a build of all marts, or of a part, and what it held back; where one of newer publishes was noted meanwhile, that one's word on it stands."""
+def record(
+    settings: Settings, built: Built, as_of: datetime, build_id: str, now: datetime, *, part: str | None = None, asked: Collection[str] | None = None
+) -> tuple[Held, ...]:
+    """Notes a build of all marts, or of a part (whose tables are `asked`), and what of it was held back; returns the state of all tables.
+
+    Where a build of newer publishes was noted meanwhile, that one's word on what is held back stands.
+    """
     with open_writer(settings, "record build") as con, transaction(con):
         newer = con.execute(
             "SELECT count(*) FROM lake.ops.build WHERE affected_to > ? AND (part IS NULL OR part IS NOT DISTINCT FROM ?)", [built.affected_to, part]
@@ -246,23 +251,31 @@ def record(settings: Settings, built: Built, as_of: datetime, build_id: str, now
             "INSERT INTO lake.ops.build (build_id, affected_to, as_of, project_hash, finished_at, part) VALUES (?, ?, ?, ?, ?, ?)",
             [build_id, built.affected_to, as_of, project_hash(settings), now, part],
         )
-        if not newer:
-            _note_held(con, built.held)
+        return held_back(con) if newer else _note_held(con, built.held, asked)
 
 
-def note_held(settings: Settings, held: Iterable[Held]) -> None:
-    """Notes what a build of a selection left held back."""
+def note_held(settings: Settings, held: Iterable[Held], asked: Collection[str]) -> tuple[Held, ...]:
+    """Notes what a build of the tables `asked` held back of them; returns the state of all tables."""
     with open_writer(settings, "record build") as con, transaction(con):
-        _note_held(con, held)
+        return _note_held(con, held, asked)
 
 
-def _note_held(con: duckdb.DuckDBPyConnection, held: Iterable[Held]) -> None:
-    noted, rows = held_back(con), sorted(held, key=lambda h: h.table)
-    if list(noted) == rows:
-        return
-    con.execute("DELETE FROM lake.ops.held")
-    for h in rows:
-        con.execute("INSERT INTO lake.ops.held VALUES (?, ?, ?, ?, ?)", [h.table, h.cause, h.reason, h.since, h.is_built])
+def _note_held(con: duckdb.DuckDBPyConnection, held: Iterable[Held], asked: Collection[str] | None) -> tuple[Held, ...]:
+    """What was not asked for stays as it stands now: another build may have noted something meanwhile."""
+    noted = held_back(con)
+    rows = sorted([*held, *(h for h in noted if asked is not None and h.table not in asked)], key=lambda h: h.table)
+    if list(noted) != rows:
+        con.execute("DELETE FROM lake.ops.held")
+        for h in rows:
+            con.execute("INSERT INTO lake.ops.held VALUES (?, ?, ?, ?, ?)", [h.table, h.cause, h.reason, h.since, h.is_built])
+    return tuple(rows)
+
+
+def waiting_for_others(held: Iterable[Held], asked: Collection[str]) -> tuple[Held, ...]:
+    """Of the tables `asked` those that are held back by one that is not asked for, and is held back still: what they read is not good."""
+    held = tuple(held)
+    outside = {h.table.partition(".")[2] for h in held if h.table not in asked}
+    return tuple(h for h in held if h.table in asked and h.cause in outside)
 
 
 def read_held(settings: Settings, as_of: datetime, before: Iterable[Held] = ()) -> tuple[Held, ...]:
@@ -377,7 +390,7 @@ def building(
 ) -> Generator[T, None, Built]:
     """The one build: of all marts, of a part of the project, or of the tables `only` (schema.name), which is always run and notes no build.
 
-    Yields what `run` does, whose arguments select what is built; returns the outcome, whose `held` is the state of all tables after it. A model
+    What is held back by a table that is not asked for stays held back, and is not made of what that one has. Yields what `run` does; returns the outcome, whose `held` is the state of all tables after it. A model
     that fails holds back what hangs on it; the rest is built, and what was held back is in ops.held. Raises BuildFailed with dbt's own words
     where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and
     upkeep do not.
@@ -385,24 +398,30 @@ def building(
     built = plan(settings, as_of, full=full, part=part)
     if not built.done and only is None:
         return built
+    if only is not None and any(table.startswith("reference.") for table in only):
+        built = replace(built, reference=True)
     reach("build.before")
     with build_lock(settings, f"dbt build {build_id}"):
-        held = yield from _build_and_hold(build_arguments(built, as_of, settings.engine), settings, as_of, built, run)
+        parts = (_decided(settings) or ({}, {}))[1]
+        asked = {*only} if only is not None else {*parts.get(part, [])} if part else None
+        with open_reader(settings) as con:
+            before = held_back(con)
+        kept = waiting_for_others(before, asked) if asked is not None else ()
+        arguments = build_arguments(built, as_of, settings.engine)
+        if kept:
+            arguments += ["--exclude", " ".join(sorted(h.table.partition(".")[2] for h in kept))]
+        held = yield from _build_and_hold(arguments, settings, as_of, before, run)
     reach("build.after")
-    parts = (_decided(settings) or ({}, {}))[1]  # dbt parsed the project where it had changed
-    of_part = {*parts.get(part, [])} if part else None
-    asked = of_part if only is None else {*only}
-    if asked is not None:  # what was not asked for stays as the last build left it: held back, or good
-        held = tuple(sorted((*(h for h in held if h.table in asked), *(h for h in built.held if h.table not in asked)), key=lambda h: h.table))
+    if asked is not None:
+        held = (*kept, *(h for h in held if h.table in asked and h not in kept))
     built = replace(built, done=True, held=held)
-    if only is None:
-        record(settings, built, as_of, build_id, now, part)
-    else:
-        note_held(settings, held)  # each model has noted for itself what it saw
-    return built
+    state = record(settings, built, as_of, build_id, now, part=part, asked=asked) if only is None else note_held(settings, held, asked or ())
+    return replace(built, held=state)
 
 
-def _build_and_hold(arguments: list[str], settings: Settings, as_of: datetime, built: Built, run: Run[T]) -> Generator[T, None, tuple[Held, ...]]:
+def _build_and_hold(
+    arguments: list[str], settings: Settings, as_of: datetime, before: Iterable[Held], run: Run[T]
+) -> Generator[T, None, tuple[Held, ...]]:
     """What dbt held back; models that met another writer are made again."""
     results = target_dir(settings) / "run_results.json"
     again: list[str] = []
@@ -413,7 +432,7 @@ def _build_and_hold(arguments: list[str], settings: Settings, as_of: datetime, b
             yield from run(arguments, again)
             return ()
         except BuildFailed:
-            held = read_held(settings, as_of, built.held) if results.exists() else ()
+            held = read_held(settings, as_of, before) if results.exists() else ()
             if not held:
                 raise
         again = met_another_writer(held)

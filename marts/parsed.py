@@ -21,7 +21,7 @@ from dbt.cli.exceptions import DbtUsageException
 from dbt.cli.main import dbtRunner
 from dbt.contracts.graph.manifest import Manifest
 
-from lake.lake import LakeError, build_lock
+from lake.lake import RULES_SQL, LakeError, build_lock
 from lake.lock import LakeLocked
 from marts.build import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, part_of, project_hash
 from tnmt.settings import Settings, settings
@@ -63,7 +63,10 @@ def describe(manifest: Manifest) -> dict[str, dict[str, Any]]:
                 "timed": _is_timed(manifest, key),
                 "upstream": [],
                 "views": [],
-                **{"incremental": False, "seed": False, "targets": [], "open": False},
+                "incremental": False,
+                "seed": False,
+                "targets": [],
+                "open": False,
             }
             continue
         above = _above(manifest, key)
@@ -140,7 +143,8 @@ def _code(manifest: Manifest, key: str) -> str:
     hooks = " ".join(h.sql for h in [*node.config.pre_hook, *node.config.post_hook])
     sql = "\n".join(manifest.macros[m].macro_sql for m in sorted(_macros(manifest, [*node.depends_on.macros, *EVERYWHERE])))
     python = forecasts_hash() if "forecasts(" in node.raw_code else ""
-    return f"{key} {how} {json.dumps(columns, sort_keys=True)}\n{node.raw_code}\n{hooks}\n{sql}{python}"
+    rules = RULES_SQL.read_text(encoding="utf-8") if "lake.ops." in node.raw_code else ""
+    return f"{key} {how} {json.dumps(columns, sort_keys=True)}\n{node.raw_code}\n{hooks}\n{sql}{python}{rules}"
 
 
 def _macros(manifest: Manifest, names: list[str]) -> set[str]:

@@ -1,4 +1,4 @@
-"""The whole pipeline in one call: take in, build marts, serve. What `tnmt run` and the Dagster job do."""
+"""The whole pipeline in one call: take in, build marts, serve. What `tnmt run` does; Dagster does the same in steps."""
 
 from __future__ import annotations
 

@@ -2,13 +2,15 @@
 
 import json
 from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_assets
 
 from dictionary.words import Dictionary, dictionary
-from marts.build import BuildFailed, build, building, manifest, part_of, serve_marts, target_dir, told_held
+from lake.serving import ServingRefused
+from marts.build import BuildFailed, build, building, manifest, part_of, plan, serve_marts, target_dir, told_held
 from orchestration.defs.resources import ENGINE_TAG, WRITER_POOL, Platform
 from orchestration.defs.serving import SERVING_FILE
 from tnmt.settings import Settings, settings
@@ -71,15 +73,23 @@ def _part_assets(s: Settings, part: str, names: list[str], translator: Translato
 
         def run(arguments: list[str], again: Collection[str]) -> Iterator[Any]:
             child = dbt.cli(arguments, context=context, target_path=target_dir(where), raise_on_error=False)
-            for event in child.stream():
-                # what met another writer is made again with the whole step, of which most was told
-                name = f"{type(event).__name__} {getattr(event, 'output_name', None) or getattr(event, 'check_name', None)}"
-                if name not in told:
-                    told.add(name)
-                    yield event
+            try:
+                for event in child.stream():
+                    # what met another writer is made again with the whole step, of which most was told
+                    name = " ".join(str(getattr(event, of, None)) for of in ("output_name", "check_name", "asset_key"))
+                    if name not in told:
+                        told.add(name)
+                        yield event
+            finally:  # the lock of the build goes with the step, and nothing may write after it
+                if child.process.poll() is None:
+                    child.process.terminate()
+                    child.process.wait()
             if not child.is_successful():
                 raise BuildFailed(str(child.get_error()))
 
+        if context.is_subset and not plan(where, as_of).same_project:
+            context.log.info("models or reference data are of another version than those of the last build: all is built first")
+            build(where, as_of, build_id, platform.arrival())
         only = asked if context.is_subset else None
         try:
             built = yield from building(where, as_of, build_id, platform.arrival(), run, part=part, only=only)
@@ -88,36 +98,47 @@ def _part_assets(s: Settings, part: str, names: list[str], translator: Translato
         if not built.done:  # the tables are up to date, and so are those who wait for this step
             in_order = context.job_def.asset_layer.asset_graph.toposorted_asset_keys
             yield from (dg.MaterializeResult(key) for key in in_order if key in context.selected_asset_keys)
-        held = [h for h in built.held if h.table in asked]
-        if not held:
-            return
-        # Dagster skips all steps behind this one, also those of which only a part hangs on what is held back: the rest is made and served here
-        behind = _behind(context)
-        if rest := {".".join(key.path) for key in behind if key.path[0] not in ("serving", "superset")}:
-            built = build(where, as_of, build_id, platform.arrival(), only=rest | asked)
-            held = [h for h in built.held if h.table in rest | asked]
-            left = {h.table for h in held}
-            yield from (dg.AssetMaterialization(table.split(".")) for table in sorted(rest - left))
-        if SERVING_FILE in behind:
-            served = serve_marts(where, as_of)
-            metadata: dict[str, Any] = {"file": served.path.name, "snapshot_id": served.snapshot_id, "held_back": [h.table for h in held]}
-            yield dg.AssetMaterialization(SERVING_FILE, metadata=metadata)  # what is only logged is lost with the failure
-            yield from (dg.AssetMaterialization(key, metadata={"file": served.path.name}) for key in sorted(behind) if key.path[0] == "superset")
-        raise dg.Failure(told_held(held), allow_retries=False)
+        if held := [h for h in built.held if h.table in asked]:
+            try:
+                yield from _make_the_rest(context, where, as_of, platform)
+            except (BuildFailed, ServingRefused) as error:
+                raise dg.Failure(f"{told_held(held)}; and the rest of the run was not made: {error}", allow_retries=False) from error
+            raise dg.Failure(told_held(held), allow_retries=False)
 
     return marts
 
 
-def _behind(context: dg.AssetExecutionContext) -> set[dg.AssetKey]:
-    """What the run was asked for and makes in steps behind this one."""
-    layer = context.job_def.asset_layer
-    steps = [{*step.assets_def.keys} for step in layer.data]  # of the job: what was asked for
+def _make_the_rest(context: dg.AssetExecutionContext, where: Settings, as_of: datetime, platform: Platform) -> Iterator[Any]:
+    """Makes and serves what the run was asked for, as far as it does not hang on what is held back.
+
+    Dagster skips all steps behind a failed one, also those of which only a part hangs on it; steps beside it find their tables up to date.
+    """
+    steps = [{*step.assets_def.keys} for step in context.job_def.asset_layer.data]  # of the job: what was asked for
+    of_run = {".".join(key.path) for step in steps for key in step if key.path[0] not in OTHERS}
+    behind = _behind(context, steps)
+    built = build(where, as_of, context.run_id[:12], platform.arrival(), only=of_run)
+    left = {h.table for h in built.held}
+    yield from (dg.AssetMaterialization(key) for key in sorted(behind) if (table := ".".join(key.path)) in of_run and table not in left)
+    if SERVING_FILE in behind:
+        served = serve_marts(where, as_of)
+        metadata: dict[str, Any] = {"file": served.path.name, "snapshot_id": served.snapshot_id, "held_back": sorted(left)}
+        yield dg.AssetMaterialization(SERVING_FILE, metadata=metadata)  # what is only logged is lost with the failure
+        yield from (dg.AssetMaterialization(key, metadata={"file": served.path.name}) for key in sorted(behind) if key.path[0] == "superset")
+
+
+OTHERS = ("raw", "clean", "ops", "quarantine", "serving", "superset")
+"""First words of keys that are no node of dbt."""
+
+
+def _behind(context: dg.AssetExecutionContext, steps: list[set[dg.AssetKey]]) -> set[dg.AssetKey]:
+    """What is made in steps behind this one."""
+    graph = context.job_def.asset_layer.asset_graph
+    own: set[dg.AssetKey] = {*context.selected_asset_keys}
     found: set[dg.AssetKey] = set()
-    waiting = [*context.selected_asset_keys]
+    waiting = [*own]
     while waiting:
-        children = layer.asset_graph.get(waiting.pop()).child_keys
+        children = graph.get(waiting.pop()).child_keys
         new = {key for step in steps if step & children for key in step} - found  # a step is skipped whole
         found |= new
         waiting += new
-    own: set[dg.AssetKey] = {*context.selected_asset_keys}
     return found - own

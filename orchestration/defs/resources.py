@@ -19,7 +19,7 @@ from tnmt.settings import Settings, settings
 WRITER_POOL = "lake_writer"
 """One writer at a time; dagster.yaml limits every pool to 1."""
 AS_OF_TAG = "tnmt/as_of"
-"""Tag of a run that says which moment its marts are of."""
+"""Tag of a run that says which moment its marts are of, and of which run that was asked: one that is executed again inherits the tag."""
 ENGINE_TAG = "tnmt/engine"
 """Tag of a run that names what computes the models with meta.scale_out: duckdb or spark."""
 
@@ -35,14 +35,15 @@ class Platform(dg.ConfigurableResource[Any]):
         """The as-of time of a run, the same in all its steps and tries: the end of the sample where the platform holds one, else a moment
         at which all that it took in has arrived, asked by the first step that needs it."""
         run = context.instance.get_run_by_id(context.run_id)
-        if run and (noted := run.tags.get(AS_OF_TAG)):
+        noted, _, asked_by = (run.tags.get(AS_OF_TAG, "") if run else "").partition(" of ")
+        if asked_by == context.run_id:
             return datetime.fromisoformat(noted)
         here = self.settings()
         if (as_of := sample_moment(here)) is None:
             with open_reader(here) as con:
                 as_of = as_of_after(newest_arrival(con), now)
         if run:
-            context.instance.add_run_tags(context.run_id, {AS_OF_TAG: as_of.isoformat()})
+            context.instance.add_run_tags(context.run_id, {AS_OF_TAG: f"{as_of.isoformat()} of {context.run_id}"})
         return as_of
 
     def arrival(self) -> datetime:

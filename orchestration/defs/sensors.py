@@ -16,15 +16,15 @@ from orchestration.inboxes import due, recalled, remembered, waiting
 from orchestration.live import heartbeat
 from tnmt.settings import settings
 
-SOURCE_TAG = "tnmt/source"
-"""Tag of a run that was started for the files of one source."""
+SOURCE_TAG, TARGET_TAG = "tnmt/source", "tnmt/target"
+"""Tags of a run that was started for the files of one source; it takes in all sources of that target."""
 UNDER_WAY = [dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED]
 
 
-def under_way(instance: dg.DagsterInstance, source: str | None) -> bool:
-    """Whether a run waits or goes on that takes in this source: one started for it, or one of the whole path (None asks for that alone)."""
+def under_way(instance: dg.DagsterInstance, target: str | None) -> bool:
+    """Whether a run waits or goes on that takes in this target: one started for it, or one of the whole path (None asks for that alone)."""
     runs = instance.get_runs(dg.RunsFilter(job_name=pipeline.name, statuses=UNDER_WAY))
-    return any(run.tags.get(SOURCE_TAG) in (None, source) for run in runs)
+    return any(run.tags.get(TARGET_TAG) in (None, target) for run in runs)
 
 
 def made_of(graph: Any, start: AbstractSet[dg.AssetKey]) -> set[dg.AssetKey]:
@@ -43,7 +43,7 @@ def made_of(graph: Any, start: AbstractSet[dg.AssetKey]) -> set[dg.AssetKey]:
 
 
 def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefinition:
-    """The sensor of a source; `shared` are the folders that several read. It starts what is made of that source, and nothing else: other domains do not wait for it."""
+    """The sensor of a source; `shared` are the folders that several read. It starts what is made of that source: other domains do not wait for it."""
     source = contract.source
     taken_in = dg.AssetSelection.assets(["raw", source], ["clean", contract.target]).required_multi_asset_neighbors()
 
@@ -60,7 +60,7 @@ def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefin
         files = waiting(s, contract, shared=shared, live=heartbeat(s) is not None)
         if not files:
             return dg.SensorResult(skip_reason="no finished file in the inbox", cursor="{}")
-        if under_way(context.instance, source):
+        if under_way(context.instance, contract.target):
             return dg.SkipReason("a run that takes what lies there is under way")
         after = due(files, recalled(context.cursor), time.time())
         if after is None:
@@ -69,7 +69,9 @@ def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefin
             )
         assert context.repository_def is not None
         graph = context.repository_def.asset_graph
-        request = dg.RunRequest(asset_selection=sorted(made_of(graph, taken_in.resolve(graph))), tags={SOURCE_TAG: source})
+        request = dg.RunRequest(
+            asset_selection=sorted(made_of(graph, taken_in.resolve(graph))), tags={SOURCE_TAG: source, TARGET_TAG: contract.target}
+        )
         return dg.SensorResult(run_requests=[request], cursor=remembered(after))
 
     return new_files

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ingestion.contract import Contract
+from lake.lake import CLOSED_SCHEMAS, SCHEMAS
 from tests.marts_kit import PROJECT
 from tnmt.settings import ROOT
 
@@ -26,7 +27,7 @@ NAMES = (
     words("dbt_project/macros/**/*.sql", "dbt_project/models/**/*.sql", "dbt_project/seeds/reference/quarantine_reason_code.csv")
     | words(*(f"{room}/**/*.py" for room in ROOMS if room != "tests"), pattern=r"def (\w+)")
     | words("quality/suites/**/*.json", "lake/schema.sql")
-    | {*Contract.model_fields}
+    | {*Contract.model_fields, *SCHEMAS, *CLOSED_SCHEMAS}
     | {p.stem for p in PROJECT.glob("seeds/**/*.csv")}
     | {p.stem for p in PROJECT.glob("models/**/*.sql")}
     | set(yaml.safe_load((PROJECT / "dbt_project.yml").read_text(encoding="utf-8"))["vars"])

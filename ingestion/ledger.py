@@ -108,10 +108,13 @@ def came_of(con: duckdb.DuckDBPyConnection, source: str, name: str) -> tuple[str
 
 
 def last_gates(con: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int, int, list[str] | None, str]]:
-    """The last gate of each source: seq, deliveries, rows read, suites' rules above what is tolerated, run."""
+    """What the last run that gated each source did of it: its last seq, deliveries, rows read, suites' rules above what is tolerated, run."""
     rows = con.execute(
-        "SELECT source, seq, deliveries, rows_read, failed, run_id FROM lake.ops.gate_result "
-        "QUALIFY row_number() OVER (PARTITION BY source ORDER BY seq DESC) = 1"
+        """
+        WITH last_run AS (SELECT source, arg_max(run_id, seq) AS run_id FROM lake.ops.gate_result WHERE source IS NOT NULL GROUP BY source)
+        SELECT g.source, max(g.seq), sum(g.deliveries)::BIGINT, sum(g.rows_read)::BIGINT,
+               list_sort(list_distinct(flatten(list(coalesce(g.failed, []))))), g.run_id
+        FROM lake.ops.gate_result AS g JOIN last_run USING (source, run_id) GROUP BY ALL"""
     ).fetchall()
     return {row[0]: (row[1], row[2], row[3], row[4], row[5]) for row in rows}
 

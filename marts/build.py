@@ -200,21 +200,21 @@ def held_back(con: duckdb.DuckDBPyConnection) -> tuple[Held, ...]:
     return tuple(Held(*r) for r in con.execute("SELECT model, cause, reason, since, is_built FROM lake.ops.held ORDER BY model").fetchall())
 
 
-def plan(settings: Settings, as_of: datetime, *, full: bool = False, part: str | None = None) -> Built:
-    """What a build would cover now, of the whole or of one part of the project (`part_of`).
+def plan(settings: Settings, as_of: datetime, *, full: bool = False, part: str | None = None, only: Collection[str] | None = None) -> Built:
+    """What a build would cover now, of the whole, of one part of the project (`part_of`), or of the tables `only` (schema.name).
 
     Each model decides by its own row of ops.built what it computes; here it is asked whether any has to.
     """
     try:
-        return _plan(settings, as_of, full, part)
+        return _plan(settings, as_of, full, part, only)
     except duckdb.Error as error:
         if not isinstance(error, (duckdb.CatalogException, duckdb.BinderException)):
             raise
         create(settings)  # a lake of an earlier version has no such tables, or not all of their columns
-        return _plan(settings, as_of, full, part)
+        return _plan(settings, as_of, full, part, only)
 
 
-def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None) -> Built:
+def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None, only: Collection[str] | None) -> Built:
     decided, parts = _decided(settings) or (None, {})
     with open_reader(settings) as con:
         newest = int(con.execute("SELECT coalesce(max(seq), 0) FROM lake.ops.gate_result").fetchall()[0][0])
@@ -224,10 +224,10 @@ def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None) -> 
         stale = None if decided is None else _stale(con, decided, newest, as_of)
         held = held_back(con)
     # a part was built last by itself, or with the whole
-    last = {p: next((made_from for of, made_from in reversed(noted) if of in (None, p)), None) for p in ([part] if part else parts)}
+    last = {p: next((made_from for of, made_from in reversed(noted) if of in (None, p)), None) for p in ([part] if part and only is None else parts)}
     same = stale is not None and {*last.values()} == {project_hash(settings)}
     seeds = {table for table, node in (decided or {}).items() if node["seed"]}
-    mine = {*parts.get(part, [])} if part else None
+    mine = {*only} if only is not None else {*parts.get(part, [])} if part else None
     todo = [table for table in stale or () if mine is None or table in mine]
     waits = tuple(h for h in held if mine is None or h.table in mine)
     if not full and same and not todo and not waits:
@@ -388,15 +388,15 @@ def building(
     part: str | None = None,
     only: Collection[str] | None = None,
 ) -> Generator[T, None, Built]:
-    """The one build: of all marts, of a part of the project, or of the tables `only` (schema.name), which is always run and notes no build.
+    """The one build: of all marts, of a part of the project, or of the tables `only` (schema.name), which notes no build.
 
     What is held back by a table that is not asked for stays held back, and is not made of what that one has. Yields what `run` does; returns the outcome, whose `held` is the state of all tables after it. A model
     that fails holds back what hangs on it; the rest is built, and what was held back is in ops.held. Raises BuildFailed with dbt's own words
     where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and
     upkeep do not.
     """
-    built = plan(settings, as_of, full=full, part=part)
-    if not built.done and only is None:
+    built = plan(settings, as_of, full=full, part=part, only=only)
+    if not built.done:
         return built
     if only is not None and any(table.startswith("reference.") for table in only):
         built = replace(built, reference=True)

@@ -19,10 +19,11 @@ import dagster as dg
 from ingestion.contract import by_target
 from ingestion.ingest import contracts_of
 from ingestion.ledger import last_gates
+from ingestion.merge import has_history
 from lake.lake import open_reader
 from lake.serving import current
 from marts.build import built_until, held_back, manifest, target_dir
-from orchestration.defs.assets import TAKEN_IN, gate_state, stopped_now
+from orchestration.defs.assets import TAKEN_IN, gate_state, ledger_assets, stopped_now
 from orchestration.defs.serving import dashboards
 from tnmt.settings import Settings, settings
 
@@ -58,6 +59,8 @@ def report_state(home: Path, here: Settings, *, everything: bool, targets: Mappi
 def _state(here: Settings, targets: Mapping[str, str]) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
     """Each asset that there is, in the order of the path, with its materialisation and its checks."""
     yield from _clean(here, targets)
+    for spec in ledger_assets():
+        yield spec.key, [dg.AssetMaterialization(asset_key=spec.key)]
     yield from _marts(here)
     if (serving := current(here)) is not None:
         key = dg.AssetKey(["serving", "serving_file"])
@@ -66,11 +69,13 @@ def _state(here: Settings, targets: Mapping[str, str]) -> Iterator[tuple[dg.Asse
 
 
 def _clean(here: Settings, targets: Mapping[str, str]) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
-    tables = by_target(contracts_of(here).values())
+    contracts_in_order = contracts_of(here)  # each after those that it depends on
+    tables = by_target(contracts_in_order.values())
     with open_reader(here) as con:
         gates = last_gates(con)
         stopped = {target: stopped_now(con, [c.source for c in contracts]) for target, contracts in tables.items()}
-    for target, contracts in tables.items():
+    for target in dict.fromkeys(c.target for c in contracts_in_order.values()):
+        contracts = tables[target]
         sources = [c.source for c in contracts]
         gated = [gates[s] for s in sources if s in gates]
         if not gated and target not in targets:
@@ -98,6 +103,9 @@ def _clean(here: Settings, targets: Mapping[str, str]) -> Iterator[tuple[dg.Asse
             told = {"failed": dg.MetadataValue.json([why] if why else [])}
             events.append(dg.AssetCheckEvaluation(asset_key=key, check_name=TAKEN_IN, passed=not why, metadata=told))
         yield key, events
+        if gated and any(has_history(c) for c in contracts):
+            past = dg.AssetKey(["clean", f"{target}_history"])
+            yield past, [dg.AssetMaterialization(asset_key=past)]
 
 
 def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
@@ -118,7 +126,14 @@ def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
     with open_reader(here) as con:
         built = built_until(con)
         held = {h.table for h in held_back(con)}
-    for unique_id, node in nodes.items():
+    depth: dict[str, int] = {}
+
+    def deep(key: str) -> int:
+        if key not in depth:
+            depth[key] = 1 + max((deep(above) for above in nodes.get(key, {}).get("depends_on", {}).get("nodes", [])), default=0)
+        return depth[key]
+
+    for unique_id, node in sorted(nodes.items(), key=lambda named: deep(named[0])):  # what is read before what reads it
         table = f"{node['schema']}.{node['name']}"
         is_view = node["resource_type"] == "model" and node["config"]["materialized"] == "view"
         if node["resource_type"] not in ("model", "seed") or table in held or not (table in built or (is_view and built)):

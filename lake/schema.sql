@@ -32,6 +32,8 @@ CREATE TABLE IF NOT EXISTS lake.ops.build (
 );
 -- `part`: the part of the dbt project that was built (marts/build.py, part_of); NULL is the whole of it
 ALTER TABLE lake.ops.build ADD COLUMN IF NOT EXISTS part VARCHAR;
+-- Builds that began and did not end: their tables (NULL is all). Rows that one of them made may have broken a test that nobody has judged.
+CREATE TABLE IF NOT EXISTS lake.ops.building (build_id VARCHAR, tables VARCHAR[], began_at TIMESTAMP);
 -- What each mart, table and seed is made of (dbt_project/macros/built.sql): the newest publish seen, the moment, the hash of what decides it.
 CREATE TABLE IF NOT EXISTS lake.ops.built (model VARCHAR, affected_to BIGINT, as_of TIMESTAMP, hash VARCHAR, part VARCHAR);
 -- What the last builds held back: tables that stay as they were, since when, and the model that failed.

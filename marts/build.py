@@ -223,6 +223,7 @@ def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None, onl
         ).fetchall()
         stale = None if decided is None else _stale(con, decided, newest, as_of)
         held = held_back(con)
+        cut = con.execute("SELECT tables FROM lake.ops.building").fetchall()
     # a part was built last by itself, or with the whole
     last = {p: next((made_from for of, made_from in reversed(noted) if of in (None, p)), None) for p in ([part] if part and only is None else parts)}
     same = stale is not None and {*last.values()} == {project_hash(settings)}
@@ -230,9 +231,11 @@ def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None, onl
     mine = {*only} if only is not None else {*parts.get(part, [])} if part else None
     todo = [table for table in stale or () if mine is None or table in mine]
     waits = tuple(h for h in held if mine is None or h.table in mine)
-    if not full and same and not todo and not waits:
+    # a build that was killed may have made tables that break a test
+    unjudged = any(mine is None or tables is None or not mine.isdisjoint(tables) for (tables,) in cut)
+    if not full and same and not todo and not waits and not unjudged:
         return Built(newest, done=False, held=held)
-    reference = full or not same or bool(waits) or not seeds.isdisjoint(stale or ())
+    reference = full or not same or unjudged or bool(waits) or not seeds.isdisjoint(stale or ())
     return Built(newest, done=True, anew=full, same_project=same, reference=reference, stale=tuple(stale or ()), held=held)
 
 
@@ -251,13 +254,33 @@ def record(
             "INSERT INTO lake.ops.build (build_id, affected_to, as_of, project_hash, finished_at, part) VALUES (?, ?, ?, ?, ?, ?)",
             [build_id, built.affected_to, as_of, project_hash(settings), now, part],
         )
+        _note_end(con, build_id, asked)
         return held_back(con) if newer else _note_held(con, built.held, asked)
 
 
-def note_held(settings: Settings, held: Iterable[Held], asked: Collection[str]) -> tuple[Held, ...]:
+def note_held(settings: Settings, held: Iterable[Held], asked: Collection[str], build_id: str) -> tuple[Held, ...]:
     """Notes what a build of the tables `asked` held back of them; returns the state of all tables."""
     with open_writer(settings, "record build") as con, transaction(con):
+        _note_end(con, build_id, asked)
         return _note_held(con, held, asked)
+
+
+def _note_begin(settings: Settings, build_id: str, asked: Collection[str] | None, now: datetime) -> None:
+    with open_writer(settings, "begin build") as con, transaction(con):
+        con.execute("INSERT INTO lake.ops.building VALUES (?, ?, ?)", [build_id, None if asked is None else sorted(asked), now])
+
+
+def _note_end(con: duckdb.DuckDBPyConnection, build_id: str, asked: Collection[str] | None) -> None:
+    """A build has ended; of those that were cut before it, it has judged what it was asked for."""
+    if asked is None:
+        con.execute("DELETE FROM lake.ops.building")
+        return
+    con.execute("DELETE FROM lake.ops.building WHERE build_id = ?", [build_id])
+    for other, tables in con.execute("SELECT build_id, tables FROM lake.ops.building WHERE tables IS NOT NULL").fetchall():
+        left = sorted({*tables} - {*asked})
+        con.execute("DELETE FROM lake.ops.building WHERE build_id = ?", [other])
+        if left:
+            con.execute("INSERT INTO lake.ops.building VALUES (?, ?, NULL)", [other, left])
 
 
 def _note_held(con: duckdb.DuckDBPyConnection, held: Iterable[Held], asked: Collection[str] | None) -> tuple[Held, ...]:
@@ -286,8 +309,12 @@ def read_held(settings: Settings, as_of: datetime, before: Iterable[Held] = ()) 
     folder = target_dir(settings)
     nodes = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     everything = nodes["nodes"] | nodes["unit_tests"]
-    # exposures have results too: nothing is made of them
-    results = [r for r in json.loads((folder / "run_results.json").read_text(encoding="utf-8"))["results"] if r["unique_id"] in everything]
+    # exposures and hooks have results too: nothing is made of them
+    results = [
+        r
+        for r in json.loads((folder / "run_results.json").read_text(encoding="utf-8"))["results"]
+        if r["unique_id"] in everything and everything[r["unique_id"]]["resource_type"] != "operation"
+    ]
     reasons: dict[str, tuple[str, bool]] = {}
     for result in results:
         if result["status"] in ("error", "fail", "runtime error"):
@@ -410,12 +437,15 @@ def building(
         arguments = build_arguments(built, as_of, settings.engine)
         if kept:
             arguments += ["--exclude", " ".join(sorted(h.table.partition(".")[2] for h in kept))]
+        _note_begin(settings, build_id, asked, now)
         held = yield from _build_and_hold(arguments, settings, as_of, before, run)
     reach("build.after")
     if asked is not None:
         held = (*kept, *(h for h in held if h.table in asked and h not in kept))
     built = replace(built, done=True, held=held)
-    state = record(settings, built, as_of, build_id, now, part=part, asked=asked) if only is None else note_held(settings, held, asked or ())
+    state = (
+        record(settings, built, as_of, build_id, now, part=part, asked=asked) if only is None else note_held(settings, held, asked or (), build_id)
+    )
     return replace(built, held=state)
 
 

@@ -200,6 +200,21 @@ def _datasets(delivery: Delivery, scratch: Path) -> list[Path]:
     return found
 
 
+_CONTAINERS = {
+    ".shp.zip": "ESRI Shapefile",
+    ".gpkg": "GPKG",
+    ".gpkg.zip": "GPKG",
+    ".gdb": "OpenFileGDB",
+    ".gdb.zip": "OpenFileGDB",
+}
+"""What the end of a name says that the file is, by GDAL's names."""
+
+
+def _container_of(name: str) -> str | None:
+    """What a name says, by which its format, and so how its letters are read, was chosen; None where it says nothing certain."""
+    return next((driver for end, driver in _CONTAINERS.items() if name.lower().endswith(end)), None)
+
+
 def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
     datasets = _datasets(delivery, scratch)
     wanted = contract.format.layer
@@ -238,6 +253,16 @@ def _open(contract: Contract, delivery: Delivery, scratch: Path) -> _Layer:
             if encoding != "UTF-8" and (said := _code_page(path)) in _UTF8:
                 raise Unreadable(_not_agreed(contract, f"tệp .cpg ghi {said}"))
         info = pyogrio.read_info(path, layer=name, encoding=encoding)
+        if (named := _container_of(delivery.name)) not in (None, info["driver"]):
+            raise Unreadable(
+                Problem(
+                    "not_a_vector_file",
+                    "Nội dung tệp khác với đuôi tên tệp, là cơ sở để chọn cách đọc",
+                    str(named),
+                    str(info["driver"]),
+                    "Đặt lại đuôi tên tệp theo đúng định dạng rồi gửi lại",
+                )
+            )
         features = _count(path, name, info)
     except Unreadable:
         raise

@@ -1,7 +1,7 @@
 """What no run of Dagster made, as Dagster shows it: increments of the live worker, and what the command line took in, built and served.
 
 `python -m orchestration.defs.increments HOME ALL|NEW [TARGETS] [-- COMMAND ...]` reports the state of the platform of TNMT_HOME to the
-Dagster of HOME and becomes COMMAND: ALL reports the marts of the last build, NEW only assets that Dagster has never heard of; TARGETS is a
+Dagster of HOME and becomes COMMAND, which is its web server: before it, runs that no process goes on with are ended. ALL reports the marts of the last build, NEW only assets that Dagster has never heard of; TARGETS is a
 JSON object of the clean tables that a run took something in for, or failed to: {name: why it failed, or nothing}.
 """
 
@@ -144,6 +144,22 @@ def _marts(here: Settings) -> Iterator[tuple[dg.AssetKey, list[Event]]]:
         yield key, [dg.AssetMaterialization(asset_key=key, metadata=metadata), *tests.get(unique_id, [])]
 
 
+def end_dead_runs(home: Path) -> int:
+    """Ends the runs that a Dagster left as going on when all of it was killed; returns how many.
+
+    Their place in the pool, of which there is one, would be taken for ever. Before the servers of a platform start, none of its runs goes on.
+    """
+    going = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        dead = instance.get_runs(dg.RunsFilter(statuses=going))
+        for run in dead:
+            instance.report_run_failed(
+                run, "its process is gone: Dagster was killed, or the machine stopped. What it had not committed is as if not begun"
+            )
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+        return len(dead)
+
+
 def main() -> None:
     """See the head of this module. Whatever goes wrong is told and stops nothing."""
     arguments, command = sys.argv[1:], []
@@ -151,6 +167,8 @@ def main() -> None:
         at = arguments.index("--")
         arguments, command = arguments[:at], arguments[at + 1 :]
     try:
+        if command and (dead := end_dead_runs(Path(arguments[0]))):
+            sys.stdout.write(f"{dead} runs ended that no process goes on with\n")
         targets = json.loads(arguments[2]) if arguments[2:] else {}
         reported = report_state(Path(arguments[0]), settings(), everything=arguments[1] == "ALL", targets=targets)
         sys.stdout.write(f"{reported} events reported\n")

@@ -148,6 +148,16 @@ def test_of_two_formats_of_one_commune_the_later_arrival_stands_however_they_are
     assert {r[1] for r in ends[0][0]} == {"CLN"} and {r[1] for r in ends[0][1]} == {"ONT"}
 
 
+@pytest.mark.parametrize(("is_kind", "named"), [("fgdb", ".shp.zip"), ("gpkg", ".gdb"), ("shp", ".gdb.zip")])
+def test_a_file_that_is_not_what_its_name_says_is_refused(home: Settings, is_kind: str, named: str) -> None:
+    """By its name it would be read as another format: a geodatabase by the letters of old fonts."""
+    path = parcels(home.inbox / "parcel", is_kind)
+    path.rename(path.with_name(f"thua_dat_688_20260101{named}"))
+    taken(home)
+    ((status, reason),) = asked(home, "SELECT status, reason FROM lake.ops.delivery")
+    assert status == "blocked" and ("đuôi tên tệp" in reason or "Không có lớp" in reason) and cleaned(home) == [[], []]
+
+
 def _nothing_loaded(source: str) -> Any:
     from ingestion.publish import Loaded
 

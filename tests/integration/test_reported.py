@@ -10,6 +10,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration.defs.increments import end_dead_runs
 from orchestration.serve import DAGSTER_YAML, reporter
 from tests.conftest import Platform
 from tnmt.settings import Settings
@@ -58,3 +59,29 @@ def test_a_report_that_cannot_be_made_stops_nothing(tmp_path: Path) -> None:
     done = subprocess.run(command, env={**os.environ, "TNMT_HOME": str(tmp_path / "nowhere")}, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "the server\n")
     assert "was not reported to Dagster" in done.stderr
+
+
+def test_a_run_whose_process_is_gone_holds_no_place_in_the_pool(tmp_path: Path) -> None:
+    """All of Dagster was killed: the next one, which starts with no run of its own, ends what the ledger of runs has as going on."""
+    home = tmp_path / "dagster"
+    home.mkdir()
+    (home / "dagster.yaml").write_text(DAGSTER_YAML)
+
+    @dg.op(pool="lake_writer")
+    def write() -> None: ...
+
+    @dg.job
+    def takes_the_pool() -> None:
+        write()
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        dead = instance.create_run_for_job(takes_the_pool, status=dg.DagsterRunStatus.STARTED)
+        instance.event_log_storage.initialize_concurrency_limit_to_default("lake_writer")
+        assert instance.event_log_storage.claim_concurrency_slot("lake_writer", dead.run_id, "write").is_claimed
+        next_one = instance.create_run_for_job(takes_the_pool)
+        assert not instance.event_log_storage.claim_concurrency_slot("lake_writer", next_one.run_id, "write").is_claimed
+    assert end_dead_runs(home) == 1 and end_dead_runs(home) == 0
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        ended = instance.get_run_by_id(dead.run_id)
+        assert ended and ended.status == dg.DagsterRunStatus.FAILURE
+        assert instance.event_log_storage.claim_concurrency_slot("lake_writer", next_one.run_id, "write").is_claimed

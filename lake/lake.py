@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import duckdb
@@ -278,6 +278,18 @@ def build_lock(settings: Settings, purpose: str) -> Iterator[None]:
             advisory_lock(_dsn(settings), UPKEEP, purpose, settings.lock_timeout, shared=True),
         ):
             yield
+
+
+@contextmanager
+def writer_in_build(settings: Settings, purpose: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """`open_writer` for who holds the `build_lock`: on SQLite that is the writer lock already. To be closed before dbt starts."""
+    with nullcontext() if settings.is_sqlite else lock(settings, purpose):
+        con = attach_writer(settings, spatial=False)
+        try:
+            may_write(con, settings)
+            yield con
+        finally:
+            con.close()
 
 
 @contextmanager

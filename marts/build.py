@@ -18,7 +18,7 @@ import duckdb
 
 from dictionary.words import Dictionary, DictionaryError, dictionary
 from lake.faults import reach
-from lake.lake import RULES_SQL, build_lock, create, has_table, open_reader, open_writer, transaction
+from lake.lake import RULES_SQL, build_lock, create, has_table, open_reader, open_writer, transaction, writer_in_build
 from lake.serving import HeldBack, InForce, Served, ServingRefused, publish_serving
 from tnmt.settings import Settings
 
@@ -266,7 +266,7 @@ def note_held(settings: Settings, held: Iterable[Held], asked: Collection[str], 
 
 
 def _note_begin(settings: Settings, build_id: str, asked: Collection[str] | None, now: datetime) -> None:
-    with open_writer(settings, "begin build") as con, transaction(con):
+    with writer_in_build(settings, "begin build") as con, transaction(con):
         con.execute("INSERT INTO lake.ops.building VALUES (?, ?, ?)", [build_id, None if asked is None else sorted(asked), now])
 
 
@@ -417,9 +417,9 @@ def building(
 ) -> Generator[T, None, Built]:
     """The one build: of all marts, of a part of the project, or of the tables `only` (schema.name), which notes no build.
 
-    What is held back by a table that is not asked for stays held back, and is not made of what that one has. Yields what `run` does; returns the outcome, whose `held` is the state of all tables after it. A model
-    that fails holds back what hangs on it; the rest is built, and what was held back is in ops.held. Raises BuildFailed with dbt's own words
-    where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and
+    Yields what `run` does; returns the outcome, whose `held` is the state of all tables after it. A model that fails holds back what hangs on
+    it; the rest is built, and what was held back is in ops.held. What is held back by a table that is not asked for stays so, and is not made
+    of what that one has. Raises BuildFailed with dbt's own words where dbt could not go on. On SQLite the writer lock spans the build; on PostgreSQL live increments go on beside it, other builds and
     upkeep do not.
     """
     built = plan(settings, as_of, full=full, part=part, only=only)

@@ -381,8 +381,9 @@ def test_two_publishers(province: tuple[Dagster, Ran]) -> None:
     told, _ = other.communicate(timeout=300)
     assert ran.success, ran.failures
     assert other.returncode in (0, 3), told
-    assert not list(s.serving_dir.glob(".serving*"))
-    assert current(s) == max(s.serving_dir.glob("serving-[0-9]*.duckdb"), key=lambda f: int(f.stem.partition("-")[2]))
+    served = current(s)
+    assert served is not None and not list(served.parent.glob(".serving*"))
+    assert served == max(served.parent.glob("serving-[0-9]*.duckdb"), key=lambda f: int(f.stem.partition("-")[2]))
 
 
 def test_all_that_stands_is_what_a_build_anew_makes(province: tuple[Dagster, Ran]) -> None:

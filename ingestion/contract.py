@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from ingestion.expressions import searcher
 from ingestion.units import UnitError, conversion
@@ -185,10 +185,19 @@ class AsOf(_Strict):
     column: str | None = None
 
 
+def _compiles(value: str) -> str:
+    searcher(value)
+    return value
+
+
+NamePattern = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression for the names of files, which compiles in every engine that reads it."""
+
+
 class Files(_Strict):
     """Which files belong to the source. Named groups of `pattern`, or of the patterns of its `formats`, can feed columns (`from_name`)."""
 
-    pattern: str = r"^.+$"
+    pattern: NamePattern = r"^.+$"
     as_of_format: str = "%Y%m%d%H%M%S"
     small: bool = False
     in_place: bool = False
@@ -203,12 +212,6 @@ class Files(_Strict):
     def _below_the_inbox(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"\w[\w .-]*(/\w[\w .-]*)*", value):
             raise ValueError("must be a folder below the inbox, such as `quan_trac` or `quan_trac/nuoc`: no absolute path, no `..`")
-        return value
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        searcher(value)
         return value
 
 
@@ -265,18 +268,12 @@ class Format(_Strict):
 class NamedFormat(Format):
     """One of several formats of a source, known by the names of its files (`ingestion.names.format_of`)."""
 
-    pattern: str
+    pattern: NamePattern
     """As `files.pattern` of a source with one format. A name that two of them fit is refused at the gate: which one is meant it does not say."""
     as_of_format: str | None = None
     """Where it differs from `files.as_of_format`."""
     formerly: str | None = None
     """The source under which an earlier version recorded deliveries of this format: this one takes them over, with what still comes to that inbox."""
-
-    @field_validator("pattern")
-    @classmethod
-    def _compiles(cls, value: str) -> str:
-        searcher(value)
-        return value
 
     @field_validator("formerly")
     @classmethod
@@ -786,7 +783,7 @@ def _without_names_in_use(found: dict[str, Contract]) -> dict[str, Contract]:
     for source, contract in found.items():
         if in_use := set(contract.former_names) & found.keys():
             formats = [f.model_copy(update={"formerly": None}) if f.formerly in in_use else f for f in contract.formats]
-            contract = contract.model_copy(update={"formats": tuple(formats)})  # noqa: PLW2901
+            contract = contract.model_copy(update={"formats": tuple(formats)})  # noqa: PLW2901  # the contract that is kept, without what is another source's
         for name in contract.former_names:
             if heirs.setdefault(name, source) != source:
                 raise ContractError(

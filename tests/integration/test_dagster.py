@@ -26,6 +26,7 @@ from marts.build import CONFLICT, TRIES, Built, Held, build, held_back, plan
 from orchestration.defs.resources import AS_OF_TAG
 from orchestration.serve import DAGSTER_YAML
 from simulator.files import write_csv, write_xlsx
+from tests.faults.test_set_aside import DOSSIER
 from tests.tiny import AS_OF, TNMT, Undisturbed, compare, prepare, state
 from tnmt.settings import ROOT, Settings, settings
 
@@ -342,21 +343,8 @@ def _dossiers_shown(s: Settings) -> int:
 
 
 def _hand_in_a_dossier(s: Settings, number: str, day: date) -> None:
-    header = [
-        "Mã hồ sơ",
-        "Mã thủ tục",
-        "Tên thủ tục",
-        "Mã xã (cũ)",
-        "Mã xã",
-        "Ngày tiếp nhận",
-        "Ngày hẹn trả",
-        "Ngày trả",
-        "Trạng thái",
-        "Hình thức",
-        "Mã thửa",
-    ]
     row = [number, "1.004227", "Thủ tục", "25195", "", "20/03/2026", "22/03/2026", "", "Đang xử lý", "Trực tiếp", ""]
-    write_csv(s.inbox / "dossier" / f"ho_so_{day:%Y%m%d}.csv", header, [row])
+    write_csv(s.inbox / "dossier" / f"ho_so_{day:%Y%m%d}.csv", DOSSIER, [row])
     _settled(s.inbox / "dossier")
 
 

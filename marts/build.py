@@ -154,6 +154,14 @@ def part_of(schema: str, folders: Sequence[str]) -> str:
     return f"staging_{domain}" if layer == "staging" else domain
 
 
+def by_part(nodes: Iterable[tuple[str, Sequence[str], str]]) -> dict[str, list[str]]:
+    """The nodes of each part: of (schema, folders, name) the names, in order."""
+    found: dict[str, list[str]] = {}
+    for schema, folders, name in nodes:
+        found.setdefault(part_of(schema, folders), []).append(name)
+    return {part: sorted(names) for part, names in sorted(found.items())}
+
+
 def decided_path(settings: Settings) -> Path:
     """Where a parse of the project notes what `plan` needs of it (marts.parsed.describe)."""
     return target_dir(settings) / f"decided-{project_hash(settings)}.json"

@@ -57,7 +57,7 @@ def level(windows: Array, alpha: float) -> Array:
     return state
 
 
-def single(windows: Array, season: int, steps: int, patience: int, least: int) -> dict[str, Array]:
+def each_method(windows: Array, season: int, steps: int, patience: int, least: int) -> dict[str, Array]:
     """What each method but the combination says of the next `steps` values, windows x steps, NaN where it says nothing.
 
     `windows` holds a history in each row, oldest first, whole seasons long. `patience`: a last value older than so many steps stands for
@@ -180,6 +180,6 @@ def paths(series: Array, season: int, steps: int, length: int, stride: int, pati
     windows = np.stack([padded[:, end : end + length] for end in ends], axis=1)
     observed = np.stack([padded[:, length + end : length + end + steps] for end in ends], axis=1)
     shape = (len(series), len(ends), steps)
-    found = {n: v.reshape(shape) for n, v in single(windows.reshape(-1, length), season, steps, patience, least).items()}
+    found = {n: v.reshape(shape) for n, v in each_method(windows.reshape(-1, length), season, steps, patience, least).items()}
     found["combination"] = combined(found, observed, -(-steps // stride))
     return {name: np.round(value, DECIMALS) + 0.0 for name, value in found.items()}

@@ -23,7 +23,7 @@ from dbt.contracts.graph.manifest import Manifest
 
 from lake.lake import RULES_SQL, LakeError, build_lock
 from lake.lock import LakeLocked
-from marts.build import LOCKED, BuildFailed, dbt_environment, decided_path, forecasts_hash, part_of, project_hash
+from marts.build import LOCKED, BuildFailed, by_part, dbt_environment, decided_path, forecasts_hash, project_hash
 from tnmt.settings import Settings, settings
 
 OWN = {"parse", "--target", "-t"}
@@ -171,11 +171,8 @@ BOOKKEEPING = {
 
 def parts(manifest: Manifest) -> dict[str, list[str]]:
     """The tables and views (schema.name) of each part."""
-    found: dict[str, list[str]] = {}
-    for node in manifest.nodes.values():
-        if str(node.resource_type) in ("model", "seed"):
-            found.setdefault(part_of(node.schema, node.fqn), []).append(f"{node.schema}.{node.name}")
-    return {part: sorted(tables) for part, tables in sorted(found.items())}
+    made = (n for n in manifest.nodes.values() if str(n.resource_type) in ("model", "seed"))
+    return by_part((n.schema, n.fqn, f"{n.schema}.{n.name}") for n in made)
 
 
 def _described(settings: Settings, manifest: Manifest) -> Manifest:

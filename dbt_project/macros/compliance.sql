@@ -1,6 +1,6 @@
 {#-
     Compliance with a limit (seed 000 V.2.3; QCVN 40:2011 mục 2.1, QCVN 19:2009 mục 2.2): Cmax = C × Kq × Kf of wastewater,
-    C × Kp × Kv of emission, C itself where no factor applies.
+    C × Kp × Kv of emission, C itself where no factor applies. Which C is in force on a day: int_limit_in_force.
 -#}
 
 {#- Product of the factors of a station for a limit; NULL where one that applies is not in the register. -#}

@@ -60,8 +60,10 @@ def gate_state(stopped: Mapping[str, list[str]], failed: list[str]) -> dict[str,
     Bad rows above what is tolerated (`failed` names the rules), and deliveries that nobody could read yet, raise an alert; a delivery that is
     blocked is an error until it is not any more.
     """
+    reasons = [reason for told in stopped.values() for reason in told] + [f"above what is tolerated: {rule}" for rule in failed]
     return {
-        "passed": not any(stopped.values()) and not failed,
+        "passed": not reasons,
+        "description": "\n".join(reasons) or None,
         "severity": dg.AssetCheckSeverity.ERROR if stopped["blocked"] else dg.AssetCheckSeverity.WARN,
         "metadata": {name: dg.MetadataValue.json(told) for name, told in {**stopped, "rules_above_tolerance": failed}.items()},
     }

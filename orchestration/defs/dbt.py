@@ -10,7 +10,8 @@ from dagster_dbt import DagsterDbtTranslator, DbtCliResource, DbtProject, dbt_as
 
 from dictionary.words import Dictionary, dictionary
 from lake.serving import ServingRefused
-from marts.build import BuildFailed, build, building, manifest, part_of, plan, serve_marts, target_dir, told_held
+from marts.build import BuildFailed, build, building, by_part, manifest, part_of, plan, serve_marts, target_dir, told_held
+from orchestration.defs.graph import downstream
 from orchestration.defs.resources import ENGINE_TAG, WRITER_POOL, Platform
 from orchestration.defs.serving import SERVING_FILE
 from tnmt.settings import Settings, settings
@@ -46,11 +47,9 @@ def marts_assets() -> list[dg.AssetsDefinition]:
     """All seeds, models and tests, a step a part of the project: a domain waits for what it reads, and for no other."""
     s = settings()
     translator = Translator(dictionary(s.contract_dirs))
-    parts: dict[str, list[str]] = {}
-    for node in json.loads(manifest(s).read_text(encoding="utf-8"))["nodes"].values():
-        if node["resource_type"] in ("model", "seed"):
-            parts.setdefault(part_of(node["schema"], node["fqn"]), []).append(node["name"])
-    return [_part_assets(s, part, names, translator) for part, names in sorted(parts.items())]
+    nodes = json.loads(manifest(s).read_text(encoding="utf-8"))["nodes"].values()
+    parts = by_part((n["schema"], n["fqn"], n["name"]) for n in nodes if n["resource_type"] in ("model", "seed"))
+    return [_part_assets(s, part, names, translator) for part, names in parts.items()]
 
 
 def _part_assets(s: Settings, part: str, names: list[str], translator: Translator) -> dg.AssetsDefinition:
@@ -59,7 +58,7 @@ def _part_assets(s: Settings, part: str, names: list[str], translator: Translato
     @dbt_assets(
         manifest=manifest(s),
         project=project,
-        select=" ".join(sorted(names)),
+        select=" ".join(names),
         dagster_dbt_translator=translator,
         name=f"dbt_{part}",
         pool=WRITER_POOL,
@@ -131,14 +130,6 @@ OTHERS = ("raw", "clean", "ops", "quarantine", "serving", "superset")
 
 
 def _behind(context: dg.AssetExecutionContext, steps: list[set[dg.AssetKey]]) -> set[dg.AssetKey]:
-    """What is made in steps behind this one."""
-    graph = context.job_def.asset_layer.asset_graph
-    own: set[dg.AssetKey] = {*context.selected_asset_keys}
-    found: set[dg.AssetKey] = set()
-    waiting = [*own]
-    while waiting:
-        children = graph.get(waiting.pop()).child_keys
-        new = {key for step in steps if step & children for key in step} - found  # a step is skipped whole
-        found |= new
-        waiting += new
-    return found - own
+    """What is made in steps behind this one; Dagster skips a step whole."""
+    own = {*context.selected_asset_keys}
+    return downstream(context.job_def.asset_layer.asset_graph, own, lambda key: {k for step in steps if key in step for k in step}) - own

@@ -10,6 +10,7 @@ import dagster as dg
 from ingestion.contract import Contract
 from ingestion.ingest import contracts_of, shared_folders
 from orchestration.defs.assets import owners
+from orchestration.defs.graph import downstream
 from orchestration.defs.jobs import pipeline
 from orchestration.defs.resources import Platform
 from orchestration.inboxes import due, recalled, remembered, waiting
@@ -32,14 +33,10 @@ def made_of(graph: Any, start: AbstractSet[dg.AssetKey]) -> set[dg.AssetKey]:
 
     Not what reads the ledger beside (of each delivery a little is made in other domains): the hourly run, and the domain's own sources, see to that.
     """
-    found = {*start, *(key for key in graph.executable_asset_keys if graph.get(key).group_name == "operations")}
-    waiting = [*found]
-    while waiting:
-        children = graph.get(waiting.pop()).child_keys & graph.executable_asset_keys
-        new = {key for child in children for key in graph.get(child).execution_set_asset_keys} - found  # a step that takes in is done whole
-        found |= new
-        waiting += new
-    return found
+    made = graph.executable_asset_keys
+    standing = {key for key in made if graph.get(key).group_name == "operations"}
+    # a step that takes in is done whole
+    return downstream(graph, {*start, *standing}, lambda key: graph.get(key).execution_set_asset_keys if key in made else ())
 
 
 def source_sensor(contract: Contract, shared: Collection[str]) -> dg.SensorDefinition:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-from marts.forecast_methods import level, paths, phase_mean, single
+from marts.forecast_methods import each_method, level, paths, phase_mean
 from marts.forecast_names import BASELINES, LEARNT, METHODS
 from marts.forecasting import register
 from tests.marts_kit import Compiled, compiled, database, records
@@ -65,7 +65,7 @@ def test_smoothing_is_that_of_the_library() -> None:
     first = seasonal[0, 0] - pattern[0]
     known = {"initialization_method": "known", "initial_level": first, "initial_seasonal": pattern}
     theirs = ETSModel(seasonal[0], error="add", seasonal="add", seasonal_periods=24, **known).smooth([0.4, 0.0])
-    assert single(seasonal, 24, 24, 24, 96)["ets_season_fast"][0] == pytest.approx(theirs.forecast(24), rel=1e-9)
+    assert each_method(seasonal, 24, 24, 24, 96)["ets_season_fast"][0] == pytest.approx(theirs.forecast(24), rel=1e-9)
 
 
 def test_gaps_are_bridged_and_the_phase_kept() -> None:
@@ -73,7 +73,7 @@ def test_gaps_are_bridged_and_the_phase_kept() -> None:
     holes: list[float | None] = [None if 100 <= i < 105 or i in (7, 200) else v for i, v in enumerate(whole)]
     late: list[float | None] = [*whole[:-6], *[None] * 6]
     exact = [30 + 15 * math.sin(2 * math.pi * (h % 24) / 24) for h in range(336, 360)]
-    found = single(rows(whole, holes, late, [None, None, *whole[2:]]), 24, 24, 24, 96)
+    found = each_method(rows(whole, holes, late, [None, None, *whole[2:]]), 24, 24, 24, 96)
     for method in ("seasonal_naive", "climatology", "recent_climatology", "ets_season_slow", "ets_season_fast", "anomaly"):
         assert found[method] == pytest.approx(np.tile(exact, (4, 1)), abs=1.5), method
 

@@ -24,7 +24,7 @@ from ingestion.blocked import once_stopped, settle
 from ingestion.contract import Contract, load_contracts
 from ingestion.landing import Landed, record, told_unclaimed, unclaimed
 from ingestion.load import SYSTEM_FAULTS, load, rows_can_wait, suite_of
-from ingestion.merge import TargetMismatch
+from ingestion.merge import TargetMismatch, upgrade
 from ingestion.model import Arrival, Moment
 from ingestion.publish import Loaded, ensure_target_tables
 from ingestion.registers import PLACED_BY, last_gates, requeue_moved
@@ -141,7 +141,9 @@ def register_sources(con: duckdb.DuckDBPyConnection, contracts: dict[str, Contra
         # a contract that gained a column: its table must have it before marts ask for it, whether or not a delivery comes
         for contract in contracts.values():
             with contextlib.suppress(TargetMismatch):  # told where the source is taken in, so that the others go on
-                ensure_target_tables(con, contract)
+                merged, _ = ensure_target_tables(con, contract)
+                with transaction(con):
+                    upgrade(con, contract, merged)
         arrow = pa.Table.from_pylist([dict(zip(names[table], r, strict=True)) for r in rows])
         con.register("declared", arrow)
         with transaction(con):

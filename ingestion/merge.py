@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import duckdb
 
+from ingestion import versions
 from ingestion.contract import Contract
 from lake.lake import has_table
 
@@ -46,7 +47,13 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
     """Makes `lake.<table>` (and its history) from the contract; adds new columns; raises TargetMismatch on a changed type."""
     wanted = columns | ({"conflict": "BOOLEAN"} if has_conflict(contract) else {}) | LINEAGE_TYPES
     twins = {table: wanted}
-    if has_history(contract):
+    if contract.history:
+        twins = {
+            table: wanted | versions.CURRENT_TYPES,
+            f"{table}_history": wanted | versions.PAST_TYPES,
+            f"{table}_sighting": {"_scope": "VARCHAR"} | {k: columns[k] for k in contract.key} | versions.SIGHTING_TYPES,
+        }
+    elif has_history(contract):
         twins[f"{table}_history"] = wanted | {"known_from": "TIMESTAMP", "known_to": "TIMESTAMP"}
     for name, wants in twins.items():
         existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{name}").fetchall()} if has_table(con, name) else {}
@@ -64,6 +71,15 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
                     f"contract {contract.source}: column {column} of target {contract.target} is {existing[column]} in the lake and "
                     f"{kind} in the contract; give it another name, or migrate lake.{name}"
                 )
+
+
+def upgrade(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> bool:
+    """Brings a table of an earlier version of this software to the present one, after `ensure_table`; whether there was anything to do."""
+    if not contract.history:
+        return False
+    added = {*LINEAGE_TYPES, *versions.CURRENT_TYPES}
+    columns = [r[0] for r in con.execute(f"DESCRIBE lake.{table}").fetchall() if r[0] not in added]
+    return versions.upgrade(con, contract, table, columns, list(LINEAGE_TYPES), scope_of(contract))
 
 
 LAYOUT = {
@@ -106,7 +122,8 @@ def _incoming(con: duckdb.DuckDBPyConnection, table: str, columns: list[str]) ->
 
     Several contracts may feed one target, each with columns of its own: a row that is moved keeps what another contract brought.
     """
-    existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{table}").fetchall() if row[0] not in (*LINEAGE_TYPES, "conflict")}
+    added = {*LINEAGE_TYPES, *versions.CURRENT_TYPES, "conflict"}
+    existing = {row[0]: row[1] for row in con.execute(f"DESCRIBE lake.{table}").fetchall() if row[0] not in added}
     picked = [name if name in columns else f"CAST(NULL AS {kind}) AS {name}" for name, kind in existing.items()]
     con.execute(f"CREATE OR REPLACE TEMP VIEW incoming AS SELECT {', '.join([*picked, *LINEAGE_TYPES])} FROM good")
     return list(existing)
@@ -269,49 +286,53 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
     """Of each scope the newest delivery that speaks for it stands in the table; an older one changes nothing.
 
     The scopes that a delivery speaks for are those of all its rows, quarantined ones too: a scope whose rows all fail is empty in the lake, as the
-    sender's newest word on it cannot be read. Where the contract asks for `history`, what does not stand is kept there, known until the first
-    delivery that ranks higher was received. A delivery that is gated again and speaks no more for a scope gives it back to the next one: its rows
-    return from the history, or where there is none it is put back to be gated from raw.
+    sender's newest word on it cannot be read. Where the contract asks for `history`, see `ingestion.versions`; else a delivery that is gated again
+    and speaks no more for a scope gives it back to the next one, which is put back to be gated from raw.
     """
     columns = _incoming(con, table, columns)
-    names = ", ".join([*columns, *LINEAGE_TYPES])
     scope = scope_of(contract)
-    kept = [table, *([f"{table}_history"] if contract.history else [])]
     target = f"target = '{contract.target}'"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE mine AS
         SELECT DISTINCT {scope} AS scope_key, d.delivery_id, d.as_of, d.received_at FROM batch AS b JOIN speaking AS d ON b._delivery_id = d.delivery_id
         {"" if contract.scope else f"UNION SELECT '{contract.source}', delivery_id, as_of, received_at FROM speaking"}""")
+    held = f"UNION SELECT {scope}, d.delivery_id, d.as_of, d.received_at FROM lake.{table} AS c JOIN batch_deliveries AS d ON c._delivery_id = d.delivery_id"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE spoke AS
         SELECT s.scope_key, d.delivery_id, d.as_of, d.received_at FROM lake.ops.scope AS s JOIN batch_deliveries AS d USING (delivery_id)
-        WHERE s.{target} AND {regated}
-        {"".join(f" UNION SELECT {scope}, d.delivery_id, d.as_of, d.received_at FROM lake.{t} AS c JOIN batch_deliveries AS d ON c._delivery_id = d.delivery_id" for t in kept) if regated else ""}""")
+        WHERE s.{target} AND {regated} {held if regated else ""}""")
     con.execute("CREATE OR REPLACE TEMP TABLE touched AS SELECT scope_key FROM mine UNION SELECT scope_key FROM spoke")
     inside = f"({scope}) IN (SELECT scope_key FROM touched)"
-    _speakers(con, kept, target, scope, inside)
     con.execute(f"CREATE OR REPLACE TEMP TABLE changed AS {touches(contract, f'lake.{table} AS c WHERE {inside} OR {MINE}')}")
+    if contract.history:
+        if versions.put(con, contract, table, columns, list(LINEAGE_TYPES), scope, regated=regated):
+            inside = "TRUE"
+        con.execute("CREATE OR REPLACE TEMP TABLE merged AS FROM entering")
+    else:
+        _replace(con, contract, table, columns, scope, regated=regated)
+    if regated:
+        con.execute(f"DELETE FROM lake.ops.scope AS c WHERE {target} AND {MINE.replace('_delivery_id', 'delivery_id')}")
+    con.execute(f"INSERT INTO lake.ops.scope SELECT '{contract.source}', '{contract.target}', scope_key, delivery_id, as_of, received_at FROM mine")
+    con.execute(f"INSERT INTO changed {touches(contract, f'lake.{table} AS c WHERE {inside}')} UNION {touches(contract, 'good AS c')}")
+
+
+def _replace(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], scope: str, *, regated: bool) -> None:
+    """What does not stand goes; makes `merged`, the rows that were not there with the same values."""
+    names = ", ".join([*columns, *LINEAGE_TYPES])
+    inside = f"({scope}) IN (SELECT scope_key FROM touched)"
+    _speakers(con, contract, table, scope, inside)
     plain = [c for c in columns if c != "geometry"] + (["geometry"] if "geometry" in columns else [])
     as_text = ", ".join("ST_AsHEXWKB(geometry)" if c == "geometry" else c for c in plain)
     con.execute(f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT DISTINCT hash({as_text}) AS h FROM lake.{table} AS c WHERE {inside} AND NOT {MINE}")
     if regated:
-        for name in kept:
-            con.execute(f"DELETE FROM lake.{name} AS c WHERE {MINE}")
-        con.execute(f"DELETE FROM lake.ops.scope AS c WHERE {target} AND {MINE.replace('_delivery_id', 'delivery_id')}")
+        con.execute(f"DELETE FROM lake.{table} AS c WHERE {MINE}")
     stands = f"EXISTS (SELECT 1 FROM speaker AS s WHERE s.is_newest AND s.scope_key = ({scope}) AND s.delivery_id = c._delivery_id)"
-    if contract.history:
-        _to_history(con, table, names, scope, inside, stands)
     con.execute(f"DELETE FROM lake.{table} AS c WHERE {inside} AND NOT {stands}")
-    if regated and contract.history:
-        con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM lake.{table}_history AS c WHERE {inside} AND {stands}")
-        con.execute(f"DELETE FROM lake.{table}_history AS c WHERE {inside} AND {stands}")
     con.execute(f"CREATE OR REPLACE TEMP TABLE entering AS SELECT * FROM incoming AS c WHERE {stands}")
     con.execute(f"INSERT INTO lake.{table} ({names}) SELECT {names} FROM entering")
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE merged AS
         SELECT _delivery_id, _line FROM entering WHERE hash({as_text}) NOT IN (SELECT h FROM replaced)""")
-    con.execute(f"INSERT INTO lake.ops.scope SELECT '{contract.source}', '{contract.target}', scope_key, delivery_id, as_of, received_at FROM mine")
-    con.execute(f"INSERT INTO changed {touches(contract, f'lake.{table} AS c WHERE {inside}')} UNION {touches(contract, 'good AS c')}")
     if regated:
         con.execute("""
             INSERT INTO lake.ops.pending (delivery_id, source, day)
@@ -319,25 +340,23 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
             WHERE s.is_newest AND s.returns AND NOT s.has_rows AND l.delivery_id NOT IN (SELECT delivery_id FROM lake.ops.pending)""")
 
 
-def _speakers(con: duckdb.DuckDBPyConnection, kept: list[str], target: str, scope: str, inside: str) -> None:
+def _speakers(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, scope: str, inside: str) -> None:
     """TEMP table `speaker`: the deliveries that speak for each touched scope after this batch.
 
-    `is_newest`: its rows are to stand; `superseded_at`: when the first delivery above it was received; `returns`: a delivery of the batch that stood
+    `is_newest`: its rows are to stand; `returns`: a delivery of the batch that stood
     above it spoke for the scope before; `has_rows`: rows of it are in the lake. What returns without rows, and whose raw bytes were erased, is passed over.
     """
-    holders = " UNION ALL ".join(
-        f"SELECT {scope} AS scope_key, _delivery_id, _as_of, _received_at FROM lake.{t} AS c WHERE {inside} AND NOT {MINE}" for t in kept
-    )
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE speaker AS
         WITH holder AS (
             -- who holds rows of a scope speaks for it, though it was gated when the contract named another scope
             SELECT scope_key, _delivery_id AS delivery_id, max(_as_of) AS as_of, max(_received_at) AS received_at
-            FROM ({holders}) WHERE _delivery_id IS NOT NULL GROUP BY ALL
+            FROM (SELECT {scope} AS scope_key, _delivery_id, _as_of, _received_at FROM lake.{table} AS c WHERE {inside} AND NOT {MINE})
+            WHERE _delivery_id IS NOT NULL GROUP BY ALL
         ),
         told AS (
             SELECT DISTINCT scope_key, delivery_id, as_of, received_at FROM lake.ops.scope AS s
-            WHERE {target} AND scope_key IN (SELECT scope_key FROM touched) AND delivery_id NOT IN (SELECT delivery_id FROM batch_deliveries)
+            WHERE target = '{contract.target}' AND scope_key IN (SELECT scope_key FROM touched) AND delivery_id NOT IN (SELECT delivery_id FROM batch_deliveries)
         ),
         one AS (
             SELECT * FROM mine
@@ -358,28 +377,9 @@ def _speakers(con: duckdb.DuckDBPyConnection, kept: list[str], target: str, scop
             LEFT JOIN lake.ops.landed AS l ON l.delivery_id = o.delivery_id
         )
         SELECT *,
-            row_number() OVER rank = 1 AS is_newest,
-            min(received_at) OVER (rank ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS superseded_at
+            row_number() OVER rank = 1 AS is_newest
         FROM judged WHERE NOT (returns AND NOT has_rows AND coalesce(is_erased, FALSE))
         WINDOW rank AS (PARTITION BY scope_key ORDER BY as_of DESC, received_at DESC, delivery_id DESC)""")
-
-
-def _to_history(con: duckdb.DuckDBPyConnection, table: str, names: str, scope: str, inside: str, stands: str) -> None:
-    """Moves what does not stand to the history, the batch's own rows too, and sets until when each superseded row was known."""
-    history = f"lake.{table}_history"
-    # arrivals need not be gated in their order, and a delivery above may have gone: what is there may have been known longer or shorter than thought
-    con.execute(f"""
-        UPDATE {history} AS h SET known_to = greatest(h._received_at, s.superseded_at) FROM speaker AS s
-        WHERE ({scope}) = s.scope_key AND h._delivery_id = s.delivery_id AND NOT s.is_newest
-          AND h.known_to IS DISTINCT FROM greatest(h._received_at, s.superseded_at)""")
-    con.execute(f"""
-        INSERT INTO {history} ({names}, known_from, known_to)
-        SELECT {", ".join(f"c.{n}" for n in names.split(", "))}, c._received_at, greatest(c._received_at, s.superseded_at)
-        FROM (
-            SELECT {names} FROM lake.{table} AS c WHERE {inside} AND NOT {stands}
-            UNION ALL
-            SELECT {names} FROM incoming AS c WHERE NOT {stands}
-        ) AS c JOIN speaker AS s ON s.scope_key = ({scope}) AND s.delivery_id = c._delivery_id""")
 
 
 MERGES = {"append": append, "upsert": upsert, "incremental": upsert, "snapshot": snapshot}

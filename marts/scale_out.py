@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 from dbt.adapters.duckdb.plugins import BasePlugin
 
+from ingestion.versions import PAST_TYPES
+
 if TYPE_CHECKING:
     from tnmt.settings import Settings
 
@@ -157,8 +159,8 @@ def empty_lake(con: duckdb.DuckDBPyConnection, manifest: dict[str, Any]) -> None
     tables: dict[str, dict[str, str]] = {}
     for source in sorted(manifest["sources"].values(), key=lambda s: not s["columns"]):
         columns = {c["name"]: c["data_type"] for c in source["columns"].values()}
-        if not columns:  # a history has the columns of its table, and when each version was known
-            columns = tables[f"{source['schema']}.{source['name'].removesuffix('_history')}"] | {"known_from": "timestamp", "known_to": "timestamp"}
+        if not columns:  # a history has the columns of its table, and when each version held and was known
+            columns = tables[f"{source['schema']}.{source['name'].removesuffix('_history')}"] | PAST_TYPES
         tables[f"{source['schema']}.{source['name']}"] = columns
     nodes = manifest["nodes"].values()
     tables |= {f"{n['schema']}.{n['name']}": n["config"]["column_types"] for n in nodes if n["resource_type"] == "seed"}

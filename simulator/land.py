@@ -21,6 +21,7 @@ from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
 from simulator.files import write_csv, write_vector, write_xlsx
 from simulator.manifest import Manifest
 from simulator.province import Commune, Province
+from simulator.renumbering import BEFORE, COMMUNE, LEAST, renumbered, write_table
 from simulator.size import Size
 
 _FAMILY = ("Nguyễn", "Trần", "Lê", "Phạm", "Hoàng", "Phan", "Vũ", "Đặng", "Bùi", "Đỗ", "Điểu", "Thị", "Lâm", "Hồ")
@@ -103,10 +104,21 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
             )
     for parcel in parcels:
         parcel["id"] = f"{parcel['commune'].code}.{parcel['sheet']}.{parcel['number']}"
-    earlier = _a_year_before(parcels)
-    _defects(parcels, province, manifest)
+    merged = [p for p in parcels if p["commune"].new_code == COMMUNE]
+    if len(merged) < LEAST or end <= date(2025, 12, 31):
+        merged = []
+    by_district = [p for p in parcels if not merged or p["commune"].new_code != COMMUNE]
+    earlier = _a_year_before(by_district)
+    _plant_defects(by_district, province, manifest)
+    parcels = [*by_district, *merged]
     _write_parcels(out, earlier, f"{end.year - 1}1215", manifest)
-    _write_parcels(out, parcels, stamp, manifest)
+    _write_parcels(out, by_district, stamp, manifest)
+    if merged:
+        _write_parcels(out, merged, f"{BEFORE:%Y%m%d}", manifest)
+        now, pairs = renumbered(merged, manifest)
+        _write_gpkg(out / "parcel_commune", now, f"thua_dat_{COMMUNE}_{stamp}.gpkg")
+        manifest.add("parcel_commune", 1, len(now))
+        write_table(out, pairs, stamp, manifest)
     # rows that say again what the earlier file said, but for those that no row can be placed with
     said = {(p["id"], p["use"], p["area"], p["shape"]) for p in earlier}
     again = sum((p["id"], p["use"], p["area"], p["shape"]) in said for p in parcels if p["use"] != "XYZ")
@@ -136,7 +148,7 @@ def _a_year_before(parcels: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return before
 
 
-def _defects(parcels: list[dict[str, Any]], province: Province, manifest: Manifest) -> None:
+def _plant_defects(parcels: list[dict[str, Any]], province: Province, manifest: Manifest) -> None:
     """Named, deliberate defects: first those that a parcel keeps (for the marts to find), then those that no row can be placed with."""
     mine = _largest(parcels)
     source = "parcel"
@@ -233,8 +245,12 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
             _zip(folder, folder.with_name(folder.name + ".zip"))
             manifest.add("parcel", 1, len(own))
         else:
-            write_vector(out / "parcel" / f"thua_dat_{district}_{stamp}.gpkg", "DC_THUADAT", columns, shapes)
+            _write_gpkg(out / "parcel", own, f"thua_dat_{district}_{stamp}.gpkg")
             manifest.add("parcel", 1, len(own))
+
+
+def _write_gpkg(folder: Path, parcels: Sequence[dict[str, Any]], name: str) -> None:
+    write_vector(folder / name, "DC_THUADAT", _columns(parcels), [p["shape"] for p in parcels])
 
 
 def _write_rights(

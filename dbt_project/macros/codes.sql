@@ -106,6 +106,25 @@
     end
 {%- endmacro %}
 
+{% macro lineage_basis_vi(code) -%}
+    case {{ code }}
+        when 'comparison_table' then 'Bảng đối chiếu'
+        when 'identifier' then 'Mã định danh không đổi'
+        when 'declared' then 'Hồ sơ khai thửa gốc'
+        when 'geometry' then 'Trùng hình, chưa xác nhận'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro lineage_kind_vi(code) -%}
+    case {{ code }}
+        when 'split' then 'Tách thửa'
+        when 'merge' then 'Hợp thửa'
+        when 'reparcel' then 'Chia lại (nhiều thửa thành nhiều thửa)'
+        else {{ code }}
+    end
+{%- endmacro %}
+
 {% macro matrix_vi(code) -%}
     case {{ code }}
         when 'wastewater' then 'Nước thải'
@@ -134,6 +153,20 @@
         when 'fulfilled' then 'Đã lắp, đang truyền'
         when 'silent' then 'Đã lắp, không truyền số liệu'
         when 'missing' then 'Chưa lắp'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro parcel_change_vi(code) -%}
+    case {{ code }}
+        when 'first' then 'Thửa mới có trong dữ liệu'
+        when 'attribute' then 'Sửa thuộc tính'
+        when 'boundary' then 'Đổi ranh giới'
+        when 'land_use' then 'Đổi loại đất'
+        when 'renumbered' then 'Đổi số tờ hoặc số thửa'
+        when 'returned' then 'Có lại sau khi vắng'
+        when 'retired' then 'Hết vì tách hoặc hợp'
+        when 'missing' then 'Vắng không rõ lý do'
         else {{ code }}
     end
 {%- endmacro %}

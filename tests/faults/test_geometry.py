@@ -117,6 +117,7 @@ def test_no_mart_throws_on_a_geometry_of_an_older_lake(tmp_path: Path) -> None:
                 "old_commune_code VARCHAR, old_commune_name VARCHAR, commune_code VARCHAR, commune_name VARCHAR",
                 [(c, c, "together" if n in (0, 7) else f"new{c}", "x") for n, c in enumerate(codes)],
             ),
+            "intermediate.int_new_commune": ("commune_code VARCHAR, commune_name VARCHAR", [("x", "x")]),
             "intermediate.int_land_use": (
                 "code_in_record VARCHAR, land_use_code VARCHAR, land_use_name_vi VARCHAR, land_use_group_vi VARCHAR", [("CLN", "CLN", "x", "y")]),
             "staging.x": ("x INTEGER", []),
@@ -126,12 +127,18 @@ def test_no_mart_throws_on_a_geometry_of_an_older_lake(tmp_path: Path) -> None:
     con.execute(f"SET extension_directory = '{link_extensions(tmp_path / 'extensions')}'")
     con.execute("LOAD spatial")
     con.execute("CREATE TABLE lake.staging.stg_commune_boundary (old_commune_code VARCHAR, is_illustrative BOOLEAN, crs VARCHAR, geometry GEOMETRY)")
-    con.execute("""CREATE TABLE lake.staging.stg_parcel (parcel_id VARCHAR, old_commune_code VARCHAR, sheet_number INTEGER, parcel_number INTEGER,
-        land_use_code VARCHAR, area_m2 DECIMAL(14,1), geometry_area_m2 DECIMAL(16,1), crs VARCHAR, geometry GEOMETRY)""")
+    con.execute("""CREATE TABLE lake.intermediate.int_parcel (parcel_uid VARCHAR, parcel_id VARCHAR, commune_code VARCHAR, old_commune_code VARCHAR,
+        sheet_number INTEGER, parcel_number INTEGER, land_use_code VARCHAR, area_m2 DECIMAL(14,1), geometry_area_m2 DECIMAL(16,1), crs VARCHAR,
+        geometry GEOMETRY)""")
+    con.execute("CREATE TABLE lake.staging.stg_parcel (old_commune_code VARCHAR, commune_code VARCHAR, commune_valid_from DATE)")
     for code, (shape, _) in zip(codes, ZOO.values(), strict=True):
         wkb = None if shape is None else shapely.to_wkb(shape, output_dimension=2)
         con.execute("INSERT INTO lake.staging.stg_commune_boundary VALUES (?, true, 'EPSG:9212', ST_GeomFromWKB(?))", [code, wkb])
-        con.execute("INSERT INTO lake.staging.stg_parcel VALUES (?, ?, 1, 1, 'CLN', 1, 1, 'EPSG:9212', ST_GeomFromWKB(?))", [code, code, wkb])
+        con.execute(
+            "INSERT INTO lake.intermediate.int_parcel VALUES (?, ?, 'x', ?, 1, 1, 'CLN', 1, 1, 'EPSG:9212', ST_GeomFromWKB(?))",
+            [code, code, code, wkb],
+        )
+        con.execute("INSERT INTO lake.staging.stg_parcel VALUES (?, NULL, NULL)", [code])
     drawn = {r["commune_code"] for r in records(con, sql["commune_map"])}
     names = dict(zip((f"new{c}" for c in codes), ZOO, strict=True))
     assert "together" not in drawn, "an outline that lacks a part would be a wrong one"

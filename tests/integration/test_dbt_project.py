@@ -19,6 +19,7 @@ import duckdb
 import pytest
 import yaml
 
+from ingestion.versions import PAST_TYPES
 from lake.lake import create, open_reader, open_writer
 from tests.marts_kit import PROJECT, dbt
 from tnmt.settings import ROOT, Settings
@@ -142,7 +143,7 @@ def other_rows() -> dict[str, list[dict[str, Any]]]:
             {"old_commune_code": "25216", "is_illustrative": False, "geometry": square(x + 9000, y, 2000)},
         ],
         "parcel": [
-            {"parcel_id": f"{commune}.1.{i}", "old_commune_code": commune, "land_use_code": code, "area_m2": Decimal(area)}
+            {"parcel_id": f"{commune}.1.{i}", "old_commune_code": commune, "land_use_code": code, "area_m2": Decimal(area), "_line": i}
             for i, (commune, code, area) in enumerate(
                 [("25195", "ODT", "100.1"), ("25195", "BHK", "200.2"), ("25195", "HNK", "300.3"), ("25198", "XXX", "5.0")]
             )
@@ -226,11 +227,13 @@ class Lake:
         create(self.settings)
         self.manifest = dbt(self.settings, self.home, "parse").result
         with open_writer(self.settings, "fixture") as con:
+            known = {"known_from": "TIMESTAMP", "known_to": "TIMESTAMP"}
             for name, types in CLEAN.items():
                 columns = ", ".join(f"{c} {t}" for c, t in types.items())
                 con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name} ({columns})")
                 if "conflict" in types or f"{name}_history" in HISTORY:
-                    con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name}_history ({columns}, known_from TIMESTAMP, known_to TIMESTAMP)")
+                    past = ", ".join(f"{c} {t}" for c, t in (PAST_TYPES if name == "parcel" else known).items())
+                    con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name}_history ({columns}, {past})")
             for name, rows in {"station": stations(), "station_channel": channels(), "reading": readings(), **other_rows()}.items():
                 insert(con, f"clean.{name}", rows, CLEAN[name])
             for table, literals in OPS.items():

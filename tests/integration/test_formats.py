@@ -286,7 +286,7 @@ def before(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]
 def sources(s: Settings) -> set[str]:
     """All sources that the lake names anywhere."""
     tables = [f"SELECT source FROM lake.{t}" for t in (*RECORDED, "ops.source", "ops.source_column")]
-    rows = asked(s, f"SELECT DISTINCT source FROM ({' UNION ALL '.join(tables)}) WHERE source LIKE 'parcel%'")
+    rows = asked(s, f"SELECT DISTINCT source FROM ({' UNION ALL '.join(tables)}) WHERE source IN {('parcel', *FORMER)}")
     named = asked(s, "SELECT DISTINCT _source FROM (SELECT _source FROM lake.clean.parcel UNION ALL SELECT _source FROM lake.clean.parcel_history)")
     return {source for (source,) in rows + named}
 
@@ -321,7 +321,7 @@ def test_what_was_recorded_under_former_names_is_the_sources_own_after_the_first
     (sha,) = asked(before, "SELECT sha256 FROM lake.ops.landed WHERE name = ?", "thua_dat_692_20260101.shp.zip")[0]
     assert (delivery_id("parcel_shp", "thua_dat_692_20260101.shp.zip", sha),) in asked(before, "SELECT delivery_id FROM lake.ops.landed")
     assert asked(before, "SELECT count(*) FROM lake.ops.arrival WHERE name = ?", again.name) == [(3,)]
-    ways = asked(before, "SELECT source, len(datings) FROM lake.ops.source WHERE source LIKE 'parcel%'")
+    ways = asked(before, f"SELECT source, len(datings) FROM lake.ops.source WHERE source IN {('parcel', *FORMER)}")
     assert ways == [("parcel", 3)]
     snapshot = asked(before, "SELECT max(snapshot_id) FROM ducklake_snapshots('lake')")
     assert not ingest(before, now=NOW + timedelta(hours=3), run_id="again", only=["parcel"]).changed

@@ -26,6 +26,7 @@ SUPERSET = ROOT / ".superset/bin/python"
 
 INTERVALS = "intervals come from past errors of what was shown, by step (docs/forecast.md)"
 NO_LEVEL = "a day or hour without an index has a word for it: dashboards said it themselves"
+VERSIONS = "a row for each run of equal values (test_every_parcel_of_every_delivery_is_still_there)"
 CORRECTED: dict[str, str] = {
     **{f"marts_environment.forecast.{c}": INTERVALS for c in ("lower_bound", "upper_bound", "warning", "warning_vi")},
     "marts_environment.forecast_skill": "more methods are tried, and what was shown has a row of its own",
@@ -34,6 +35,9 @@ CORRECTED: dict[str, str] = {
     "marts_environment.reading_qc.flag_status": "a reading without a status is not suspect for that",
     "marts_environment.aqi_daily.level_vi": NO_LEVEL,
     "marts_environment.aqi_hourly.level_vi": NO_LEVEL,
+    "clean.parcel": VERSIONS,
+    "clean.parcel_history": VERSIONS,
+    "marts_land.land_use_change": "a parcel with another number and the same shape is no parcel that vanished beside a new one",
     "marts_operations.source_freshness": "there is a source more: station_qc_threshold; of those that had one a format there is one",
     "marts_operations.delivery_daily": "formats of one source are counted together (test_days_of_a_source_are_the_sum_of_its_formats)",
     "marts_operations.quarantine_reason.title_vi": "a source with several formats has a title without a format",
@@ -105,9 +109,30 @@ def test_what_was_landed_and_accepted_is_all_there(upgraded: Upgraded) -> None:
     after = tables(upgraded.settings)
     for name, (columns, rows) in upgraded.before.items():
         if name.startswith(("clean.", "quarantine.")) or name in ("ops.landed", "ops.arrival", "ops.outcome", "ops.handover", "ops.pin"):
-            kept = [c for c in columns if f"{name}.{c}" not in CORRECTED]
             assert set(columns) <= set(after[name][0]), name
+            if name in CORRECTED:
+                continue
+            kept = [c for c in columns if f"{name}.{c}" not in CORRECTED]
             assert _on(kept, after[name]) == _on(kept, (columns, rows)), name
+
+
+def test_every_parcel_of_every_delivery_is_still_there(upgraded: Upgraded) -> None:
+    """What each delivery said of each parcel, where it stood in it, and which of them count now: from the versions and the sightings."""
+    names, current = upgraded.before["clean.parcel"]
+    past_names, past = upgraded.before["clean.parcel_history"]
+    said = [c for c in names if not c.startswith("_") and c not in ("crs", "geometry_area_m2", "xmin", "ymin", "xmax", "ymax", "geometry")]
+    columns = [*said, "_delivery_id", "_line", "_as_of"]
+    old = _on(columns, (names, current)) + _on(columns, (past_names, past))
+    picked = ", ".join(f"v.{c}" for c in said)
+    with open_reader(upgraded.settings) as con:
+        again = con.execute(f"""
+            WITH version AS (
+                SELECT * FROM lake.clean.parcel UNION ALL BY NAME SELECT * EXCLUDE (_valid_to, _ended_by, known_to) FROM lake.clean.parcel_history
+            )
+            SELECT {picked}, s._delivery_id, s._line, s._as_of
+            FROM lake.clean.parcel_sighting AS s ASOF JOIN version AS v ON s._scope = v._scope AND s.parcel_id = v.parcel_id AND s._as_of >= v._as_of""").fetchall()
+    assert sorted(again, key=repr) == sorted(old, key=repr)
+    assert len(upgraded.before["clean.parcel"][1]) == len(tables(upgraded.settings)["clean.parcel"][1])
 
 
 def test_marts_are_those_of_before_but_for_named_corrections(upgraded: Upgraded) -> None:

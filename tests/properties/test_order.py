@@ -62,6 +62,7 @@ def _empty(con) -> None:
         "clean.dossier_history",
         "clean.land_price",
         "clean.land_price_history",
+        "clean.land_price_sighting",
     ):
         con.execute(f"DELETE FROM lake.{table}")
 
@@ -128,6 +129,7 @@ def _empty_results(con) -> None:
         "clean.reading_history",
         "clean.land_price",
         "clean.land_price_history",
+        "clean.land_price_sighting",
     ):
         con.execute(f"DELETE FROM lake.{table}")
 
@@ -166,9 +168,9 @@ def test_snapshots_in_any_order(lake: Settings, files, seed: int) -> None:
             newest = "SELECT delivery_id FROM lake.ops.landed WHERE received_at <= ? ORDER BY as_of DESC, received_at DESC, delivery_id DESC LIMIT 1"
             good = f"SELECT rows_read - rows_quarantined FROM lake.ops.outcome WHERE delivery_id = ({newest})"
             known = con.execute(
-                f"""SELECT count(*), count(*) FILTER (_delivery_id = ({newest})), ({good})
-                FROM (FROM lake.clean.land_price SELECT _delivery_id, _received_at AS known_from, TIMESTAMP '9999-01-01' AS known_to
-                      UNION ALL FROM lake.clean.land_price_history SELECT _delivery_id, known_from, known_to)
+                f"""SELECT count(*), count(*) FILTER (price_id IN (SELECT price_id FROM lake.clean.land_price_sighting WHERE _delivery_id = ({newest}))), ({good})
+                FROM (FROM lake.clean.land_price SELECT price_id, known_from, TIMESTAMP '9999-01-01' AS known_to
+                      UNION ALL FROM lake.clean.land_price_history SELECT price_id, known_from, known_to)
                 WHERE known_from <= ? AND ? < known_to""",
                 [moment] * 4,
             ).fetchall()[0]

@@ -90,7 +90,8 @@ class Lake:
     def empty(self) -> None:
         """No rows, and nothing gated."""
         for name, c in self.contracts().items():
-            tables = [f"clean.{c.target}"] + ([f"clean.{c.target}_history"] if c.history or c.load in ("upsert", "incremental") else [])
+            twins = ["_history"] * (c.history or c.load in ("upsert", "incremental")) + ["_sighting"] * c.history
+            tables = [f"clean.{c.target}{twin}" for twin in ("", *twins)]
             for table in [*tables, *(t.replace("clean.", "typed_closed.") for t in tables if name == "person")]:
                 self.con.execute(f"DELETE FROM lake.{table}")
         for table in RESULTS:

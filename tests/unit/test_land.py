@@ -14,8 +14,8 @@ from lake.extensions import link_extensions
 from tests.marts_kit import compiled, database, records
 
 AS_OF = "2026-03-12 10:00:00"
-PARCEL = "parcel_id VARCHAR, old_commune_code VARCHAR, sheet_number INTEGER, parcel_number INTEGER, land_use_code VARCHAR, area_m2 DECIMAL(14,1)"
-VERSION = "parcel_id VARCHAR, old_commune_code VARCHAR, land_use_code VARCHAR, area_m2 DECIMAL(14,1), _delivery_id VARCHAR, _as_of TIMESTAMP, _received_at TIMESTAMP"
+PARCEL = "parcel_uid VARCHAR, parcel_id VARCHAR, commune_code VARCHAR, old_commune_code VARCHAR, sheet_number INTEGER, parcel_number INTEGER, land_use_code VARCHAR, area_m2 DECIMAL(14,1)"
+VERSION = "parcel_uid VARCHAR, commune_code VARCHAR, old_commune_code VARCHAR, land_use_code VARCHAR, declared_area_m2 DECIMAL(14,1), valid_from TIMESTAMP, valid_to TIMESTAMP"
 BOUNDARY = "old_commune_code VARCHAR, is_illustrative BOOLEAN, crs VARCHAR, geometry GEOMETRY"
 COMMUNE = "old_commune_code VARCHAR, old_commune_name VARCHAR, commune_code VARCHAR, commune_name VARCHAR"
 BOW_TIE = "POLYGON((0 0, 10 10, 10 0, 0 10, 0 0))"
@@ -37,7 +37,8 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
     """Communes 1 and 2 side by side, 100 m each; the boundary of 3 is in another CRS, that of 4 was never sent."""
     con = database(
         {
-            "staging.stg_parcel_version": (VERSION, []),
+            "marts_land.parcel_version": (VERSION, []),
+            "intermediate.int_new_commune": ("commune_code VARCHAR, commune_name VARCHAR", [("9", "Xã Chín")]),
             "intermediate.int_commune": (COMMUNE, [(c, f"Xã {c}", "9", "Xã Chín") for c in "1234"]),
             "intermediate.int_land_use": (
                 "code_in_record VARCHAR, land_use_code VARCHAR, land_use_name_vi VARCHAR",
@@ -47,7 +48,8 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
     )
     con.execute(f"SET extension_directory = '{link_extensions(tmp_path_factory.mktemp('extensions'))}'")
     con.execute("LOAD spatial")
-    con.execute(f"CREATE TABLE lake.staging.stg_parcel ({PARCEL}, crs VARCHAR, geometry GEOMETRY)")
+    con.execute("CREATE SCHEMA lake.staging")
+    con.execute(f"CREATE TABLE lake.intermediate.int_parcel ({PARCEL}, crs VARCHAR, geometry GEOMETRY)")
     con.execute(f"CREATE TABLE lake.staging.stg_commune_boundary ({BOUNDARY})")
     for code, crs, x in (("1", CRS, 0), ("2", CRS, 100), ("3", "EPSG:9210", 200)):
         con.execute(f"INSERT INTO lake.staging.stg_commune_boundary VALUES ('{code}', true, '{crs}', ST_GeomFromText('{box(x, 0, 100, 100)}'))")
@@ -55,7 +57,10 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> duckdb.DuckDBPyConnection:
 
 
 def parcel(con: duckdb.DuckDBPyConnection, name: str, commune: str, shape: str, sheet: int | None = 1, crs: str = CRS) -> None:
-    con.execute("INSERT INTO lake.staging.stg_parcel VALUES (?, ?, ?, 1, 'CLN', 1, ?, ST_GeomFromText(?))", [name, commune, sheet, crs, shape])
+    con.execute(
+        "INSERT INTO lake.intermediate.int_parcel VALUES (?, ?, '9', ?, ?, 1, 'CLN', 1, ?, ST_GeomFromText(?))",
+        [f"{name}/{commune}", name, commune, sheet, crs, shape],
+    )
 
 
 def rows(con: duckdb.DuckDBPyConnection, sql: dict[str, str], mart: str) -> list[dict[str, Any]]:
@@ -179,16 +184,14 @@ def _operators(node: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def test_change_of_land_use_by_hand(con: duckdb.DuckDBPyConnection, sql: dict[str, str]) -> None:
     """Commune 1 was sent in 2024, in December 2025 and in February; commune 2 never before February."""
 
-    def version(delivery: str, as_of: str, *parcels: tuple[str, str, str | None, str]) -> None:
+    def version(valid_from: str, valid_to: str | None, *parcels: tuple[str, str, str | None, str]) -> None:
         for name, commune, use, area in parcels:
-            con.execute(
-                "INSERT INTO lake.staging.stg_parcel_version VALUES (?, ?, ?, ?, ?, ?, ?)", [name, commune, use, area, delivery, as_of, "2026-03-01"]
-            )
+            con.execute("INSERT INTO lake.marts_land.parcel_version VALUES (?, '9', ?, ?, ?, ?, ?)", [name, commune, use, area, valid_from, valid_to])
 
-    version("old", "2024-12-31", ("p1", "1", "ONT", "99"), ("older", "1", "ONT", "99"))
+    version("2024-12-31", "2025-12-15", ("p1", "1", "ONT", "99"), ("older", "1", "ONT", "99"))
     version(
-        "december",
         "2025-12-15",
+        "2026-02-01",
         ("p1", "1", "CLN", "100.1"),
         ("p2", "1", "CLN", "200.2"),
         ("p3", "1", "BHK", "50"),
@@ -205,9 +208,9 @@ def test_change_of_land_use_by_hand(con: duckdb.DuckDBPyConnection, sql: dict[st
         ("p7", "1", "XXX", "1"),
         ("q1", "2", "CLN", "1000"),
     ]
-    version("february", "2026-02-01", *now)
+    version("2026-02-01", None, *now)
     for name, commune, use, area in now:
-        con.execute("INSERT INTO lake.staging.stg_parcel VALUES (?, ?, 1, 1, ?, ?, ?, NULL)", [name, commune, use, area, CRS])
+        con.execute("INSERT INTO lake.intermediate.int_parcel VALUES (?, ?, '9', ?, 1, 1, ?, ?, ?, NULL)", [name, name, commune, use, area, CRS])
     found = rows(con, sql, "land_use_change")
     assert {str(r["compared_from"]) for r in found} == {"2026-01-01 00:00:00"}
     got = {
@@ -233,8 +236,8 @@ def test_change_of_land_use_by_hand(con: duckdb.DuckDBPyConnection, sql: dict[st
 
 def test_the_day_of_comparison_can_be_named(con: duckdb.DuckDBPyConnection, tmp_path_factory: pytest.TempPathFactory) -> None:
     sql = compiled(tmp_path_factory.mktemp("named"), ["land_use_change"], AS_OF, land_use_change_from="2024-12-31 00:00:00")
-    con.execute("INSERT INTO lake.staging.stg_parcel_version VALUES ('p', '1', 'ONT', 1, 'x', '2024-12-31', '2026-03-01')")
-    con.execute("INSERT INTO lake.staging.stg_parcel_version VALUES ('p', '1', 'CLN', 1, 'y', '2025-01-01', '2026-03-01')")
+    con.execute("INSERT INTO lake.marts_land.parcel_version VALUES ('p/1', '9', '1', 'ONT', 1, '2024-12-31', '2025-01-01')")
+    con.execute("INSERT INTO lake.marts_land.parcel_version VALUES ('p/1', '9', '1', 'CLN', 1, '2025-01-01', NULL)")
     parcel(con, "p", "1", box(0, 0, 1, 1))
     (row,) = rows(con, sql, "land_use_change")
     assert (row["land_use_code_from"], row["land_use_code_to"], row["change"]) == ("ONT", "CLN", "changed")

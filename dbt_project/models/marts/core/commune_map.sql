@@ -38,10 +38,17 @@ part as (
 ),
 
 parcel as (
-    select commune.commune_code, count(*) as parcels
-    from {{ ref('stg_parcel') }} as parcel
-    inner join {{ ref('int_commune') }} as commune on parcel.old_commune_code = commune.old_commune_code
-    group by commune.commune_code
+    -- once a new commune is sent itself, what was sent under the old codes counts no more
+    select commune_code, case when bool_or(is_new_unit) then count(*) filter (is_new_unit) else count(*) end as parcels
+    from (
+        select
+            case when sent.commune_valid_from is null then commune.commune_code else sent.commune_code end as commune_code,
+            sent.commune_valid_from is not null as is_new_unit
+        from {{ ref('stg_parcel') }} as sent
+        left join {{ ref('int_commune') }} as commune on sent.old_commune_code = commune.old_commune_code
+    ) as parcel
+    where commune_code is not null
+    group by commune_code
 ),
 
 station as (

@@ -1,6 +1,6 @@
 select
-    commune.commune_code,
-    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    parcel.commune_code,
+    coalesce(new_commune.commune_name, 'Chưa xác định') as commune_name,
     parcel.old_commune_code,
     commune.old_commune_name,
     coalesce(land_use.land_use_code, parcel.land_use_code) as land_use_code,
@@ -12,7 +12,8 @@ select
     count(*) as parcels,
     cast(sum(parcel.area_m2) as decimal(38, 1)) as area_m2,
     cast(sum(parcel.geometry_area_m2) as decimal(38, 1)) as geometry_area_m2
-from {{ ref('stg_parcel') }} as parcel
+from {{ ref('int_parcel') }} as parcel
+left join {{ ref('int_new_commune') }} as new_commune on parcel.commune_code = new_commune.commune_code
 left join {{ ref('int_commune') }} as commune on parcel.old_commune_code = commune.old_commune_code
 left join {{ ref('int_land_use') }} as land_use on parcel.land_use_code = land_use.code_in_record
 group by all

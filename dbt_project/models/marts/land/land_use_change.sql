@@ -1,65 +1,62 @@
 {{ config(meta={'scale_out': true}) }}
 {%- set compared_from = "timestamp '" ~ var('land_use_change_from') ~ "'" if var('land_use_change_from') else "date_trunc('year', " ~ as_of() ~ ")" %}
 
-with delivery as (
-    select distinct
-        old_commune_code,
-        _delivery_id,
-        _as_of,
-        _received_at
-    from {{ ref('stg_parcel_version') }}
-    where _as_of <= {{ compared_from }}
-),
-
-speaking as (
-    -- a delivery replaces all parcels of a commune: the newest one of a commune is its state on the day
-    select old_commune_code, _delivery_id
-    from delivery
-    qualify row_number() over (partition by old_commune_code order by _as_of desc, _received_at desc, _delivery_id desc) = 1
-),
-
-known_before as (
+with known_before as (
     select
-        version.parcel_id,
+        version.parcel_uid,
+        version.commune_code,
         version.old_commune_code,
-        version.area_m2,
+        version.declared_area_m2 as area_m2,
         coalesce(land_use.land_use_code, version.land_use_code) as land_use_code
-    from {{ ref('stg_parcel_version') }} as version
-    inner join speaking on version.old_commune_code = speaking.old_commune_code and version._delivery_id = speaking._delivery_id
+    from {{ ref('parcel_version') }} as version
     left join {{ ref('int_land_use') }} as land_use on version.land_use_code = land_use.code_in_record
+    where version.valid_from <= {{ compared_from }} and coalesce(version.valid_to > {{ compared_from }}, true)
+),
+
+-- communes of which something was known on the day; of a parcel without an old commune, the new one
+spoken as (
+    select distinct commune_code, old_commune_code
+    from {{ ref('parcel_version') }}
+    where valid_from <= {{ compared_from }}
 ),
 
 known_now as (
     select
-        parcel.parcel_id,
+        parcel.parcel_uid,
+        parcel.commune_code,
         parcel.old_commune_code,
         parcel.area_m2,
-        coalesce(land_use.land_use_code, parcel.land_use_code) as land_use_code
-    from {{ ref('stg_parcel') }} as parcel
+        coalesce(land_use.land_use_code, parcel.land_use_code) as land_use_code,
+        case
+            when parcel.old_commune_code is null then parcel.commune_code in (select spoken.commune_code from spoken)
+            else parcel.old_commune_code in (select spoken.old_commune_code from spoken where spoken.old_commune_code is not null)
+        end as is_spoken
+    from {{ ref('int_parcel') }} as parcel
     left join {{ ref('int_land_use') }} as land_use on parcel.land_use_code = land_use.code_in_record
 ),
 
 compared as (
     select
+        coalesce(known_now.commune_code, known_before.commune_code) as commune_code,
         coalesce(known_now.old_commune_code, known_before.old_commune_code) as old_commune_code,
         known_before.land_use_code as land_use_code_from,
         known_now.land_use_code as land_use_code_to,
         known_before.area_m2 as area_before_m2,
         known_now.area_m2 as area_after_m2,
         case
-            when known_now.parcel_id is null then 'vanished'
-            when known_before.parcel_id is not null and coalesce(known_before.land_use_code, '') = coalesce(known_now.land_use_code, '') then 'unchanged'
-            when known_before.parcel_id is not null then 'changed'
-            when speaking.old_commune_code is not null then 'new'
+            when known_now.parcel_uid is null then 'vanished'
+            when known_before.parcel_uid is not null and coalesce(known_before.land_use_code, '') = coalesce(known_now.land_use_code, '') then 'unchanged'
+            when known_before.parcel_uid is not null then 'changed'
+            when known_now.is_spoken then 'new'
             else 'not_known_before'
         end as change
     from known_before
-    full join known_now on known_before.parcel_id = known_now.parcel_id and known_before.old_commune_code = known_now.old_commune_code
-    left join speaking on known_now.old_commune_code = speaking.old_commune_code
+    full join known_now on known_before.parcel_uid = known_now.parcel_uid
 ),
 
 counted as (
     select
+        commune_code,
         old_commune_code,
         land_use_code_from,
         land_use_code_to,
@@ -68,13 +65,13 @@ counted as (
         cast(sum(area_before_m2) as decimal(38, 1)) as area_before_m2,
         cast(sum(area_after_m2) as decimal(38, 1)) as area_after_m2
     from compared
-    group by old_commune_code, land_use_code_from, land_use_code_to, change
+    group by commune_code, old_commune_code, land_use_code_from, land_use_code_to, change
 )
 
 select
     {{ compared_from }} as compared_from,
-    commune.commune_code,
-    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    counted.commune_code,
+    coalesce(new_commune.commune_name, 'Chưa xác định') as commune_name,
     counted.old_commune_code,
     commune.old_commune_name,
     counted.land_use_code_from,
@@ -96,6 +93,7 @@ select
     counted.area_before_m2,
     counted.area_after_m2
 from counted
+left join {{ ref('int_new_commune') }} as new_commune on counted.commune_code = new_commune.commune_code
 left join {{ ref('int_commune') }} as commune on counted.old_commune_code = commune.old_commune_code
 left join {{ ref('int_land_use') }} as use_from on counted.land_use_code_from = use_from.code_in_record
 left join {{ ref('int_land_use') }} as use_to on counted.land_use_code_to = use_to.code_in_record

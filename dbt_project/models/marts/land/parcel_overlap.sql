@@ -2,12 +2,14 @@
 
 with parcel as (
     select
+        parcel_uid,
         parcel_id,
+        commune_code,
         old_commune_code,
         sheet_number,
         crs,
         geometry
-    from {{ ref('stg_parcel') }}
+    from {{ ref('int_parcel') }}
     -- GEOS and JTS fail on, or misjudge, what is no valid polygon; parcel_overlay names these parcels
     -- (an area past the whole country is none: the gate lets no such coordinate in, an older lake may hold one)
     where st_isvalid(geometry) and st_area(geometry) < 1e13
@@ -17,9 +19,13 @@ met as (
     -- the order of the pair and the CRS stand beside the spatial condition: in the join they would make it one of all with all.
     -- max of one row: a condition on a plain column would be pushed down, and the intersection be computed once for each mention
     select
+        one.parcel_uid,
+        other.parcel_uid as other_parcel_uid,
         one.parcel_id,
         other.parcel_id as other_parcel_id,
+        one.commune_code,
         one.old_commune_code,
+        other.commune_code as other_commune_code,
         other.old_commune_code as other_old_commune_code,
         one.sheet_number,
         other.sheet_number as other_sheet_number,
@@ -29,32 +35,48 @@ met as (
             case
                 when
                     one.crs = other.crs
-                    and (one.parcel_id < other.parcel_id or (one.parcel_id = other.parcel_id and one.old_commune_code < other.old_commune_code))
+                    and (one.parcel_id < other.parcel_id or (one.parcel_id = other.parcel_id and one.parcel_uid < other.parcel_uid))
                     then least(st_area(st_intersection(one.geometry, other.geometry)), st_area(one.geometry), st_area(other.geometry))
             end
         ) as overlap_m2
     from parcel as one
     inner join parcel as other on st_intersects(one.geometry, other.geometry)
     group by
-        one.parcel_id, other.parcel_id, one.old_commune_code, other.old_commune_code, one.sheet_number, other.sheet_number
+        one.parcel_uid,
+        other.parcel_uid,
+        one.parcel_id,
+        other.parcel_id,
+        one.commune_code,
+        one.old_commune_code,
+        other.commune_code,
+        other.old_commune_code,
+        one.sheet_number,
+        other.sheet_number
 )
 
 select
+    met.parcel_uid,
+    met.other_parcel_uid,
     met.parcel_id,
     met.other_parcel_id,
     met.old_commune_code,
     commune.old_commune_name,
-    commune.commune_code,
-    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    met.commune_code,
+    coalesce(new_commune.commune_name, 'Chưa xác định') as commune_name,
     met.other_old_commune_code,
     met.sheet_number,
     met.other_sheet_number,
     met.overlap_m2,
     met.overlap_m2 / nullif(met.parcel_area_m2, 0) as parcel_share,
     met.overlap_m2 / nullif(met.other_parcel_area_m2, 0) as other_parcel_share,
-    met.old_commune_code = met.other_old_commune_code as is_same_commune,
-    coalesce(met.old_commune_code = met.other_old_commune_code and met.sheet_number = met.other_sheet_number, false) as is_same_sheet
+    coalesce(met.old_commune_code, met.commune_code) = coalesce(met.other_old_commune_code, met.other_commune_code) as is_same_commune,
+    coalesce(
+        coalesce(met.old_commune_code, met.commune_code) = coalesce(met.other_old_commune_code, met.other_commune_code)
+        and met.sheet_number = met.other_sheet_number,
+        false
+    ) as is_same_sheet
 from met
+left join {{ ref('int_new_commune') }} as new_commune on met.commune_code = new_commune.commune_code
 left join {{ ref('int_commune') }} as commune on met.old_commune_code = commune.old_commune_code
 -- judged by four digits: of what two engines find in the others, some is noise
 where cast(met.overlap_m2 as decimal(18, 4)) > {{ var('parcel_overlap_m2') }}

@@ -4,14 +4,16 @@ with parcel as (
     -- GEOS and JTS fail on, or misjudge, what is no valid polygon; an area past the whole country is none (the gate lets no such
     -- coordinate in, an older lake may hold one)
     select
+        parcel_uid,
         parcel_id,
+        commune_code,
         old_commune_code,
         sheet_number,
         parcel_number,
         crs,
         coalesce(st_isvalid(geometry) and st_area(geometry) > 0 and st_area(geometry) < 1e13, false) as is_valid,
         case when st_isvalid(geometry) and st_area(geometry) < 1e13 then st_area(geometry) end as parcel_area_m2
-    from {{ ref('stg_parcel') }}
+    from {{ ref('int_parcel') }}
 ),
 
 boundary as (
@@ -28,8 +30,7 @@ laid as (
     -- the CRS are compared beside the spatial condition: as an equality of the join they would replace it by a hash join of all with all.
     -- max of one row: a condition on a plain column would be pushed down, and the intersection be computed once for each mention
     select
-        parcel.parcel_id,
-        parcel.old_commune_code,
+        parcel.parcel_uid,
         boundary.old_commune_code as boundary_commune_code,
         boundary.is_illustrative,
         max(st_area(parcel.geometry)) as parcel_area_m2,
@@ -39,18 +40,17 @@ laid as (
                     then least(st_area(st_intersection(parcel.geometry, boundary.geometry)), st_area(parcel.geometry))
             end
         ) as area_m2
-    from {{ ref('stg_parcel') }} as parcel
+    from {{ ref('int_parcel') }} as parcel
     inner join boundary on st_intersects(parcel.geometry, boundary.geometry)
     where st_isvalid(parcel.geometry) and st_area(parcel.geometry) < 1e13
-    group by parcel.parcel_id, parcel.old_commune_code, boundary.old_commune_code, boundary.is_illustrative
+    group by parcel.parcel_uid, boundary.old_commune_code, boundary.is_illustrative
 ),
 
 part as (
     -- of a parcel that is itself smaller than a sliver, what is nearly all of it counts. An area is judged by four digits: of
     -- what two engines find in the others, some is noise
     select
-        parcel_id,
-        old_commune_code,
+        parcel_uid,
         boundary_commune_code,
         is_illustrative,
         area_m2
@@ -65,7 +65,9 @@ part as (
 
 judged as (
     select
+        parcel.parcel_uid,
         parcel.parcel_id,
+        parcel.commune_code,
         parcel.old_commune_code,
         parcel.sheet_number,
         parcel.parcel_number,
@@ -82,17 +84,17 @@ judged as (
     left join boundary on parcel.old_commune_code = boundary.old_commune_code
     left join part as declared
         on
-            parcel.parcel_id = declared.parcel_id
-            and parcel.old_commune_code = declared.old_commune_code
+            parcel.parcel_uid = declared.parcel_uid
             and parcel.old_commune_code = declared.boundary_commune_code
 )
 
 select
+    judged.parcel_uid,
     judged.parcel_id,
     judged.old_commune_code,
     commune.old_commune_name,
-    commune.commune_code,
-    coalesce(commune.commune_name, 'Chưa xác định') as commune_name,
+    judged.commune_code,
+    coalesce(new_commune.commune_name, 'Chưa xác định') as commune_name,
     judged.sheet_number,
     judged.parcel_number,
     part.boundary_commune_code,
@@ -105,6 +107,7 @@ select
     judged.placement,
     {{ placement_vi('judged.placement') }} as placement_vi
 from judged
-left join part on judged.parcel_id = part.parcel_id and judged.old_commune_code = part.old_commune_code
+left join part on judged.parcel_uid = part.parcel_uid
+left join {{ ref('int_new_commune') }} as new_commune on judged.commune_code = new_commune.commune_code
 left join {{ ref('int_commune') }} as commune on judged.old_commune_code = commune.old_commune_code
 left join {{ ref('int_commune') }} as beneath on part.boundary_commune_code = beneath.old_commune_code

@@ -1,6 +1,10 @@
 select
     parcel_id,
+    parcel_code,
+    origin_parcel_id,
     old_commune_code,
+    commune_code,
+    commune_valid_from,
     sheet_number,
     parcel_number,
     land_use_code,

@@ -20,6 +20,7 @@ from simulator import sample
 from simulator.land import FGDB_DISTRICTS
 from simulator.manifest import Manifest
 from simulator.province import Commune, build
+from simulator.renumbering import BEFORE
 from simulator.replay import STATUS_OF_FLAG, replay, status_of
 from simulator.size import SIZES
 from tests.support import real_data
@@ -150,9 +151,9 @@ def test_every_folder_belongs_to_a_source_and_names_fit(first: Sample) -> None:
 
 @pytest.fixture(scope="module")
 def parcels(first: Sample, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, shapely.Geometry]]:
-    """Parcels of the GeoPackage and Geodatabase districts by commune and code; the doubled parcel once."""
+    """Parcels of the GeoPackage and Geodatabase districts by commune and code, those that were renumbered as they were before; the doubled one once."""
     found: dict[str, dict[str, shapely.Geometry]] = {}
-    for path in sorted((first.inbox / "parcel").glob(f"*_{END:%Y%m%d}.*")):
+    for path in sorted(p for day in (END, BEFORE) for p in (first.inbox / "parcel").glob(f"*_{day:%Y%m%d}.*")):
         fields, shapes = _layer(path, scratch=tmp_path_factory.mktemp("unpacked"))
         for commune, code, shape in zip(fields["MAXA"], fields["MATHUADAT"], shapes, strict=True):
             found.setdefault(commune, {}).setdefault(code, shape)

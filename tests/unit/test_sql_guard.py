@@ -221,7 +221,7 @@ def test_a_statement_that_hears_no_interrupt_costs_its_process(serving: SimpleNa
     told: list[str] = []
     monkeypatch.setattr(serving.connect, "DEAF_SECONDS", 0.2)
     monkeypatch.setattr(serving.connect, "spent", lambda: told.append("spent"))
-    deaf = "SELECT levenshtein(a, a || 'b') FROM (SELECT string_agg(repeat('a', 1000), '') a FROM range(12))"
+    deaf = "SELECT levenshtein(a, a || 'b') FROM (SELECT string_agg(repeat('a', 1000), '') a FROM range(36))"
     asked(serving, "SELECT count(*) FROM marts_core.commune", seconds=0.2)
     time.sleep(0.5)
     assert told == []

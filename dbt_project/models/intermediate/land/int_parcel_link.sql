@@ -31,9 +31,13 @@ declared as (
         and parent.began_at < child.began_at
         and (pair.unit_key <> pair.former_unit_key or cast(parent.began_at as date) < pair.effective_on)
         and (pair.unit_key <> pair.former_unit_key or cast(child.began_at as date) >= pair.effective_on)
+    window
+        one_pair as (
+            partition by pair.former_unit_key, pair.former_parcel_id, pair.effective_on, pair.unit_key, pair.present_parcel_id
+        )
     qualify
-        parent.began_at = max(parent.began_at) over (partition by pair.former_unit_key, pair.former_parcel_id, pair.effective_on, pair.unit_key, pair.present_parcel_id)
-        and child.began_at = min(child.began_at) over (partition by pair.former_unit_key, pair.former_parcel_id, pair.effective_on, pair.unit_key, pair.present_parcel_id)
+        parent.began_at = max(parent.began_at) over one_pair
+        and child.began_at = min(child.began_at) over one_pair
 ),
 
 from_table as (
@@ -75,7 +79,8 @@ by_origin as (
         child.node_id as to_node,
         cast(child.began_at as date) as changed_on
     from life as child
-    inner join life as parent on child.place_code = parent.place_code and child.origin_parcel_id = parent.parcel_id and parent.began_at < child.began_at
+    inner join life as parent
+        on child.place_code = parent.place_code and child.origin_parcel_id = parent.parcel_id and child.began_at > parent.began_at
     where
         parent.node_id <> child.node_id
         and child.node_id not in (select from_table.to_node from from_table)

@@ -18,6 +18,26 @@ counted as (
 
 select
     version.unit_key || '|' || version.parcel_id || '|' || coalesce(counted.times, 0) as node_id,
-    version.*
+    version.unit_key,
+    version.parcel_id,
+    version.unit_code,
+    version.is_new_unit,
+    version.place_code,
+    version.sheet_number,
+    version.parcel_number,
+    version.parcel_code,
+    version.origin_parcel_id,
+    version.land_use_code,
+    version.area_m2,
+    version.geometry_area_m2,
+    version.crs,
+    version.geometry_hash,
+    version.valid_from,
+    version.valid_to,
+    version.known_from,
+    version.known_to,
+    version.is_closed,
+    version._delivery_id,
+    version._line
 from {{ ref('int_parcel_version') }} as version
 left join counted on version.unit_key = counted.unit_key and version.parcel_id = counted.parcel_id and version.valid_from = counted.valid_from

@@ -26,16 +26,17 @@ round_0 as (
     left join parent on node.node_id = parent.to_node
 ),
 {% for n in range(8) %}
-round_{{ n + 1 }} as (
-    select
-        one.node_id,
-        further.root,
-        one.renumbered + further.renumbered as renumbered,
-        older.ancestor
-    from round_{{ n }} as one
-    inner join round_{{ n }} as further on one.root = further.node_id
-    inner join round_{{ n }} as older on one.ancestor = older.node_id
-),
+    round_{{ n + 1 }} as (
+        select
+            one.node_id,
+            further.root,
+            one.renumbered + further.renumbered as renumbered,
+            older.ancestor
+        from round_{{ n }} as one
+        inner join round_{{ n }} as further on one.root = further.node_id
+        inner join round_{{ n }} as older on one.ancestor = older.node_id
+    ),
+
 {% endfor %}
 placed as (
     select * from round_8

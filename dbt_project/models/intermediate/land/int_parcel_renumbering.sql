@@ -64,7 +64,10 @@ former_found as (
         count(*) as found,
         min(unit_key) as unit_key,
         min(parcel_id) as parcel_id
-    from (select * from former qualify is_there or not bool_or(is_there) over (partition by former_commune_code, former_sheet_number, former_parcel_number, effective_on)) as one
+    from (
+        select * from former
+        qualify is_there or not bool_or(is_there) over (partition by former_commune_code, former_sheet_number, former_parcel_number, effective_on)
+    ) as one
     group by all
 ),
 
@@ -78,7 +81,10 @@ present_found as (
         min(unit_key) as unit_key,
         min(parcel_id) as parcel_id,
         min(place_code) as place_code
-    from (select * from present qualify is_there or not bool_or(is_there) over (partition by commune_code, sheet_number, parcel_number, effective_on)) as one
+    from (
+        select * from present
+        qualify is_there or not bool_or(is_there) over (partition by commune_code, sheet_number, parcel_number, effective_on)
+    ) as one
     group by all
 )
 

@@ -2,7 +2,21 @@
 
 with keyed as (
     select
-        version.* exclude (geometry),
+        version.parcel_id,
+        version.parcel_code,
+        version.origin_parcel_id,
+        version.sheet_number,
+        version.parcel_number,
+        version.land_use_code,
+        version.area_m2,
+        version.geometry_area_m2,
+        version.crs,
+        version.valid_from,
+        version.valid_to,
+        version.known_from,
+        version.known_to,
+        version._delivery_id,
+        version._line,
         md5(st_aswkb(version.geometry)) as geometry_hash,
         case
             when version.commune_valid_from is null then coalesce(commune.commune_code, version.commune_code, version.old_commune_code)

@@ -15,9 +15,13 @@ with known_before as (
 
 -- communes of which something was known on the day; of a parcel without an old commune, the new one
 spoken as (
-    select distinct commune_code, old_commune_code
+    select commune_code, cast(null as varchar) as old_commune_code
     from {{ ref('parcel_version') }}
     where valid_from <= {{ compared_from }}
+    union
+    select commune_code, old_commune_code
+    from {{ ref('parcel_version') }}
+    where valid_from <= {{ compared_from }} and old_commune_code is not null
 ),
 
 known_now as (
@@ -27,11 +31,9 @@ known_now as (
         parcel.old_commune_code,
         parcel.area_m2,
         coalesce(land_use.land_use_code, parcel.land_use_code) as land_use_code,
-        case
-            when parcel.old_commune_code is null then parcel.commune_code in (select spoken.commune_code from spoken)
-            else parcel.old_commune_code in (select spoken.old_commune_code from spoken where spoken.old_commune_code is not null)
-        end as is_spoken
+        spoken.commune_code is not null as is_spoken
     from {{ ref('int_parcel') }} as parcel
+    left join spoken on parcel.commune_code = spoken.commune_code and coalesce(parcel.old_commune_code, '') = coalesce(spoken.old_commune_code, '')
     left join {{ ref('int_land_use') }} as land_use on parcel.land_use_code = land_use.code_in_record
 ),
 

@@ -10,6 +10,12 @@ with placed as (
     inner join {{ ref('int_parcel_object') }} as object on node.node_id = object.node_id
 ),
 
+parent as (
+    select distinct from_node
+    from {{ ref('int_parcel_link') }}
+    where kind <> 'renumber'
+),
+
 succeeded as (
     select parcel_uid, renumbered - 1 as renumbered, min(valid_from) as succeeded_at
     from placed
@@ -43,7 +49,7 @@ judged as (
         *,
         previous_node is not null and previous_node <> node_id as is_renumbered,
         previous_node is not null and (previous_crs is distinct from crs or previous_hash is distinct from geometry_hash) as is_boundary_changed,
-        previous_node is not null and previous_use is distinct from land_use_code as is_land_use_changed
+        previous_node is not null and (previous_use is distinct from land_use_code) as is_land_use_changed
     from ordered
 )
 
@@ -64,7 +70,7 @@ select
     case
         when judged.ends_at is null then null
         when judged.next_from = judged.ends_at then 'changed'
-        when judged.node_id in (select link.from_node from {{ ref('int_parcel_link') }} as link where link.kind <> 'renumber') then 'retired'
+        when parent.from_node is not null then 'retired'
         else 'missing'
     end as end_kind,
     judged.is_renumbered,
@@ -85,3 +91,4 @@ select
     judged._delivery_id as source_delivery_id,
     judged._line as source_line
 from judged
+left join parent on judged.node_id = parent.from_node

@@ -15,6 +15,7 @@ from decimal import Decimal
 
 import duckdb
 
+from ingestion import crs as systems
 from ingestion.contract import Column, Contract
 from ingestion.units import conversion
 from quality.rules import flags
@@ -235,12 +236,23 @@ def _our_code(column: Column, text: str) -> str:
     return f"coalesce({', '.join([*found, text])})"
 
 
+def _as_sent(source: str, native: str) -> str:
+    """SQL for a geometry in the coordinates of its file."""
+    return f"ST_Force2D({source if native.startswith('GEOMETRY') else f'ST_GeomFromWKB({source})'})"
+
+
+def has_own_area(contract: Contract, crs: str) -> bool:
+    """Whether shapes come in another projection than the lake's, `crs`: an area there is another one (up to 4 m² a hectare between zones)."""
+    system = systems.parse(contract.format.crs) if contract.format.crs else None
+    return system is not None and system.is_projected and contract.format.crs != crs
+
+
 def _value(contract: Contract, name: str, column: Column, source: str, native: str, crs: str) -> str:
     """SQL expression of one column in its type; NULL where the text, which is trimmed, cannot be read."""
     kind = column.type
     is_text = native == _TEXT
     if kind == "geometry":
-        geometry = f"ST_Force2D({source if native.startswith('GEOMETRY') else f'ST_GeomFromWKB({source})'})"
+        geometry = _as_sent(source, native)
         if contract.format.crs and contract.format.crs != crs:
             return f"ST_Transform({geometry}, {literal(contract.format.crs)}, {literal(crs)}, always_xy := true)"
         return geometry
@@ -388,6 +400,8 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             # where the part is empty there is nothing to read; where the pattern finds nothing, the text is what cannot be read
             found_text = f"CASE WHEN regexp_matches({whole}, {pattern}) THEN {taken} ELSE {whole} END"
         selects.append(f"{_value(contract, name, column, taken, kind, crs)} AS {name}")
+        if column.type == "geometry" and has_own_area(contract, crs):
+            selects.append(f"ST_Area({_as_sent(taken, kind)}) AS _own_area")
         missing = f"{name} IS NULL"
         if column.type != "geometry" and (column.type != "text" or column.part is not None):
             # what was there before it was typed
@@ -419,7 +433,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
     as_of = contract.as_of.column if contract.as_of.origin == "column" else None
     con.execute(f"""
         CREATE OR REPLACE TEMP VIEW {into} AS
-        SELECT {", ".join(checked.get(name, name) for name in contract.columns)}, _source, _delivery_id, _line,
+        SELECT {", ".join(checked.get(name, name) for name in contract.columns)}, _source, _delivery_id, _line,{" _own_area," if has_own_area(contract, crs) and any(c.type == "geometry" for c in contract.columns.values()) else ""}
                {f"coalesce(CAST({as_of} AS TIMESTAMP), _delivery_as_of)" if as_of else "_delivery_as_of"} AS _as_of,
                _received_at, _day,
                {flags([(f.when, f.code) for f in reasons])} AS _reasons,

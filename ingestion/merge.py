@@ -77,6 +77,10 @@ def upgrade(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> b
     """Brings a table of an earlier version of this software to the present one, after `ensure_table`; whether there was anything to do."""
     if not contract.history:
         return False
+    if "geometry" in contract.columns:  # the only projection that was taken in then
+        for name in (table, f"{table}_history"):
+            if con.execute(f"SELECT 1 FROM lake.{name} WHERE source_crs IS NULL LIMIT 1").fetchall():
+                con.execute(f"UPDATE lake.{name} SET source_crs = crs WHERE source_crs IS NULL")
     added = {*LINEAGE_TYPES, *versions.CURRENT_TYPES}
     columns = [r[0] for r in con.execute(f"DESCRIBE lake.{table}").fetchall() if r[0] not in added]
     return versions.upgrade(con, contract, table, columns, list(LINEAGE_TYPES), scope_of(contract))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import duckdb
 
-from ingestion.cast import CLEAN_TEXT, literal
+from ingestion.cast import CLEAN_TEXT, has_own_area, literal
 from ingestion.contract import Contract
 from ingestion.units import UnitError
 from lake.lake import has_table
@@ -29,6 +29,7 @@ READING_COLUMNS = {
 }
 GEOMETRY_COLUMNS = {
     "crs": "VARCHAR",
+    "source_crs": "VARCHAR",
     "geometry_area_m2": "DECIMAL(16,1)",
     "xmin": "DOUBLE",
     "ymin": "DOUBLE",
@@ -114,10 +115,15 @@ def resolve(con: duckdb.DuckDBPyConnection, settings: Settings, contract: Contra
         con.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM {typed}")
         return
     source = f"(SELECT * FROM {typed})" if contract.target not in REPAIRED else f"({_made_valid(typed)})"
+    # the area of a shape is that in the projection in which it was drawn; what was mended is measured as it is now
+    area, own = "ST_Area(geometry)", has_own_area(contract, settings.crs)
+    if own:
+        area = f"CASE WHEN geometry_repaired THEN {area} ELSE _own_area END" if contract.target in REPAIRED else "_own_area"
     # a bow-tie has no area worth the name; where it is kept, its validity is a rule of the marts
     con.execute(f"""
         CREATE OR REPLACE TABLE {into} AS
-        SELECT *, {literal(settings.crs)} AS crs, TRY_CAST(ST_Area(geometry) AS DECIMAL(16,1)) AS geometry_area_m2,
+        SELECT *{" EXCLUDE (_own_area)" if own else ""}, {literal(settings.crs)} AS crs, {literal(contract.format.crs or settings.crs)} AS source_crs,
+            TRY_CAST({area} AS DECIMAL(16,1)) AS geometry_area_m2,
             ST_XMin(geometry) AS xmin, ST_YMin(geometry) AS ymin, ST_XMax(geometry) AS xmax, ST_YMax(geometry) AS ymax
         FROM {source}""")
 

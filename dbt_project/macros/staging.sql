@@ -11,6 +11,7 @@
 {% macro geometry_columns() -%}
     geometry,
     crs,
+    source_crs,
     geometry_area_m2,
     xmin,
     ymin,

@@ -23,7 +23,7 @@ INTERMEDIATE = ("int_parcel_version", "int_parcel_renumbering", "int_parcel_node
 MARTS = ("parcel_version", "parcel_lineage", "parcel_alias", "parcel_current", "parcel_change_period")
 VERSION = (
     "parcel_id VARCHAR, parcel_code VARCHAR, origin_parcel_id VARCHAR, old_commune_code VARCHAR, commune_code VARCHAR, commune_valid_from DATE, "
-    "sheet_number INTEGER, parcel_number INTEGER, land_use_code VARCHAR, area_m2 DECIMAL(14,1), geometry_area_m2 DECIMAL(16,1), crs VARCHAR, "
+    "sheet_number INTEGER, parcel_number INTEGER, land_use_code VARCHAR, area_m2 DECIMAL(14,1), geometry_area_m2 DECIMAL(16,1), crs VARCHAR, source_crs VARCHAR, "
     "geometry GEOMETRY, valid_from TIMESTAMP, valid_to TIMESTAMP, known_from TIMESTAMP, known_to TIMESTAMP, _delivery_id VARCHAR, _line INTEGER"
 )
 PAIR = (
@@ -182,7 +182,7 @@ def versions(told: Cadastre) -> list[tuple[Any, ...]]:
                     start = T0 + timedelta(days=days[begun or 0])
                     end = T0 + timedelta(days=days[n]) if n < len(days) else None
                     rows.append((parcel_id, None, None, None if new else code, code if new else None, MERGED if new else None, at.sheet, at.number,
-                                 at.use, 100, 100, "EPSG:9212", at.shape, start, end, start, end, f"{unit}/{days[begun or 0]}", 1))  # fmt: skip
+                                 at.use, 100, 100, "EPSG:9212", "EPSG:9212", at.shape, start, end, start, end, f"{unit}/{days[begun or 0]}", 1))  # fmt: skip
                     begun = None
                 if plot is not None and begun is None:
                     begun = n
@@ -213,7 +213,7 @@ def con(tmp_path_factory: pytest.TempPathFactory) -> Iterator[duckdb.DuckDBPyCon
 def build(con: duckdb.DuckDBPyConnection, sql: dict[str, str], rows: list[tuple[Any, ...]], pairs: list[tuple[Any, ...]]) -> None:
     """The marts of these versions and comparison tables."""
     con.execute("DELETE FROM lake.staging.stg_parcel_version; DELETE FROM lake.staging.stg_parcel_renumbering")
-    values = ", ".join("ST_Point(?, 0)" if n == 12 else "?" for n in range(19))
+    values = ", ".join("ST_Point(?, 0)" if n == 13 else "?" for n in range(20))
     con.executemany(f"INSERT INTO lake.staging.stg_parcel_version VALUES ({values})", rows)
     if pairs:
         con.executemany("INSERT INTO lake.staging.stg_parcel_renumbering VALUES (?, ?, ?, ?, ?, ?, ?, 'd', 1)", pairs)

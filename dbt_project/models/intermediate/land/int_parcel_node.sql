@@ -31,6 +31,7 @@ select
     version.area_m2,
     version.geometry_area_m2,
     version.crs,
+    version.source_crs,
     version.geometry_hash,
     version.valid_from,
     version.valid_to,

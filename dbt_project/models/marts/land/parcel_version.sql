@@ -87,7 +87,7 @@ select
     judged.land_use_code,
     judged.area_m2 as declared_area_m2,
     judged.geometry_area_m2 as computed_area_m2,
-    judged.crs as source_crs,
+    judged.source_crs,
     judged._delivery_id as source_delivery_id,
     judged._line as source_line
 from judged

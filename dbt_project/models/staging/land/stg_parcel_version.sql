@@ -19,6 +19,7 @@ select
     area_m2,
     geometry_area_m2,
     crs,
+    source_crs,
     geometry,
     _as_of as valid_from,
     _valid_to as valid_to,

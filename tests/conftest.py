@@ -57,7 +57,7 @@ def _leaves_no_trace(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 TOGETHER = (
-    ("test_kill", "test_postgres_catalog", "test_dagster"),
+    ("test_kill", "test_postgres_catalog", "test_dagster", "test_random_kills"),
     ("test_real_data", "test_real_marts"),
     ("test_spark_bridge", "test_spark_constructs", "test_spark_plan", "test_spark_write"),
     ("test_intake", "test_path", "test_personal_data", "test_reported", "test_sharing_and_upkeep"),
@@ -65,7 +65,7 @@ TOGETHER = (
 """Modules that share what is dear to make: one process runs them all. Every other module is taken by whichever process is free."""
 
 LONGEST = (
-    *("test_scale_out", "test_dashboard", "test_spark_bridge", "test_kill", "test_intake", "test_real_data", "test_decisions"),
+    *("test_kill", "test_scale_out", "test_dashboard", "test_spark_bridge", "test_intake", "test_real_data", "test_decisions"),
     *(
         "test_increments",
         "test_order",

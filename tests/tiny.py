@@ -62,7 +62,7 @@ def prepare(home: Path, inbox: Path, **extra: str) -> None:
     if extra:
         _init(home, **extra)
     else:
-        shutil.copytree(_empty(), home, symlinks=True)
+        shutil.copytree(_empty(), home, symlinks=True, dirs_exist_ok=True)
     shutil.copytree(inbox, home / "inbox", dirs_exist_ok=True)
     (home / "sample.json").write_text(f'{{"size": "tiny", "seed": 1, "end": "{END}", "as_of": "{AS_OF.isoformat()}"}}')
 

@@ -12,7 +12,7 @@ seed_…              targets.py       reading.sql, lab_result.sql      referenc
 memory.main.batch   targets.py       quality/, publish.py, load.py    rows that the gate judges; quality/ adds their reasons
 batch, good, speaking   publish.py   merge.py                         views of it: all rows, those that pass, those of deliveries that speak for a scope
 incoming            merge.py         versions.py                      the good rows with every column that the target has
-mine, spoke         merge.py         versions.py                      scopes that the deliveries of the batch speak for, now and at an earlier gating
+mine, touched       merge.py         versions.py                      scopes that the deliveries of the batch speak for, now and (touched) at an earlier gating
 merged              merge.py         publish.py                       rows of the batch (_delivery_id, _line) that are told as accepted
 changed             merge.py         publish.py                       keys, units and days that the publish changed: what ops.affected names
 differing           merge.py         publish.py                       keys on which deliveries differ

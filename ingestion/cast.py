@@ -243,7 +243,7 @@ def _as_sent(source: str, native: str) -> str:
 
 def has_own_area(contract: Contract, crs: str) -> bool:
     """Whether shapes come in another projection than the lake's, `crs`: an area there is another one (up to 4 m² a hectare between zones)."""
-    system = systems.parse(contract.format.crs) if contract.format.crs else None
+    system = systems.parse(contract.format.crs) if contract.format.crs and "geometry" in contract.columns else None
     return system is not None and system.is_projected and contract.format.crs != crs
 
 
@@ -364,6 +364,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
         reasons.append(Flag("_problem IS NOT NULL", "_problem", f"CASE _problem {said} ELSE 'dòng không đọc được: ' || _problem END"))
     con.execute(CLEAN_TEXT)
     checked: dict[str, str] = {}
+    own_area = has_own_area(contract, crs)
     for name, column in contract.columns.items():
         label = " + ".join(column.join) or (column.header[0] if column.header else name)
         if column.constant is not None:
@@ -400,7 +401,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
             # where the part is empty there is nothing to read; where the pattern finds nothing, the text is what cannot be read
             found_text = f"CASE WHEN regexp_matches({whole}, {pattern}) THEN {taken} ELSE {whole} END"
         selects.append(f"{_value(contract, name, column, taken, kind, crs)} AS {name}")
-        if column.type == "geometry" and has_own_area(contract, crs):
+        if column.type == "geometry" and own_area:
             selects.append(f"ST_Area({_as_sent(taken, kind)}) AS _own_area")
         missing = f"{name} IS NULL"
         if column.type != "geometry" and (column.type != "text" or column.part is not None):
@@ -433,7 +434,7 @@ def cast(con: duckdb.DuckDBPyConnection, contract: Contract, raw: str, deliverie
     as_of = contract.as_of.column if contract.as_of.origin == "column" else None
     con.execute(f"""
         CREATE OR REPLACE TEMP VIEW {into} AS
-        SELECT {", ".join(checked.get(name, name) for name in contract.columns)}, _source, _delivery_id, _line,{" _own_area," if has_own_area(contract, crs) and any(c.type == "geometry" for c in contract.columns.values()) else ""}
+        SELECT {", ".join(checked.get(name, name) for name in contract.columns)}, _source, _delivery_id, _line,{" _own_area," if own_area else ""}
                {f"coalesce(CAST({as_of} AS TIMESTAMP), _delivery_as_of)" if as_of else "_delivery_as_of"} AS _as_of,
                _received_at, _day,
                {flags([(f.when, f.code) for f in reasons])} AS _reasons,

@@ -20,13 +20,7 @@ from ingestion.contract import Contract
 from lake.lake import has_table
 
 RANK = "_as_of DESC, _received_at DESC, _delivery_id DESC, _line DESC"
-LINEAGE_TYPES = {
-    "_source": "VARCHAR",
-    "_delivery_id": "VARCHAR",
-    "_line": "INTEGER",
-    "_as_of": "TIMESTAMP",
-    "_received_at": "TIMESTAMP",
-}
+LINEAGE_TYPES = {"_source": "VARCHAR"} | versions.SIGHTING_TYPES
 
 
 class TargetMismatch(Exception):
@@ -73,17 +67,17 @@ def ensure_table(con: duckdb.DuckDBPyConnection, contract: Contract, table: str,
                 )
 
 
-def upgrade(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> bool:
-    """Brings a table of an earlier version of this software to the present one, after `ensure_table`; whether there was anything to do."""
+def upgrade(con: duckdb.DuckDBPyConnection, contract: Contract, table: str) -> None:
+    """Brings a table of an earlier version of this software to the present one, after `ensure_table`."""
     if not contract.history:
-        return False
+        return
     if "geometry" in contract.columns:  # the only projection that was taken in then
         for name in (table, f"{table}_history"):
             if con.execute(f"SELECT 1 FROM lake.{name} WHERE source_crs IS NULL LIMIT 1").fetchall():
                 con.execute(f"UPDATE lake.{name} SET source_crs = crs WHERE source_crs IS NULL")
     added = {*LINEAGE_TYPES, *versions.CURRENT_TYPES}
     columns = [r[0] for r in con.execute(f"DESCRIBE lake.{table}").fetchall() if r[0] not in added]
-    return versions.upgrade(con, contract, table, columns, list(LINEAGE_TYPES), scope_of(contract))
+    versions.upgrade(con, contract, table, columns, scope_of(contract))
 
 
 LAYOUT = {
@@ -309,7 +303,7 @@ def snapshot(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, col
     inside = f"({scope}) IN (SELECT scope_key FROM touched)"
     con.execute(f"CREATE OR REPLACE TEMP TABLE changed AS {touches(contract, f'lake.{table} AS c WHERE {inside} OR {MINE}')}")
     if contract.history:
-        if versions.put(con, contract, table, columns, list(LINEAGE_TYPES), scope, regated=regated):
+        if versions.put(con, contract, table, columns, scope, regated=regated):
             inside = "TRUE"
         con.execute("CREATE OR REPLACE TEMP TABLE merged AS FROM entering")
     else:

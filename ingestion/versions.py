@@ -21,14 +21,15 @@ PAST_TYPES = CURRENT_TYPES | {"_valid_to": "TIMESTAMP", "_ended_by": "VARCHAR", 
 """Columns that a row of the history has beside those of its contract."""
 
 SIGHTING_TYPES = {"_delivery_id": "VARCHAR", "_line": "INTEGER", "_as_of": "TIMESTAMP", "_received_at": "TIMESTAMP"}
-"""Columns of a sighting beside its scope and its key."""
+"""Columns of a sighting beside its scope and its key: the lineage of a row without its source."""
+LINEAGE = ("_source", *SIGHTING_TYPES)
 
 
-def put(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], lineage: list[str], scope: str, *, regated: bool) -> bool:
-    """Merges the view `incoming` (`columns`, `lineage`) into the versions of lake.<table>; `scope` is SQL for the scope of a row.
+def put(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], scope: str, *, regated: bool) -> bool:
+    """Merges the view `incoming` (`columns` and the lineage) into the versions of lake.<table>; `scope` is SQL for the scope of a row.
 
-    Reads the TEMP tables `mine` (scope_key, delivery_id, as_of, received_at: what the batch speaks for), `spoke` (the same, of an earlier gating) and
-    `batch_deliveries`. Makes the TEMP table `entering` (_delivery_id, _line): rows of the batch that begin a version. Returns whether other scopes changed as well.
+    Reads the TEMP tables `mine` (scope_key, delivery_id, as_of, received_at: what the batch speaks for), `touched` (scope_key: of that and
+    of an earlier gating) and `batch_deliveries`. Makes the TEMP table `entering` (_delivery_id, _line): rows of the batch that begin a version. Returns whether other scopes changed as well.
     """
     keys = list(contract.key)
     con.execute(f"CREATE OR REPLACE TEMP VIEW incoming_version AS SELECT *, {scope} AS _scope FROM incoming AS c")
@@ -36,32 +37,31 @@ def put(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns:
         CREATE OR REPLACE TEMP TABLE told AS
         SELECT DISTINCT scope_key, delivery_id, as_of, received_at FROM lake.ops.scope AS s
         WHERE target = '{contract.target}' AND delivery_id NOT IN (SELECT delivery_id FROM batch_deliveries)""")
-    moved = _first_sightings(con, table, keys, lineage, scope) or _is_rescoped(con, contract, table, scope)
-    seen = f"SELECT _scope FROM lake.{table}_sighting WHERE _delivery_id IN (SELECT delivery_id FROM batch_deliveries)"
-    con.execute(
-        f"CREATE OR REPLACE TEMP TABLE touched AS SELECT scope_key FROM mine UNION SELECT scope_key FROM spoke {f'UNION {seen}' if regated else ''}"
-    )
+    moved = _first_sightings(con, table, keys, scope) or _is_rescoped(con, contract, table, scope)
+    if regated:
+        con.execute(
+            f"INSERT INTO touched SELECT DISTINCT _scope FROM lake.{table}_sighting WHERE _delivery_id IN (SELECT delivery_id FROM batch_deliveries)"
+        )
     if moved or regated or _goes_between(con):
-        _cut_anew(con, contract, table, columns, lineage, scope, everything=moved)
+        _cut_anew(con, contract, table, columns, scope, everything=moved)
     else:
-        _put_on_top(con, table, columns, lineage, keys)
+        _put_on_top(con, table, columns, keys)
     return moved
 
 
-def upgrade(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], lineage: list[str], scope: str) -> bool:
-    """Makes versions of a table of an earlier version of this software, which kept all rows of every delivery; whether there was anything to make.
+def upgrade(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], scope: str) -> None:
+    """Makes versions of a table of an earlier version of this software, which kept all rows of every delivery.
 
     Within the caller's transaction, or one of its own. It is done once: afterwards there are sightings.
     """
     if con.execute(f"SELECT 1 FROM lake.{table}_sighting LIMIT 1").fetchall() or not con.execute(f"SELECT 1 FROM lake.{table} LIMIT 1").fetchall():
-        return False
+        return
     nobody = "SELECT scope_key, delivery_id, as_of, received_at FROM lake.ops.scope LIMIT 0"
     con.execute(f"CREATE OR REPLACE TEMP TABLE mine AS {nobody}")
-    con.execute(f"CREATE OR REPLACE TEMP TABLE spoke AS {nobody}")
+    con.execute("CREATE OR REPLACE TEMP TABLE touched AS SELECT scope_key FROM mine")
     con.execute("CREATE OR REPLACE TEMP TABLE batch_deliveries AS SELECT delivery_id FROM lake.ops.landed LIMIT 0")
-    con.execute(f"CREATE OR REPLACE TEMP VIEW incoming AS SELECT {', '.join([*columns, *lineage])} FROM lake.{table} LIMIT 0")
-    put(con, contract, table, columns, lineage, scope, regated=False)
-    return True
+    con.execute(f"CREATE OR REPLACE TEMP VIEW incoming AS SELECT {', '.join([*columns, *LINEAGE])} FROM lake.{table} LIMIT 0")
+    put(con, contract, table, columns, scope, regated=False)
 
 
 def _same_key(keys: list[str], left: str, right: str) -> str:
@@ -77,17 +77,14 @@ def _names(names: list[str], alias: str) -> str:
     return ", ".join(f"{alias}.{n}" for n in names)
 
 
-def _first_sightings(con: duckdb.DuckDBPyConnection, table: str, keys: list[str], lineage: list[str], scope: str) -> bool:
+def _first_sightings(con: duckdb.DuckDBPyConnection, table: str, keys: list[str], scope: str) -> bool:
     """Notes the rows of a lake of an earlier version, which kept all rows of every delivery, as sightings; whether there were any."""
     if con.execute(f"SELECT 1 FROM lake.{table}_sighting LIMIT 1").fetchall():
         return False
-    picked = ", ".join([*keys, *(n for n in lineage if n != "_source")])
     rows = 0
     for name in (table, f"{table}_history"):
         con.execute(f"UPDATE lake.{name} AS c SET _scope = {scope}")
-        rows += con.execute(
-            f"INSERT INTO lake.{table}_sighting (_scope, {picked}) SELECT _scope, {picked} FROM lake.{name} WHERE _delivery_id IS NOT NULL"
-        ).fetchall()[0][0]
+        rows += _note_sightings(con, table, keys, f"lake.{name} WHERE _delivery_id IS NOT NULL")
     return rows > 0
 
 
@@ -108,9 +105,9 @@ def _goes_between(con: duckdb.DuckDBPyConnection) -> bool:
     )
 
 
-def _put_on_top(con: duckdb.DuckDBPyConnection, table: str, columns: list[str], lineage: list[str], keys: list[str]) -> None:
+def _put_on_top(con: duckdb.DuckDBPyConnection, table: str, columns: list[str], keys: list[str]) -> None:
     """The batch is the newest of its scopes: what it says again stays as it is, the rest ends and begins."""
-    names = [*columns, *lineage, "_scope"]
+    names = [*columns, *LINEAGE, "_scope"]
     inside = "c._scope IN (SELECT scope_key FROM touched)"
     con.execute(f"""
         CREATE OR REPLACE TEMP TABLE again AS
@@ -126,20 +123,20 @@ def _put_on_top(con: duckdb.DuckDBPyConnection, table: str, columns: list[str], 
     con.execute(
         f"INSERT INTO lake.{table} ({', '.join(names)}, known_from) SELECT {', '.join(names)}, _received_at FROM incoming_version AS c WHERE NOT {stays}"
     )
-    _note_sightings(con, table, keys, lineage)
+    _note_sightings(con, table, keys, "incoming_version")
 
 
-def _note_sightings(con: duckdb.DuckDBPyConnection, table: str, keys: list[str], lineage: list[str]) -> None:
-    picked = ", ".join(["_scope", *keys, *(n for n in lineage if n != "_source")])
-    con.execute(f"INSERT INTO lake.{table}_sighting ({picked}) SELECT {picked} FROM incoming_version ORDER BY _scope, {', '.join(keys)}")
+def _note_sightings(con: duckdb.DuckDBPyConnection, table: str, keys: list[str], rows: str) -> int:
+    """Notes where the keys of these rows (a relation, perhaps with a condition) stood; how many."""
+    picked = ", ".join(["_scope", *keys, *SIGHTING_TYPES])
+    done = con.execute(f"INSERT INTO lake.{table}_sighting ({picked}) SELECT {picked} FROM {rows} ORDER BY _scope, {', '.join(keys)}")
+    return int(done.fetchall()[0][0])
 
 
-def _cut_anew(
-    con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], lineage: list[str], scope: str, *, everything: bool
-) -> None:
+def _cut_anew(con: duckdb.DuckDBPyConnection, contract: Contract, table: str, columns: list[str], scope: str, *, everything: bool) -> None:
     """Cuts the versions of the touched scopes (or of all) from the sightings: a delivery goes between others, is gated again, or scopes moved."""
     keys = list(contract.key)
-    values, history, sighting = [*columns, *lineage], f"lake.{table}_history", f"lake.{table}_sighting"
+    values, history, sighting = [*columns, *LINEAGE], f"lake.{table}_history", f"lake.{table}_sighting"
     inside = "TRUE" if everything else "_scope IN (SELECT scope_key FROM touched)"
     key, gated = ", ".join(keys), "_delivery_id IN (SELECT delivery_id FROM batch_deliveries)"
     con.execute(f"""
@@ -206,19 +203,17 @@ def _cut_anew(
         FROM cut_out AS v JOIN speaker AS s ON s.scope_key = v._scope AND s.n = v.last_n""")
     for name in (f"lake.{table}", history):
         con.execute(f"DELETE FROM {name} WHERE {inside}")
-    own = ["_delivery_id", "_line", "_as_of", "_received_at"]
     rows = f"""
-        SELECT {_names(columns, "c")}, coalesce(l.source, c._source) AS _source, {_names(own, "v")}, v._scope, v.known_from{{more}}
+        SELECT {_names(columns, "c")}, coalesce(l.source, c._source) AS _source, {_names(list(SIGHTING_TYPES), "v")}, v._scope, v.known_from{{more}}
         FROM version AS v JOIN content AS c ON c.ref = v.ref LEFT JOIN lake.ops.landed AS l ON l.delivery_id = v._delivery_id
         WHERE v._ended_by IS {{ended}} NULL"""
-    names = ", ".join([*columns, "_source", *own, *CURRENT_TYPES])
+    names = ", ".join([*columns, *LINEAGE, *CURRENT_TYPES])
     con.execute(f"INSERT INTO lake.{table} ({names}) {rows.format(more='', ended='')}")
     more = [n for n in PAST_TYPES if n not in CURRENT_TYPES]
     con.execute(f"INSERT INTO {history} ({names}, {', '.join(more)}) {rows.format(more=', ' + _names(more, 'v'), ended='NOT')}")
     if everything:
         con.execute(f"DELETE FROM {sighting}")
-        picked = ", ".join(["_scope", *keys, *own])
-        con.execute(f"INSERT INTO {sighting} ({picked}) SELECT {picked} FROM point ORDER BY _scope, {key}")
+        _note_sightings(con, table, keys, "point")
         con.execute(f"""
             INSERT INTO lake.ops.scope
             SELECT l.source, '{contract.target}', s.scope_key, s.delivery_id, s.as_of, s.received_at
@@ -226,5 +221,5 @@ def _cut_anew(
             WHERE (s.scope_key, s.delivery_id) NOT IN (SELECT (scope_key, delivery_id) FROM told UNION ALL SELECT (scope_key, delivery_id) FROM mine)""")
     else:
         con.execute(f"DELETE FROM {sighting} WHERE {gated}")
-        _note_sightings(con, table, keys, lineage)
+        _note_sightings(con, table, keys, "incoming_version")
     con.execute(f"CREATE OR REPLACE TEMP TABLE entering AS SELECT _delivery_id, _line FROM version WHERE {gated}")

@@ -116,7 +116,7 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
     if merged:
         _write_parcels(out, merged, f"{BEFORE:%Y%m%d}", manifest)
         now, pairs = renumbered(merged, manifest)
-        _write_gpkg(out / "parcel_commune", now, f"thua_dat_{COMMUNE}_{stamp}.gpkg")
+        write_vector(out / "parcel_commune" / f"thua_dat_{COMMUNE}_{stamp}.gpkg", "DC_THUADAT", _columns(now), [p["shape"] for p in now])
         manifest.add("parcel_commune", 1, len(now))
         write_table(out, pairs, stamp, manifest)
     # rows that say again what the earlier file said, but for those that no row can be placed with
@@ -245,12 +245,8 @@ def _write_parcels(out: Path, parcels: list[dict[str, Any]], stamp: str, manifes
             _zip(folder, folder.with_name(folder.name + ".zip"))
             manifest.add("parcel", 1, len(own))
         else:
-            _write_gpkg(out / "parcel", own, f"thua_dat_{district}_{stamp}.gpkg")
+            write_vector(out / "parcel" / f"thua_dat_{district}_{stamp}.gpkg", "DC_THUADAT", columns, shapes)
             manifest.add("parcel", 1, len(own))
-
-
-def _write_gpkg(folder: Path, parcels: Sequence[dict[str, Any]], name: str) -> None:
-    write_vector(folder / name, "DC_THUADAT", _columns(parcels), [p["shape"] for p in parcels])
 
 
 def _write_rights(

@@ -287,7 +287,8 @@ def test_the_hour_makes_a_silent_source_late(province: tuple[Dagster, Ran], monk
     monkeypatch.setattr("orchestration.defs.resources.sample_moment", lambda _: AS_OF + timedelta(days=3))
     ran = dagster.run()
     assert ran.success and late() > before
-    assert as_of(current(dagster.settings)) == AS_OF + timedelta(days=3)  # type: ignore[arg-type]
+    served = current(dagster.settings)
+    assert served is not None and as_of(served) == AS_OF + timedelta(days=3)
     under_way = dagster.instance.create_run_for_job(dagster.defs.resolve_job_def("pipeline"), status=dg.DagsterRunStatus.STARTED)
     assert isinstance(schedule(context), dg.SkipReason)
     (dagster.settings.inbox / "land_price").mkdir(exist_ok=True)

@@ -1,7 +1,7 @@
 with unit as (
     select unit_code, unit_name, valid_from
     from {{ ref('administrative_unit') }}
-    where level = 'commune' and valid_from >= date '2025-07-01'
+    where level = 'commune' and valid_from >= date '{{ var("communes_merged_on") }}'
 ),
 
 -- a code lives on under a new name when a commune is upgraded: the newest name is shown

@@ -66,7 +66,7 @@ by_identifier as (
     inner join life as child
         on parent.place_code = child.place_code and parent.parcel_id = child.parcel_id and not parent.is_new_unit and child.is_new_unit
     where
-        not regexp_matches(parent.parcel_id, '^[0-9]{5}[.]')
+        not {{ is_written_number('parent.parcel_id') }}
         and parent.node_id not in (select from_table.from_node from from_table)
         and child.node_id not in (select from_table.to_node from from_table)
     qualify count(*) over (partition by parent.node_id) = 1 and count(*) over (partition by child.node_id) = 1
@@ -77,7 +77,10 @@ by_origin as (
     select
         parent.node_id as from_node,
         child.node_id as to_node,
-        cast(child.began_at as date) as changed_on
+        cast(child.began_at as date) as changed_on,
+        'declared' as basis,
+        true as is_confirmed,
+        'split' as kind
     from life as child
     inner join life as parent
         on child.place_code = parent.place_code and child.origin_parcel_id = parent.parcel_id and child.began_at > parent.began_at
@@ -88,23 +91,12 @@ by_origin as (
     qualify count(*) over (partition by child.node_id) = 1
 ),
 
-from_origin as (
-    select
-        from_node,
-        to_node,
-        changed_on,
-        'declared' as basis,
-        true as is_confirmed,
-        'split' as kind
-    from by_origin
-),
-
 told as (
     select * from from_table
     union all
     select * from by_identifier
     union all
-    select * from from_origin
+    select * from by_origin
 ),
 
 -- nobody says anything, and a parcel of the same shape begins where another ends

@@ -37,7 +37,6 @@ select
     version.valid_to,
     version.known_from,
     version.known_to,
-    version.is_closed,
     version._delivery_id,
     version._line
 from {{ ref('int_parcel_version') }} as version

@@ -58,7 +58,6 @@ select
     case when keyed.is_new_unit then keyed.valid_to else least(keyed.valid_to, closed.closed_at) end as valid_to,
     keyed.known_from,
     keyed.known_to,
-    not keyed.is_new_unit and coalesce(closed.closed_at <= coalesce(keyed.valid_to, closed.closed_at), false) as is_closed,
     keyed._delivery_id,
     keyed._line
 from keyed

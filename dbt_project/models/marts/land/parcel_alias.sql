@@ -1,21 +1,6 @@
 {{ config(materialized='table') }}
 
-with named as (
-    select
-        parcel_uid,
-        valid_from,
-        valid_to,
-        unit_code,
-        commune_code,
-        is_new_unit,
-        parcel_id,
-        parcel_code,
-        sheet_number,
-        parcel_number
-    from {{ ref('parcel_version') }}
-),
-
-identifier as (
+with identifier as (
     select
         'commune_sheet_number' as scheme,
         unit_code || '.' || sheet_number || '.' || parcel_number as identifier,
@@ -24,16 +9,16 @@ identifier as (
         commune_code,
         valid_from,
         valid_to
-    from named
+    from {{ ref('parcel_version') }}
     where sheet_number is not null and parcel_number is not null
     union all
     select 'geohash12' as scheme, parcel_code as identifier, parcel_uid, is_new_unit, commune_code, valid_from, valid_to
-    from named
+    from {{ ref('parcel_version') }}
     where parcel_code is not null
     union all
     select 'mplis_id' as scheme, parcel_id as identifier, parcel_uid, is_new_unit, commune_code, valid_from, valid_to
-    from named
-    where not regexp_matches(parcel_id, '^[0-9]{5}[.]')
+    from {{ ref('parcel_version') }}
+    where not {{ is_written_number('parcel_id') }}
 )
 
 select

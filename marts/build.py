@@ -55,6 +55,8 @@ class Built:
     log: str = ""
     stale: tuple[str, ...] = ()
     """Tables (schema.name) that are not up to it."""
+    needed: tuple[str, ...] | None = None
+    """The tables and views that a build of all has to make: what is stale, what was held back, and what hangs on either; None: all there are."""
     held: tuple[Held, ...] = ()
     """What the build held back."""
 
@@ -244,7 +246,17 @@ def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None, onl
     if not full and same and not todo and not waits and not unjudged:
         return Built(newest, done=False, held=held)
     reference = full or not same or unjudged or bool(waits) or not seeds.isdisjoint(stale or ())
-    return Built(newest, done=True, anew=full, same_project=same, reference=reference, stale=tuple(stale or ()), held=held)
+    needed = None if full or not same or unjudged else tuple(sorted(_with_what_hangs_on({*todo, *(h.table for h in waits)}, decided or {})))
+    return Built(newest, done=True, anew=full, same_project=same, reference=reference, stale=tuple(stale or ()), needed=needed, held=held)
+
+
+def _with_what_hangs_on(tables: set[str], decided: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """These tables and views, and all that read them."""
+    keys = {table: {key.rpartition(".")[2] for key in (*node["upstream"], *node.get("views", ()))} for table, node in decided.items()}
+    found = set(tables)
+    while new := {t for t, above in keys.items() if t not in found and not above.isdisjoint({f.partition(".")[2] for f in found})}:
+        found |= new
+    return found
 
 
 def record(
@@ -378,8 +390,8 @@ T = TypeVar("T", covariant=True)
 class Run(Protocol[T]):
     """How dbt is started: it gives what its caller wants to see of the run, and raises BuildFailed where dbt ends with an error."""
 
-    def __call__(self, arguments: list[str], again: Collection[str]) -> Iterator[T]:
-        """Runs dbt with these arguments; `again` names the models that a run before it could not write, as another writer did."""
+    def __call__(self, arguments: list[str], select: Collection[str]) -> Iterator[T]:
+        """Runs dbt with these arguments on the nodes of `select` (dbt's words; none: all that its caller makes)."""
 
 
 def build(
@@ -395,10 +407,9 @@ def build(
     """Runs `dbt build` for what changed, on the engine of the settings: `building`, with the lines of dbt's log for `say`."""
     lines: list[str] = []
 
-    def run(arguments: list[str], again: Collection[str]) -> Iterator[str]:
+    def run(arguments: list[str], select: Collection[str]) -> Iterator[str]:
         lines.clear()
-        selected = [f"{model}+" for model in again] if only is None else sorted(table.partition(".")[2] for table in only)
-        return dbt_lines([DBT, *arguments, "--no-use-colors", *(["--select", *selected] if selected else [])], settings)
+        return dbt_lines([DBT, *arguments, "--no-use-colors", *(["--select", *select] if select else [])], settings)
 
     with closing(building(settings, as_of, build_id, now, run, full=full, only=only)) as made:
         while True:
@@ -446,7 +457,8 @@ def building(
         if kept:
             arguments += ["--exclude", " ".join(sorted(h.table.partition(".")[2] for h in kept))]
         _note_begin(settings, build_id, asked, now)
-        held = yield from _build_and_hold(arguments, settings, as_of, before, run)
+        select = sorted(table.partition(".")[2] for table in (only if only is not None else built.needed or ()))
+        held = yield from _build_and_hold(arguments, settings, as_of, before, run, select, whole=only is None)
     reach("build.after")
     if asked is not None:
         held = (*kept, *(h for h in held if h.table in asked and h not in kept))
@@ -458,16 +470,15 @@ def building(
 
 
 def _build_and_hold(
-    arguments: list[str], settings: Settings, as_of: datetime, before: Iterable[Held], run: Run[T]
+    arguments: list[str], settings: Settings, as_of: datetime, before: Iterable[Held], run: Run[T], select: list[str], *, whole: bool
 ) -> Generator[T, None, tuple[Held, ...]]:
-    """What dbt held back; models that met another writer are made again."""
+    """What dbt held back; models that met another writer are made again, in a build of the whole with what hangs on them alone."""
     results = target_dir(settings) / "run_results.json"
-    again: list[str] = []
     held: tuple[Held, ...] = ()
     for _ in range(TRIES):
         results.unlink(missing_ok=True)  # what stands there after it is of this build
         try:
-            yield from run(arguments, again)
+            yield from run(arguments, select)
             return ()
         except BuildFailed:
             held = read_held(settings, as_of, before) if results.exists() else ()
@@ -476,6 +487,7 @@ def _build_and_hold(
         again = met_another_writer(held)
         if not again:
             break
+        select = [f"{model}+" for model in again] if whole else select
     return held
 
 

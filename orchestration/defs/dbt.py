@@ -70,7 +70,8 @@ def _part_assets(s: Settings, part: str, names: list[str], translator: Translato
         asked = {".".join(key.path) for key in context.selected_asset_keys}
         told: set[str] = set()
 
-        def run(arguments: list[str], again: Collection[str]) -> Iterator[Any]:
+        def run(arguments: list[str], select: Collection[str]) -> Iterator[Any]:
+            # the assets of the step, which Dagster selects by itself
             child = dbt.cli(arguments, context=context, target_path=target_dir(where), raise_on_error=False)
             try:
                 for event in child.stream():

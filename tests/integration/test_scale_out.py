@@ -1,4 +1,4 @@
-"""The models that opted in give the same rows on Spark: of the province of size S at each build, of size M by `make parity`."""
+"""The models that opted in give the same rows on Spark: of a small province at each build, of sizes S and M by `make parity`."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ OPTED_IN = {
 }
 
 
-def _taken_in(tmp: Path, **environment: str) -> Marts:
-    """Size S on a lake of its own, taken in and its marts made by DuckDB. The environment stays changed."""
+def _taken_in(tmp: Path, size: str = "S", **environment: str) -> Marts:
+    """A sample on a lake of its own, taken in and its marts made by DuckDB. The environment stays changed."""
     os.environ.update(environment, TNMT_HOME=str(tmp / "home"))
     s = platform_settings()
     create(s)
-    generate(s.inbox, s.reference, 1, END, SIZES["S"])
+    generate(s.inbox, s.reference, 1, END, SIZES[size])
     assert not ingest(s, now=AS_OF, run_id="first").errors
     return Marts(s, tmp, AS_OF)
 
@@ -63,10 +63,10 @@ def environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture(scope="module")
-def province(tmp_path_factory: pytest.TempPathFactory) -> Marts:
+@pytest.fixture(scope="module", params=["XS", pytest.param("S", marks=pytest.mark.parity)])
+def province(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Marts:
     """On files and a SQLite catalog."""
-    return _taken_in(tmp_path_factory.mktemp("scale-out"))
+    return _taken_in(tmp_path_factory.mktemp("scale-out"), request.param)
 
 
 def _rows(s: Settings, tables: list[str]) -> dict[str, int]:

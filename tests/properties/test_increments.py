@@ -238,10 +238,6 @@ class Lake:
             return {n: [repr(r) for r in con.execute(f"SELECT * FROM lake.marts_environment.{n} ORDER BY ALL").fetchall()] for (n,) in names}
 
 
-MOVES = 5
-"""Builds between two comparisons."""
-
-
 def befall(lake: Lake, rng: random.Random, moves: int) -> list[str]:
     """Things happen, and parts are built, in any order; ends with a whole build of what is left. Returns what it was."""
     comes = [lake.adjust, lake.approve, lake.late_and_corrected, lake.rejected, lake.limits, lake.facilities, lake.stations, lake.channels]
@@ -273,12 +269,15 @@ def compare(lake: Lake, told: object) -> dict[str, list[str]]:
     return anew
 
 
-SEEDS = [("sqlite", 0), ("postgres", 1), *(pytest.param(c, s, marks=pytest.mark.long) for s in range(2, 8) for c in ("sqlite", "postgres"))]
+SEEDS = [("sqlite", 0, 4), ("postgres", 1, 4), *(pytest.param(c, s, 5, marks=pytest.mark.long) for s in range(2, 8) for c in ("sqlite", "postgres"))]
+"""Catalog, seed, and how many builds there are before all is compared."""
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize(("catalog", "seed"), SEEDS)
-def test_any_order_of_subsets_and_increments_equals_a_build_anew(catalog: str, seed: int, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("catalog", "seed", "moves"), SEEDS)
+def test_any_order_of_subsets_and_increments_equals_a_build_anew(
+    catalog: str, seed: int, moves: int, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     rng = random.Random(seed)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TNMT_HOME", "")
@@ -289,7 +288,7 @@ def test_any_order_of_subsets_and_increments_equals_a_build_anew(catalog: str, s
             extra["TNMT_CATALOG"] = f"postgres:{server.dsn(f'increments_{seed}')}"
             patch.setenv("TNMT_CATALOG", "")
         lake = Lake(tmp_path / "home", rng, **extra)
-        told = befall(lake, rng, MOVES)
+        told = befall(lake, rng, moves)
         compare(lake, told)
         print(f"seed {seed} on {catalog}: {told}")
 

@@ -272,6 +272,10 @@ def _value(contract: Contract, name: str, column: Column, source: str, native: s
         elif column.normalise == "serial":
             # số phát hành: upper case, without separators, one blank between letters and digits (DOMAIN 3.5)
             expr = f"regexp_replace(regexp_replace(upper({expr}), '[^A-Z0-9]', '', 'g'), '^([A-Z]+)([0-9]+)$', '\\1 \\2')"
+        elif column.normalise == "path":
+            # a list of paths, each without its numbers, once, in order
+            paths = f"list_transform(regexp_split_to_array({expr}, '[;\\n]'), lambda p: trim(regexp_replace(p, '[.][^|]*', '', 'g')))"
+            expr = f"array_to_string(list_sort(list_distinct(list_filter({paths}, lambda p: p <> ''))), ';')"
         return f"nullif({expr}, '')"
     if kind == "boolean":
         if native == "BOOLEAN":

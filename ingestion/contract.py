@@ -218,7 +218,7 @@ class Files(_Strict):
 class Format(_Strict):
     """The reader and its options. Options of other readers are refused by `Contract`."""
 
-    reader: Literal["station_txt", "csv", "xlsx", "vector", "postgis", "scan"]
+    reader: Literal["station_txt", "csv", "xlsx", "json", "vector", "postgis", "scan"]
     # text
     delimiter: str = ","
     quote: str = '"'
@@ -233,6 +233,8 @@ class Format(_Strict):
     skip_footer: int = Field(0, ge=0)
     # workbooks
     sheet: str | None = None
+    # JSON: where the records lie (`ketQua.danhSach`); unsaid: the list that the file is, or the only one of its object
+    records: str | None = None
     # vector files and PostGIS
     layer: str | None = None
     crs: str | None = None
@@ -288,6 +290,7 @@ _OPTIONS_OF = {
     "station_txt": {"layout", "layouts_by_station", "encoding", "decimal", "delimiter", "last_line"},
     "csv": {"delimiter", "quote", "encoding", "decimal", "thousands", "header_row", "skip_footer", "last_line"},
     "xlsx": {"sheet", "header_row", "skip_footer", "decimal", "thousands"},
+    "json": {"records", "decimal", "thousands"},
     "vector": {"layer", "crs", "text", "decimal", "thousands"},
     "postgis": {"table", "query", "watermark", "crs", "decimal", "thousands"},
     "scan": set[str](),
@@ -349,7 +352,8 @@ class Column(_Strict):
     required: bool = False
     personal: Literal["token", "closed", "linked"] | None = None
     """`token` and `closed` say something about a person; `linked` leads to one through another register: it stays as it is inside, and never leaves."""
-    normalise: Literal["upper", "serial"] | None = None
+    normalise: Literal["upper", "serial", "path"] | None = None
+    """`path`: a list (by `;`) of paths such as `GIAYCHUNGNHAN.123_4|CANHAN.77`, of which the kinds are kept: the numbers lead to persons."""
     true_values: tuple[str, ...] = ("1", "true", "t", "yes", "y", "có", "co", "x")
     unreadable: Literal["quarantine", "null"] = "quarantine"
     """What becomes of a row whose text cannot be read as `type`: quarantined, or NULL with a note."""

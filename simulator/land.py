@@ -18,6 +18,7 @@ import shapely
 from shapely import affinity
 
 from ingestion.encodings import unicode_to_cp1258, unicode_to_tcvn3
+from simulator import data_groups
 from simulator.files import write_csv, write_vector, write_xlsx
 from simulator.manifest import Manifest
 from simulator.province import Commune, Province
@@ -119,6 +120,7 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
         write_vector(out / "parcel_commune" / f"thua_dat_{COMMUNE}_{stamp}.gpkg", "DC_THUADAT", _columns(now), [p["shape"] for p in now])
         manifest.add("parcel_commune", 1, len(now))
         write_table(out, pairs, stamp, manifest)
+        data_groups.write(out, COMMUNE, now, np.random.default_rng([seed, 23]), end, manifest)
     # rows that say again what the earlier file said, but for those that no row can be placed with
     said = {(p["id"], p["use"], p["area"], p["shape"]) for p in earlier}
     again = sum((p["id"], p["use"], p["area"], p["shape"]) in said for p in parcels if p["use"] != "XYZ")
@@ -292,8 +294,10 @@ def _write_rights(
                     "issued": max(parcel["surveyed"], date(2021, 3, 1)),
                     "status": "Đang hiệu lực" if rng.random() < 0.97 else "Đã thu hồi",
                     "commune": parcel["commune"].code,
+                    "new_code": parcel["commune"].new_code,
                 }
             )
+    written = _with_defects(certificates, end, manifest)
     odd = ("{}", "{}", "{}", "N/A-{}", "{}.", " {} ")
     write_csv(
         out / "land_certificate" / f"gcn_{stamp}.csv",
@@ -310,13 +314,31 @@ def _write_rights(
                 c["status"],
                 c["commune"],
             ]
-            for i, c in enumerate(certificates)
+            for i, c in enumerate(written)
         ),
         delimiter=";",
         encode=unicode_to_cp1258,
     )
-    manifest.add("land_certificate", 1, len(certificates))
+    manifest.add("land_certificate", 1, len(written))
     return certificates
+
+
+def _with_defects(certificates: list[dict[str, Any]], end: date, manifest: Manifest) -> list[dict[str, Any]]:
+    """The certificates as the old registry exports them: one of each defect that marts_land.certificate_issue looks for in them alone."""
+    written = [dict(c) for c in certificates]
+    plain = [c for c in written if c["serial"][0] != "K" and c["status"] == "Đang hiệu lực"]
+    plain[1]["serial"] = plain[0]["serial"]
+    manifest.trap("land_certificate", "serial_twice", f"{plain[0]['parcel']} {plain[1]['parcel']}")
+    written.append(plain[2] | {"id": "GCN9000001", "serial": "ZZ 000001"})
+    manifest.trap("land_certificate", "two_valid_on_parcel", plain[2]["parcel"])
+    plain[3]["parcel"] = f"{plain[3]['commune']}.999.999"
+    manifest.trap("land_certificate", "no_parcel", plain[3]["parcel"])
+    plain[4]["issued"] = end + timedelta(days=10)
+    manifest.trap("land_certificate", "date_order", plain[4]["parcel"])
+    filled = next((c for c in plain[5:] if c["new_code"] == COMMUNE), plain[5])
+    filled["book"] = "--\\--"
+    manifest.trap("land_certificate", "placeholder", filled["parcel"])
+    return written
 
 
 def _write_changes(

@@ -29,11 +29,16 @@ _STEPS = (
     ("Trình ký", "Văn phòng Đăng ký đất đai"),
     ("Trả kết quả", "Trung tâm Phục vụ hành chính công"),
 )
+_WAITING = (
+    ("Chờ công dân bổ sung hồ sơ", "Chi nhánh Văn phòng Đăng ký đất đai", "Chờ công dân"),
+    ("Chờ thông báo nghĩa vụ tài chính", "Thuế cơ sở", "Chờ thông báo thuế"),
+)
 
 
 def write(out: Path, province: Province, seed: int, end: date, size: Size, manifest: Manifest) -> None:
     """Writes dossiers and steps (CSV) of the year before `end`; some are late, some open and overdue."""
     rng = np.random.default_rng([seed, 17])
+    waits = np.random.default_rng([seed, 29])
     dossiers: list[list[Any]] = []
     steps: list[list[Any]] = []
     for i in range(size.dossiers):
@@ -63,20 +68,21 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
             ]
         )
         start = datetime.combine(received, datetime.min.time()) + timedelta(hours=8)
-        for number, (step, unit) in enumerate(_STEPS, 1):
-            stop = start + timedelta(days=taken / len(_STEPS))
-            done = finished is not None or (stop.date() <= end and number < 3)
-            steps.append(
-                [
-                    identity,
-                    number,
-                    step,
-                    unit,
-                    f"{start:%d/%m/%Y %H:%M}",
-                    f"{start + timedelta(days=days / len(_STEPS)):%d/%m/%Y %H:%M}",
-                    f"{stop:%d/%m/%Y %H:%M}" if done else None,
-                ]
-            )
+        each, number = taken / len(_STEPS), 0
+        waited = _WAITING[int(waits.integers(2))] if waits.random() < 0.1 else None
+        for place, (step, unit) in enumerate(_STEPS, 1):
+            stop = start + timedelta(days=each)
+            done = finished is not None or (stop.date() <= end and place < 3)
+            # who waits for a citizen or a notice of tax does so in the second half of the assessment
+            parts = [(step, unit, "Xử lý", start, stop)]
+            if waited and place == 2 and done:
+                middle = start + timedelta(days=each / 2)
+                parts = [(step, unit, "Xử lý", start, middle), (*waited, middle, stop)]
+            for name_vi, office, kind, began, ended in parts:
+                number += 1
+                due_at = began + timedelta(days=days / len(_STEPS))
+                times = [f"{t:%d/%m/%Y %H:%M}" for t in (began, due_at, ended)]
+                steps.append([identity, number, name_vi, office, kind, *times[:2], times[2] if done else None])
             if not done:
                 break
             start = stop
@@ -100,9 +106,25 @@ def write(out: Path, province: Province, seed: int, end: date, size: Size, manif
         ],
         dossiers,
     )
-    write_csv(out / "dossier_step" / f"buoc_{stamp}.csv", ["Mã hồ sơ", "Bước", "Tên bước", "Đơn vị", "Bắt đầu", "Hạn", "Kết thúc"], steps)
+    header = ["Mã hồ sơ", "Bước", "Tên bước", "Đơn vị", "Loại bước", "Bắt đầu", "Hạn", "Kết thúc"]
+    write_csv(out / "dossier_step" / f"buoc_{stamp}.csv", header, steps)
+    _write_register(out, stamp, manifest)
     manifest.add("dossier", 1, len(dossiers))
     manifest.add("dossier_step", 1, len(steps))
+
+
+def _write_register(out: Path, stamp: str, manifest: Manifest) -> None:
+    """Terms of the procedures: longer before the two levels of government of 1 July 2025, and without a term for none."""
+    rows: list[list[Any]] = []
+    for code, name, days in _PROCEDURES:
+        for since, term, authority, basis in (
+            (date(2024, 8, 1), days + 3, "Văn phòng Đăng ký đất đai", "Nghị định 101/2024/NĐ-CP (dữ liệu mẫu)"),
+            (date(2025, 7, 1), days, "Chi nhánh Văn phòng Đăng ký đất đai", "Nghị định 151/2025/NĐ-CP (dữ liệu mẫu)"),
+        ):
+            rows.append([code, name, authority, term, since, basis])
+    header = ["Mã thủ tục", "Tên thủ tục", "Cơ quan giải quyết", "Thời hạn (ngày làm việc)", "Hiệu lực từ", "Căn cứ"]
+    write_xlsx(out / "procedure_register" / f"thu_tuc_{stamp}.xlsx", "Thủ tục", header, rows)
+    manifest.add("procedure_register", 1, len(rows))
 
 
 def write_programme(out: Path, reference: Path, seed: int, end: date, manifest: Manifest) -> None:

@@ -60,7 +60,7 @@ TOGETHER = (
     ("test_kill", "test_postgres_catalog", "test_dagster", "test_random_kills"),
     ("test_real_data", "test_real_marts"),
     ("test_spark_bridge", "test_spark_constructs", "test_spark_plan", "test_spark_write"),
-    ("test_intake", "test_path", "test_personal_data", "test_reported", "test_sharing_and_upkeep"),
+    ("test_intake", "test_land_data", "test_path", "test_personal_data", "test_questions", "test_reported", "test_sharing_and_upkeep"),
 )
 """Modules that share what is dear to make: one process runs them all. Every other module is taken by whichever process is free."""
 

@@ -1,5 +1,25 @@
 {#- Derived by `python -m dictionary.derive` from dictionary/codes.yaml: names of codes. A code that its list lacks stands for itself. -#}
 
+{% macro certificate_issue_vi(code) -%}
+    case {{ code }}
+        when 'serial_twice' then 'Hai giấy cùng số phát hành'
+        when 'two_valid_on_parcel' then 'Một chủ có hai giấy đang hiệu lực trên một thửa'
+        when 'no_parcel' then 'Thửa ghi trên giấy không có trong dữ liệu'
+        when 'parcel_not_unique' then 'Số hiệu ghi trên giấy là của nhiều thửa'
+        when 'parcel_retired' then 'Giấy đang hiệu lực của thửa đã hết'
+        when 'date_order' then 'Ngày cấp sau ngày của tệp'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro certificate_status_vi(code) -%}
+    case {{ code }}
+        when 'valid' then 'Đang hiệu lực'
+        when 'revoked' then 'Đã thu hồi'
+        else {{ code }}
+    end
+{%- endmacro %}
+
 {% macro compared_mean_vi(code) -%}
     case {{ code }}
         when '1h' then 'Trung bình 1 giờ'
@@ -25,6 +45,23 @@
         when 'scale' then 'Nhân'
         when 'replace' then 'Thay'
         when 'withdraw' then 'Rút lại'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro defect_basis_vi(code) -%}
+    case {{ code }}
+        when 'computed' then 'Kho dữ liệu tự tính'
+        when 'reported' then 'Hệ thống quốc gia báo'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro dossier_status_vi(code) -%}
+    case {{ code }}
+        when 'open' then 'Đang giải quyết'
+        when 'finished' then 'Đã trả kết quả'
+        when 'returned' then 'Trả lại'
         else {{ code }}
     end
 {%- endmacro %}
@@ -81,6 +118,20 @@
         when 'rejected' then 'Tệp gửi đến bị cách ly'
         when 'facility' then 'Cả cơ sở mất kết nối'
         when 'station' then 'Trạm không gửi'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro land_data_defect_vi(code) -%}
+    case {{ code }}
+        when 'no_certificate' then 'Chưa có giấy chứng nhận đang hiệu lực'
+        when 'no_attributes' then 'Thiếu thuộc tính (loại đất, diện tích, số tờ, số thửa)'
+        when 'no_geometry' then 'Hình thửa thiếu hoặc không hợp lệ'
+        when 'no_scan' then 'Giấy chưa có bản quét đọc được'
+        when 'not_signed' then 'Bản quét chưa ký số'
+        when 'owner_unmatched' then 'Chủ sử dụng không khớp dữ liệu dân cư'
+        when 'owner_unknown' then 'Chủ sử dụng chưa xác thực'
+        when 'placeholder' then 'Số vào sổ điền cho có (không phải số thật)'
         else {{ code }}
     end
 {%- endmacro %}
@@ -199,6 +250,17 @@
         when 'offline' then 'Mất kết nối'
         when 'error' then 'Lỗi thiết bị'
         when 'calibrating' then 'Đang hiệu chuẩn'
+        else {{ code }}
+    end
+{%- endmacro %}
+
+{% macro timeliness_vi(code) -%}
+    case {{ code }}
+        when 'on_time' then 'Đúng hạn'
+        when 'late_by_system_only' then 'Chỉ trễ trên phần mềm'
+        when 'late' then 'Trễ hạn'
+        when 'no_deadline' then 'Chưa có thời hạn'
+        when 'returned' then 'Trả lại'
         else {{ code }}
     end
 {%- endmacro %}

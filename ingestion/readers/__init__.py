@@ -23,6 +23,7 @@ _MODULES = {
     "station_txt": "station_txt",
     "csv": "tabular",
     "xlsx": "tabular",
+    "json": "tabular",
     "vector": "vector",
     "postgis": "postgis",
     "scan": "scan",

@@ -1,4 +1,4 @@
-"""CSV and XLSX into a table. Every value comes as text in the contract's own spelling (its decimal sign, its date format)."""
+"""CSV, XLSX and JSON into a table. Every value comes as text in the contract's own spelling (its decimal sign, its date format)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ingestion import readers
 from ingestion.contract import Contract
 from ingestion.model import Delivery, Problem
 from ingestion.readers.csv import StrayQuote, csv_tables, loose_csv_tables
+from ingestion.readers.json import json_tables
 from ingestion.readers.rows import LINE_COLUMNS, Unreadable, columns_of
 from ingestion.readers.xlsx import xlsx_tables
 from quality.rules import quoted_name
@@ -18,10 +19,11 @@ from quality.rules import quoted_name
 quoted = quoted_name
 FLUSH = 32 << 20
 Tables = Callable[[Contract, Delivery], Iterator[dict[str, pa.Array]]]
+TABLES: dict[str, Tables] = {"csv": csv_tables, "xlsx": xlsx_tables, "json": json_tables}
 
 
 def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequence[Delivery], into: str) -> dict[str, Problem]:
-    """Rows of CSV files or workbooks as text; see `ingestion.readers`.
+    """Rows of CSV files, workbooks or JSON as text; see `ingestion.readers`.
 
     `_line` is the row of the sheet, or of the file (a quoted field with line ends counts as one), blank ones counted. `_problem` of a row
     (its columns are NULL, in a workbook the cells that it is about): CSV `fields_too_few`, `fields_too_many`, `quote_stray` (text after a
@@ -60,7 +62,7 @@ def read(con: duckdb.DuckDBPyConnection, contract: Contract, deliveries: Sequenc
         readers.begin(delivery)
         try:
             try:
-                take(delivery, csv_tables if contract.format.reader == "csv" else xlsx_tables)
+                take(delivery, TABLES[contract.format.reader])
             except StrayQuote:
                 take_back(delivery)
                 take(delivery, loose_csv_tables)

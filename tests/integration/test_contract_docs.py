@@ -15,9 +15,9 @@ from tnmt.settings import Settings
 NOW = datetime(2026, 3, 25, 12)
 
 
-def test_a_foreign_laboratory_and_a_wide_export(home: Settings) -> None:
+def test_a_foreign_laboratory_a_wide_export_and_json(home: Settings) -> None:
     found = [(m["what"], m["name"], m["text"]) for m in BLOCK.finditer((ROOT / "docs/contracts.md").read_text(encoding="utf-8"))]
-    assert [what for what, *_ in found] == ["contract", "file", "statement", "rows", "contract", "units", "file", "statement", "rows"]
+    assert [what for what, *_ in found] == ["contract", "file", "statement", "rows", "contract", "units", "file", "statement", "rows", "contract", "file", "statement", "rows"]
     with open_writer(home, "test") as con:
         con.execute("CREATE TABLE lake.clean.station AS SELECT *, NULL::VARCHAR AS former_codes "
                     "FROM (VALUES ('BP_AAAA_KHIKXQ', 'ambient_air'), ('BP_NM01_NUOMAT', 'surface_water')) AS s (station_id, matrix)")  # fmt: skip
@@ -27,10 +27,10 @@ def test_a_foreign_laboratory_and_a_wide_export(home: Settings) -> None:
             path = folders[what] / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-    report = ingest(home, now=NOW, run_id="docs", only=["lab_foreign", "weather_export"])
+    report = ingest(home, now=NOW, run_id="docs", only=["lab_foreign", "weather_export", "dossier_api"])
     assert not report.errors
     counts = {s: (r.rows_read, r.rows_accepted, r.rows_quarantined) for s, r in report.loaded.items()}
-    assert counts == {"lab_foreign": (5, 4, 1), "weather_export": (5, 5, 0)}
+    assert counts == {"lab_foreign": (5, 4, 1), "weather_export": (5, 5, 0), "dossier_api": (2, 2, 0)}
     statements = [text for what, _, text in found if what == "statement"]
     shown = [text for what, _, text in found if what == "rows"]
     for statement, rows in zip(statements, shown, strict=True):

@@ -261,4 +261,4 @@ def test_each_thing_costs_as_many_files_as_we_say_and_runs(project: Project) -> 
         assert con.execute("SELECT * FROM marts_programme.indicator_reporter").fetchall() == [("VP", 1)]
     labels = {c["column_name"]: c["verbose_name"] for c in shown["datasets"]["indicator_progress"]["columns"]}
     assert labels["budget_vnd"] == "Kinh phí (đồng)"
-    assert shown["dashboards"] == ["chuong-trinh", "moi-truong", "toan-canh"]
+    assert shown["dashboards"] == ["chuong-trinh", "dat-dai", "moi-truong", "toan-canh"]

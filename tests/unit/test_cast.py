@@ -335,3 +335,11 @@ def test_expressions_are_those_whose_time_is_linear(column: dict[str, Any]) -> N
 
 def test_a_day_after_the_delivery_is_a_day(con: duckdb.DuckDBPyConnection) -> None:
     assert AS_OF + timedelta(days=1) == moment(con, "29/11/2026 00:00", "%d/%m/%Y %H:%M", "timestamp", not_after="as_of")
+
+
+def test_paths_lose_their_numbers(con: duckdb.DuckDBPyConnection) -> None:
+    """What leads to a person or a certificate is gone before a value stands in any table of the lake."""
+    spec = contract({"ma": {"header": "ma", "normalise": "path"}}, "json", top={"load": "upsert", "key": ["ma"]})
+    texts = ["A.12|CANHAN.77|loai;A.12|GIAY.9_1|HOSOQUET|NOSIGN;A.13|CANHAN.78|loai", "", "A.1|B.2; A.1|C.x3\nB", "NOSIGN"]
+    found = typed(con, spec, {"ma": texts}, "ma")
+    assert found == [("A|CANHAN|loai;A|GIAY|HOSOQUET|NOSIGN",), (None,), ("A|B;A|C;B",), ("NOSIGN",)]

@@ -3,6 +3,7 @@ select
     step_number,
     step_name_vi,
     unit_vi,
+    step_kind,
     started_at,
     due_at,
     finished_at,

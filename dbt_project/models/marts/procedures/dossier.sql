@@ -1,0 +1,25 @@
+select
+    dossier.dossier_id,
+    dossier.procedure_code,
+    dossier.procedure_name_vi,
+    coalesce(commune.commune_code, dossier.commune_code) as commune_code,
+    coalesce(new_commune.commune_name, 'Chưa xác định') as commune_name,
+    dossier.office_vi,
+    dossier.authority_vi,
+    dossier.received_on,
+    dossier.due_on,
+    dossier.finished_on,
+    dossier.status,
+    {{ dossier_status_vi('dossier.status') }} as status_vi,
+    dossier.current_step_vi,
+    dossier.term_days,
+    dossier.working_days_used,
+    dossier.paused_days,
+    dossier.times_returned,
+    dossier.late_days_system,
+    dossier.late_days_real,
+    dossier.timeliness,
+    {{ timeliness_vi('dossier.timeliness') }} as timeliness_vi,
+    dossier.is_provisional
+from {{ ref('int_dossier') }} as dossier
+{{ join_commune('dossier') }}

@@ -27,8 +27,9 @@ def write(out: Path, commune: str, parcels: Sequence[dict[str, Any]], rng: np.ra
     """The commune a week ago as JSON, and now as a workbook: some parcels more in group 1; one defect of a code that no list has."""
     matched = rng.random(len(parcels)) < 0.7
     unsigned = rng.random(len(parcels)) < 0.5
+    before: list[list[Any]] = []
     for ago, in_order in ((8, 0.3), (0, 0.55)):
-        rows = []
+        rows: list[list[Any]] = []
         for i, parcel in enumerate(parcels):
             defects = []
             if unsigned[i] and i >= in_order * len(parcels):
@@ -47,4 +48,6 @@ def write(out: Path, commune: str, parcels: Sequence[dict[str, Any]], rng: np.ra
         else:
             write_xlsx(folder / f"{name}.xlsx", "Phân loại", HEADER, [[*row[:-1], "; ".join(row[-1])] for row in rows])
         manifest.add("land_data_group", 1, len(rows))
+        manifest.duplicates["land_data_group"] += sum(row in before for row in rows)
+        before = rows
     manifest.trap("land_data_group", "defect of a code that no list has", parcels[-1]["id"])

@@ -96,6 +96,9 @@ def stand_in(path: Path) -> None:
     values: dict[str, list[Any]] = {
         "status": ["online", "late", "offline"],
         "status_vi": ["Đang truyền", "Chậm số liệu", "Mất kết nối"],
+        "dossier.status": ["open"] * 3,
+        "basis": ["computed"] * 3,
+        "change": ["changed"] * 3,
         "matrix": ["ambient_air", "surface_water", "wastewater"],
         "matrix_vi": ["Không khí xung quanh", "Nước thải", "Khí thải"],
         "parameter": ["PM2.5", "PM2.5", "VN_AQI"],
@@ -140,7 +143,7 @@ def stand_in(path: Path) -> None:
                 con.execute(f"CREATE TABLE {table} ({declared})")
                 con.execute("INSERT INTO served_table VALUES (?, 1)", [table])
                 for i in range(3):
-                    row = [values.get(n, kinds.get(t, [3, 2, 1]))[i] for n, t in columns]
+                    row = [values.get(f"{model['name']}.{n}", values.get(n, kinds.get(t, [3, 2, 1])))[i] for n, t in columns]
                     if table not in SHOWN:
                         row = [WORD if t == "varchar" else v for v, (_, t) in zip(row, columns)]
                     con.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(row))})", row)

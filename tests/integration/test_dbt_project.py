@@ -192,8 +192,8 @@ def other_rows() -> dict[str, list[dict[str, Any]]]:
 
 def insert(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, Any]], types: dict[str, str]) -> None:
     lineage = {"_source": "hand", "_delivery_id": "0" * 24, "_line": 1, "_as_of": "2026-03-12", "_received_at": "2026-03-12 09:59:00"}
-    for given in rows:
-        row = {k: v for k, v in (lineage | given).items() if k in types}
+    for line, given in enumerate(rows, 1):
+        row = {k: v for k, v in (lineage | {"_line": line} | given).items() if k in types}
         marks = ", ".join("ST_GeomFromText(?)" if types[k] == "geometry" else f"CAST(? AS {types[k]})" for k in row)
         con.execute(f"INSERT INTO lake.{table} ({', '.join(row)}) VALUES ({marks})", list(row.values()))
 
@@ -232,7 +232,7 @@ class Lake:
                 columns = ", ".join(f"{c} {t}" for c, t in types.items())
                 con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name} ({columns})")
                 if "conflict" in types or f"{name}_history" in HISTORY:
-                    past = ", ".join(f"{c} {t}" for c, t in (PAST_TYPES if name == "parcel" else known).items())
+                    past = ", ".join(f"{c} {t}" for c, t in (PAST_TYPES if name in ("parcel", "land_data_group") else known).items())
                     con.execute(f"CREATE TABLE IF NOT EXISTS lake.clean.{name}_history ({columns}, {past})")
             for name, rows in {"station": stations(), "station_channel": channels(), "reading": readings(), **other_rows()}.items():
                 insert(con, f"clean.{name}", rows, CLEAN[name])

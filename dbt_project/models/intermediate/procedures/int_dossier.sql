@@ -3,8 +3,8 @@
 -- The two clocks of a dossier. The system's: the day that it was promised for. Ours: working days after the day of receipt (the first
 -- counts from the next day: Bộ luật Dân sự 91/2015/QH13, Điều 147), without those that waited for the citizen or for the tax notice,
 -- against the term that was in force on the day of receipt.
-with today as (
-    select {{ environment_day(as_of()) }} as today
+with build as (
+    select {{ environment_day(as_of()) }} as built_on
 ),
 
 step as (
@@ -20,9 +20,9 @@ pause as (
         cast(sum(ended.working_day_number - began.working_day_number) as bigint) as paused_days,
         count(*) filter (step.step_kind = 'waiting_citizen') as times_returned
     from step
-    cross join today
+    cross join build
     inner join {{ ref('dim_date') }} as began on cast(step.started_at as date) = began.date_day
-    inner join {{ ref('dim_date') }} as ended on coalesce(cast(step.finished_at as date), today.today) = ended.date_day
+    inner join {{ ref('dim_date') }} as ended on coalesce(cast(step.finished_at as date), build.built_on) = ended.date_day
     where step.step_kind <> 'work'
     group by step.dossier_id
 ),
@@ -48,7 +48,7 @@ counted as (
         dossier.due_on,
         dossier.finished_on,
         dossier.status,
-        today.today,
+        build.built_on,
         term.term_days,
         term.authority_vi,
         last_step.step_name_vi as current_step_vi,
@@ -58,12 +58,11 @@ counted as (
         coalesce(pause.times_returned, 0) as times_returned,
         ended.working_day_number - received.working_day_number - coalesce(pause.paused_days, 0) as working_days_used,
         case when due.date_day is not null then greatest(ended.working_day_number - due.working_day_number, 0) end as late_days_system,
-        due.working_day_number - ended.working_day_number as days_to_due,
         received.is_provisional or ended.is_provisional as is_provisional
     from {{ ref('stg_dossier') }} as dossier
-    cross join today
+    cross join build
     left join {{ ref('dim_date') }} as received on dossier.received_on = received.date_day
-    left join {{ ref('dim_date') }} as ended on coalesce(dossier.finished_on, today.today) = ended.date_day
+    left join {{ ref('dim_date') }} as ended on coalesce(dossier.finished_on, build.built_on) = ended.date_day
     left join {{ ref('dim_date') }} as due on dossier.due_on = due.date_day
     left join pause on dossier.dossier_id = pause.dossier_id
     left join step as last_step on dossier.dossier_id = last_step.dossier_id and last_step.from_last = 1

@@ -18,7 +18,7 @@ open_dossier as (
         dossier.office_vi,
         dossier.current_step_vi,
         dossier.received_on,
-        dossier.today,
+        dossier.built_on,
         dossier.timeliness = 'late' as is_overdue,
         dossier.term_days - dossier.working_days_used as days_left,
         remaining.median_days
@@ -32,10 +32,10 @@ select
     coalesce(current_step_vi, 'Chưa có bước xử lý') as step_name_vi,
     count(*) as open_dossiers,
     count(*) filter (is_overdue) as overdue,
-    -- what is due on a working day of this week, today among them
-    count(*) filter (not is_overdue and days_left <= greatest(5 - isodow(today), 0)) as due_this_week,
+    -- what is due on a working day of this week, that of the build among them
+    count(*) filter (not is_overdue and days_left <= greatest(5 - isodow(built_on), 0)) as due_this_week,
     count(*) filter (not is_overdue and days_left < median_days) as expected_late,
-    max(today - received_on) as oldest_days,
-    max(today) as as_of
+    max(built_on - received_on) as oldest_days,
+    max(built_on) as as_of
 from open_dossier
 group by all

@@ -17,7 +17,21 @@ NOW = datetime(2026, 3, 25, 12)
 
 def test_a_foreign_laboratory_a_wide_export_and_json(home: Settings) -> None:
     found = [(m["what"], m["name"], m["text"]) for m in BLOCK.finditer((ROOT / "docs/contracts.md").read_text(encoding="utf-8"))]
-    assert [what for what, *_ in found] == ["contract", "file", "statement", "rows", "contract", "units", "file", "statement", "rows", "contract", "file", "statement", "rows"]
+    assert [what for what, *_ in found] == [
+        "contract",
+        "file",
+        "statement",
+        "rows",
+        "contract",
+        "units",
+        "file",
+        "statement",
+        "rows",
+        "contract",
+        "file",
+        "statement",
+        "rows",
+    ]
     with open_writer(home, "test") as con:
         con.execute("CREATE TABLE lake.clean.station AS SELECT *, NULL::VARCHAR AS former_codes "
                     "FROM (VALUES ('BP_AAAA_KHIKXQ', 'ambient_air'), ('BP_NM01_NUOMAT', 'surface_water')) AS s (station_id, matrix)")  # fmt: skip

@@ -88,7 +88,10 @@ def test_no_model_below_staging_names_what_tells_about_a_person() -> None:
     ]
     # certificates are counted, with a scan and without; their numbers and holders are compared in one place, which hands on whether they are equal
     compared = ("certificate_id", "serial_number", "owner_id", "book_number")
-    assert set(found) == {"models/marts/scans/scan_coverage.sql: certificate_id", *(f"models/intermediate/land/int_certificate.sql: {c}" for c in compared)}
+    assert set(found) == {
+        "models/marts/scans/scan_coverage.sql: certificate_id",
+        *(f"models/intermediate/land/int_certificate.sql: {c}" for c in compared),
+    }
 
 
 def node(*columns: str) -> dict[str, Any]:

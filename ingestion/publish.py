@@ -262,6 +262,8 @@ def _quarantine(con: duckdb.DuckDBPyConnection, contract: Contract, most: int | 
     text = f"left(t.raw_text, {RAW_TEXT_LIMIT})"
     if contract.personal:
         con.execute("INSERT INTO lake.quarantine_closed.row " + rows.format(text=text, line="l.raw_text"))
+    # the text of a row holds what the contract drops from its columns: the columns are shown instead
+    if contract.personal or any(c.normalise == "path" for c in contract.columns.values()):
         open_columns = [n for n, c in contract.columns.items() if c.personal is None]
         shown = " || '; ' || ".join(f"'{n}=' || coalesce(CAST(b.{n} AS VARCHAR), '')" for n in open_columns)
         text = f"left({shown} || '; ' || {literal('; '.join(f'{n}=***' for n, c in contract.columns.items() if c.personal))}, {RAW_TEXT_LIMIT})"

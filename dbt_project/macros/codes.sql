@@ -131,7 +131,7 @@
         when 'not_signed' then 'Bản quét chưa ký số'
         when 'owner_unmatched' then 'Chủ sử dụng không khớp dữ liệu dân cư'
         when 'owner_unknown' then 'Chủ sử dụng chưa xác thực'
-        when 'placeholder' then 'Số vào sổ điền cho có (không phải số thật)'
+        when 'placeholder' then 'Số vào sổ thiếu hoặc điền cho có'
         else {{ code }}
     end
 {%- endmacro %}
@@ -260,6 +260,7 @@
         when 'late_by_system_only' then 'Chỉ trễ trên phần mềm'
         when 'late' then 'Trễ hạn'
         when 'no_deadline' then 'Chưa có thời hạn'
+        when 'unknown' then 'Thiếu ngày'
         when 'returned' then 'Trả lại'
         else {{ code }}
     end

@@ -37,8 +37,8 @@ from tnmt.settings import Settings, bytes_of
 
 log = structlog.get_logger()
 
-APART = frozenset({"xlsx", "vector", "scan"})
-"""Readers that hand a sender's bytes to a native library."""
+APART = frozenset({"xlsx", "json", "vector", "scan"})
+"""Readers that hand a sender's bytes to a native library, or hold a file as a whole."""
 TRIES = 2
 _BATCH_FILES = 256
 _BATCH_BYTES = 32 << 20

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import pytest
 
+from ingestion.ingest import ingest
+from lake.lake import open_reader
 from simulator.manifest import Manifest
 from simulator.renumbering import COMMUNE
 from tests.conftest import Platform
+from tnmt.settings import Settings
 
 
 def planted(manifest: Manifest, name: str) -> list[str]:
@@ -106,6 +111,22 @@ def test_defects_are_counted_and_unknown_codes_are_shown(platform: Platform) -> 
     assert {code: n for code, n, *_ in found} == expected
     assert {code: n for code, _, n, _ in found if n} == only
     assert {vi for code, _, _, vi in found if code == "THUADAT|MAMOI"} == {"Mã chưa có trong danh mục: THUADAT|MAMOI"}
+
+
+def test_a_row_that_is_refused_shows_no_number_of_a_person(home: Settings) -> None:
+    """What the contract drops from a column is not in the quarantine either, where the text of a row is shown."""
+    (home.inbox / "land_data_group").mkdir(parents=True)
+    row = {"xaId": 25195, "soHieuToBanDo": 0, "soThuTuThua": 5, "daDongBoBaKhoiThongTin": True, "trangThaiXacThucChu": 1, "duLieuDangVanHanh247": True}
+    row |= {"thongTinDangKyDapUngNhom1": False, "thongTinDangKyChuaDapUngNhom1": ["TINHHINHDANGKY.90001|CANHAN.30007|loaiDoiTuongId"]}
+    good = row | {"soHieuToBanDo": 1}
+    path = home.inbox / "land_data_group" / "phan_loai_25195_20260323.json"
+    path.write_text(json.dumps([row, *({**good, "soThuTuThua": n} for n in range(1, 99))]), encoding="utf-8")
+    done = ingest(home, now=datetime(2026, 3, 25), run_id="one", only=["land_data_group"])
+    assert not done.errors and done.loaded["land_data_group"].rows_accepted == 98
+    with open_reader(home) as con:
+        (shown,) = con.execute("SELECT raw_text FROM lake.quarantine.row").fetchall()
+        assert "sheet_number=0" in shown[0] and "CANHAN|loaiDoiTuongId" in shown[0] and "30007" not in shown[0] and "90001" not in shown[0]
+        assert con.execute("SELECT DISTINCT defect_paths FROM lake.clean.land_data_group").fetchall() == [("TINHHINHDANGKY|CANHAN|loaiDoiTuongId",)]
 
 
 def test_progress_of_each_week_is_what_was_sent_by_then(platform: Platform) -> None:

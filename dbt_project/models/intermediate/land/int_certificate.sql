@@ -40,6 +40,7 @@ select
     (
         certificate.status = 'valid'
         and certificate.parcel_uid is not null
+        and certificate.owner_id is not null
         and count(*) filter (certificate.status = 'valid') over (partition by certificate.parcel_uid, certificate.owner_id) > 1
     ) as is_holder_twice,
     {{ is_placeholder('certificate.book_number') }} as is_placeholder,

@@ -14,17 +14,35 @@ step as (
     from {{ ref('stg_dossier_step') }}
 ),
 
-pause as (
+waited as (
     select
         step.dossier_id,
-        cast(sum(ended.working_day_number - began.working_day_number) as bigint) as paused_days,
-        count(*) filter (step.step_kind = 'waiting_citizen') as times_returned
+        step.step_kind,
+        greatest(cast(step.started_at as date), dossier.received_on) as from_day,
+        least(
+            coalesce(cast(step.finished_at as date), dossier.finished_on, build.built_on),
+            coalesce(dossier.finished_on, build.built_on)
+        ) as to_day
     from step
+    inner join {{ ref('stg_dossier') }} as dossier on step.dossier_id = dossier.dossier_id
     cross join build
-    inner join {{ ref('dim_date') }} as began on cast(step.started_at as date) = began.date_day
-    inner join {{ ref('dim_date') }} as ended on coalesce(cast(step.finished_at as date), build.built_on) = ended.date_day
     where step.step_kind <> 'work'
-    group by step.dossier_id
+),
+
+pause as (
+    -- a day on which two steps waited is one day
+    select waited.dossier_id, count(distinct day.date_day) as paused_days
+    from waited
+    inner join {{ ref('dim_date') }} as day
+        on day.date_day > waited.from_day and day.date_day <= waited.to_day and day.is_working_day
+    group by waited.dossier_id
+),
+
+returned as (
+    select dossier_id, count(*) as times_returned
+    from waited
+    where step_kind = 'waiting_citizen'
+    group by dossier_id
 ),
 
 term as (
@@ -55,16 +73,22 @@ counted as (
         last_step.step_number as current_step,
         last_step.unit_vi as office_vi,
         coalesce(pause.paused_days, 0) as paused_days,
-        coalesce(pause.times_returned, 0) as times_returned,
+        coalesce(returned.times_returned, 0) as times_returned,
         ended.working_day_number - received.working_day_number - coalesce(pause.paused_days, 0) as working_days_used,
-        case when due.date_day is not null then greatest(ended.working_day_number - due.working_day_number, 0) end as late_days_system,
+        case
+            when due.working_day_number is not null and ended.working_day_number is not null
+                then greatest(ended.working_day_number - due.working_day_number, 0)
+        end as late_days_system,
         received.is_provisional or ended.is_provisional as is_provisional
     from {{ ref('stg_dossier') }} as dossier
     cross join build
     left join {{ ref('dim_date') }} as received on dossier.received_on = received.date_day
-    left join {{ ref('dim_date') }} as ended on coalesce(dossier.finished_on, build.built_on) = ended.date_day
+    -- only what is open goes on: one that is said to be finished, on no day, has no end
+    left join {{ ref('dim_date') }} as ended
+        on coalesce(dossier.finished_on, case when dossier.status = 'open' then build.built_on end) = ended.date_day
     left join {{ ref('dim_date') }} as due on dossier.due_on = due.date_day
     left join pause on dossier.dossier_id = pause.dossier_id
+    left join returned on dossier.dossier_id = returned.dossier_id
     left join step as last_step on dossier.dossier_id = last_step.dossier_id and last_step.from_last = 1
     left join term
         on
@@ -75,10 +99,11 @@ counted as (
 
 select
     *,
-    case when term_days is not null then greatest(working_days_used - term_days, 0) end as late_days_real,
+    case when working_days_used is not null and term_days is not null then greatest(working_days_used - term_days, 0) end as late_days_real,
     case
         when status = 'returned' then 'returned'
         when due_on is null and term_days is null then 'no_deadline'
+        when working_days_used is null or coalesce(term_days, late_days_system) is null then 'unknown'
         when working_days_used > term_days then 'late'
         when term_days is null and late_days_system > 0 then 'late'
         when late_days_system > 0 then 'late_by_system_only'

@@ -1,8 +1,8 @@
--- A dossier is expected to be late where the working days that are left of its term are fewer than half of the finished dossiers of its
--- procedure took from the same step on. Where fewer than 10 were finished nothing is expected.
+-- A dossier is expected to be late where fewer working days are left of its term than the median that finished dossiers of its procedure
+-- took from the beginning of the same step on. Where fewer than 10 were finished nothing is expected.
 with remaining as (
     select
-        step.step_number,
+        step.step_name_vi,
         dossier.procedure_code,
         median(ended.working_day_number - began.working_day_number) as median_days
     from {{ ref('stg_dossier_step') }} as step
@@ -23,7 +23,7 @@ open_dossier as (
         dossier.term_days - dossier.working_days_used as days_left,
         remaining.median_days
     from {{ ref('int_dossier') }} as dossier
-    left join remaining on dossier.procedure_code = remaining.procedure_code and dossier.current_step = remaining.step_number
+    left join remaining on dossier.procedure_code = remaining.procedure_code and dossier.current_step_vi = remaining.step_name_vi
     where dossier.status = 'open'
 )
 

@@ -199,7 +199,7 @@ def test_a_delivery_builds_its_domain_and_a_blocked_one_holds_no_other_up(provin
     ran = dagster.run(asked)
     # of land what asks how long a change took from the receipt of its dossier
     assert ran.success and ran.red == [] and ran.domains() == {"procedures", "land", "operations"}
-    assert {m for m in ran.made if m.startswith("marts_land/")} == {"marts_land/mortgage_balance", "marts_land/transaction_month"}
+    assert {m for m in ran.made if m.startswith("marts_land/")} == {"marts_land/transaction_month"}
     with open_reader(s) as con:
         assert con.execute("SELECT count(*) FROM lake.clean.dossier WHERE dossier_id = 'HS-MOI'").fetchall() == [(1,)]
         both = "SELECT (SELECT sum(received) FROM lake.marts_procedures.dossier_overdue) = (SELECT count(*) FROM lake.clean.dossier)"

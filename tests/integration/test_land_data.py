@@ -116,7 +116,14 @@ def test_defects_are_counted_and_unknown_codes_are_shown(platform: Platform) -> 
 def test_a_row_that_is_refused_shows_no_number_of_a_person(home: Settings) -> None:
     """What the contract drops from a column is not in the quarantine either, where the text of a row is shown."""
     (home.inbox / "land_data_group").mkdir(parents=True)
-    row = {"xaId": 25195, "soHieuToBanDo": 0, "soThuTuThua": 5, "daDongBoBaKhoiThongTin": True, "trangThaiXacThucChu": 1, "duLieuDangVanHanh247": True}
+    row = {
+        "xaId": 25195,
+        "soHieuToBanDo": 0,
+        "soThuTuThua": 5,
+        "daDongBoBaKhoiThongTin": True,
+        "trangThaiXacThucChu": 1,
+        "duLieuDangVanHanh247": True,
+    }
     row |= {"thongTinDangKyDapUngNhom1": False, "thongTinDangKyChuaDapUngNhom1": ["TINHHINHDANGKY.90001|CANHAN.30007|loaiDoiTuongId"]}
     good = row | {"soHieuToBanDo": 1}
     path = home.inbox / "land_data_group" / "phan_loai_25195_20260323.json"

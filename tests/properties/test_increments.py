@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from ingestion.decide import decide
 from ingestion.ingest import contracts_of, ingest
-from lake.lake import open_reader
+from lake.lake import build_lock, open_reader
 from lake.serving import current, publish_serving
 from marts.build import plan, record
 from simulator.files import write_xlsx
@@ -176,7 +176,8 @@ class Lake:
     def build(self, full: bool = False) -> None:
         """The environment marts, of what changed or anew."""
         planned = plan(self.settings, self.now, full=full)
-        self.dbt(*RUN, **({"affected_from": -1} if full else {}))
+        with build_lock(self.settings, "test build"):  # as every build does: upkeep beside it waits where the catalog is SQLite
+            self.dbt(*RUN, **({"affected_from": -1} if full else {}))
         record(self.settings, planned, self.now, f"{self.now:%Y%m%d%H%M}", self.now)
 
     def subset(self) -> None:

@@ -14,7 +14,7 @@ select
     named.parcel_uid,
     coalesce(version.commune_code, 'unknown') as commune_code,
     version.declared_area_m2,
-    dossier.received_on,
+    change.dossier_id,
     change._as_of
 from {{ ref('stg_land_change') }} as change
 left join {{ ref('int_parcel_named') }} as named
@@ -23,5 +23,4 @@ left join {{ ref('int_parcel_named') }} as named
         and change.changed_on is not distinct from named.named_on
         and named.is_of_old_unit = coalesce(change.changed_on < date '{{ var('communes_merged_on') }}', false)
 left join last_version as version on named.parcel_uid = version.parcel_uid
-left join {{ ref('stg_dossier') }} as dossier on change.dossier_id = dossier.dossier_id
 left join {{ ref('land_transaction_code') }} as kind on change.transaction_code = kind.transaction_code

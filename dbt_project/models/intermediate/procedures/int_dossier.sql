@@ -34,7 +34,7 @@ pause as (
     select waited.dossier_id, count(distinct day.date_day) as paused_days
     from waited
     inner join {{ ref('dim_date') }} as day
-        on day.date_day > waited.from_day and day.date_day <= waited.to_day and day.is_working_day
+        on waited.from_day < day.date_day and waited.to_day >= day.date_day and day.is_working_day
     group by waited.dossier_id
 ),
 

@@ -252,9 +252,11 @@ def _plan(settings: Settings, as_of: datetime, full: bool, part: str | None, onl
 
 def _with_what_hangs_on(tables: set[str], decided: Mapping[str, Mapping[str, Any]]) -> set[str]:
     """These tables and views, and all that read them."""
-    keys = {table: {key.rpartition(".")[2] for key in (*node["upstream"], *node.get("views", ()))} for table, node in decided.items()}
-    found = set(tables)
-    while new := {t for t, above in keys.items() if t not in found and not above.isdisjoint({f.partition(".")[2] for f in found})}:
+    reads = {table: {key.rpartition(".")[2] for key in (*node["upstream"], *node.get("views", ()))} for table, node in decided.items()}
+    found, new = set(tables), set(tables)
+    while new:
+        names = {table.partition(".")[2] for table in new}
+        new = {table for table, above in reads.items() if table not in found and not above.isdisjoint(names)}
         found |= new
     return found
 

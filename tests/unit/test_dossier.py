@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -22,7 +23,7 @@ def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return compiled(tmp_path_factory.mktemp("dossier"), MODELS, AS_OF)
 
 
-def built(sql: dict[str, str], dossiers: list[Any], steps: list[Any], terms: list[Any] = ()) -> duckdb.DuckDBPyConnection:  # type: ignore[assignment]
+def built(sql: dict[str, str], dossiers: list[Any], steps: list[Any], terms: Sequence[Any] = ()) -> duckdb.DuckDBPyConnection:
     con = database(
         {"staging.stg_dossier": (DOSSIER, dossiers), "staging.stg_dossier_step": (STEP, steps), "staging.stg_procedure_term": (TERM, list(terms))}
     )

@@ -70,7 +70,6 @@ counted as (
         term.term_days,
         term.authority_vi,
         last_step.step_name_vi as current_step_vi,
-        last_step.step_number as current_step,
         last_step.unit_vi as office_vi,
         coalesce(pause.paused_days, 0) as paused_days,
         coalesce(returned.times_returned, 0) as times_returned,

@@ -81,7 +81,7 @@ files = st.lists(
 
 
 @pytest.mark.timeout(1800)
-@examples(9)
+@examples(7)
 @given(files=files, seed=st.integers(0, 2**16))
 def test_readings_in_any_order(lake: Settings, files, seed: int) -> None:
     rng = random.Random(seed)

@@ -99,7 +99,7 @@ def _gate(con: Any, s: Settings, contract: Contract, deliveries: list[Any] | Non
 
 
 @pytest.mark.timeout(1800)
-@examples(8)
+@examples(6)
 @given(registers=st.lists(st.tuples(stations, channels), min_size=1, max_size=2), sent=files, seed=st.integers(0, 2**16))
 def test_readings_and_registers_in_any_order(lake: Settings, registers: Any, sent: Any, seed: int) -> None:
     rng = random.Random(seed)

@@ -260,7 +260,7 @@ def test_every_snapshot_of_any_history_is_read_as_duckdb_reads_it(spark: SparkSe
     tally: Counter[str] = Counter()
     tables = iter(range(10**6))
 
-    @hypothesis.settings(examples(10), phases=[Phase.generate])  # shrinking would run hundreds of histories; the failing one is printed whole
+    @hypothesis.settings(examples(7), phases=[Phase.generate])  # shrinking would run hundreds of histories; the failing one is printed whole
     @given(STEPS, st.booleans())
     def equal(steps: list[tuple], partitioned: bool) -> None:
         table = f"history_{next(tables)}"

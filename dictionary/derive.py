@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import io
 import json
 import re
 import sys
@@ -30,6 +31,21 @@ HEADER = "# Derived by `python -m dictionary.derive`: change what it is derived 
 CODES_HEADER = (
     "{#- Derived by `python -m dictionary.derive` from dictionary/codes.yaml: names of codes. A code that its list lacks stands for itself. -#}\n"
 )
+SQL_HEADER = "-- Derived by `python -m dictionary.derive` from {source}: change it there.\n"
+CADASTRE_RELATIONS = {"parcel": "int_cadastre_parcel", "overlap": "int_cadastre_overlap", "certificate": "int_cadastre_certificate"}
+"""The model whose rows a rule of the cadastre judges, by the rule's `judges`."""
+CADASTRE_COLUMNS = (
+    "object_id",
+    "parcel_uid",
+    "parcel_id",
+    "commune_code",
+    "old_commune_code",
+    "valid_from",
+    "valid_to",
+    "source_delivery_id",
+    "source_line",
+)
+"""What each of these models says of its rows, whatever else it has for the rules."""
 DAGGER = "†"
 """Stands in the dictionary page behind what tells about a person."""
 
@@ -44,6 +60,7 @@ class House:
         self.contracts = self.words.contracts
         self.codes = code_lists(root / "dictionary/codes.yaml")
         self.domains = domains([root / "ingestion/contracts"])
+        self.cadastre_rules: dict[str, dict[str, str]] = yaml.safe_load((root / "dictionary/cadastre_rules.yaml").read_text(encoding="utf-8"))
 
     @cached_property
     def targets(self) -> dict[str, list[Contract]]:
@@ -88,6 +105,8 @@ class House:
             "dashboards/colours.yaml": self._colours(),
             "dbt_project/macros/codes.sql": self._codes(),
             "docs/dictionary.vi.md": self._page(),
+            "dbt_project/seeds/reference/cadastre_rule.csv": self._cadastre_rules(),
+            "dbt_project/models/intermediate/land/int_cadastre_finding.sql": self._cadastre_findings(),
         }
         for target in self.targets.keys() - BY_HAND:
             made[f"dbt_project/models/staging/{self.domain(target)}/stg_{target}.sql"] = self._staging(target)
@@ -179,6 +198,27 @@ class House:
             if any(of.colour for of in codes.values()):
                 lines += [f"{name}:\n", *(f"  {_quoted(of.name)}: {_quoted(of.colour)}\n" for of in codes.values() if of.colour)]
         return "".join(lines)
+
+    def _cadastre_rules(self) -> str:
+        """The rules of the cadastre as reference data: all but the SQL."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(["rule_id", "object_kind", "sentence_vi", "severity", "rule_source", "office_vi"])
+        writer.writerows([key, r["judges"], r["sentence"], r["severity"], r["source"], r["office"]] for key, r in self.cadastre_rules.items())
+        return out.getvalue()
+
+    def _cadastre_findings(self) -> str:
+        """What breaks a rule, a SELECT a rule."""
+        selects = []
+        for key, rule in self.cadastre_rules.items():
+            relation = CADASTRE_RELATIONS[rule["judges"]]
+            told = rule.get("detail", "cast(null as varchar)")
+            selects.append(
+                f"select\n    {_literal(key)} as rule_id,\n    {told} as detail_vi,\n"
+                + "".join(f"    {column},\n" for column in CADASTRE_COLUMNS[:-1])
+                + f"    {CADASTRE_COLUMNS[-1]}\nfrom {{{{ ref('{relation}') }}}}\nwhere {rule['fails']}\n"
+            )
+        return SQL_HEADER.format(source="dictionary/cadastre_rules.yaml") + "union all\n".join(selects)
 
     def _page(self) -> str:
         lines = [

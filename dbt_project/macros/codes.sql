@@ -234,6 +234,14 @@
     end
 {%- endmacro %}
 
+{% macro severity_vi(code) -%}
+    case {{ code }}
+        when 'error' then 'Phải sửa'
+        when 'warning' then 'Cần xem'
+        else {{ code }}
+    end
+{%- endmacro %}
+
 {% macro source_state_vi(code) -%}
     case {{ code }}
         when 'fresh' then 'Đúng hạn'

@@ -156,3 +156,24 @@ def test_the_two_clocks_of_the_sample_differ(platform: Platform) -> None:
     paused = platform.rows("SELECT count(*) FROM lake.marts_procedures.dossier WHERE paused_days > 0")[0][0]
     waiting = platform.rows("SELECT count(DISTINCT dossier_id) FROM lake.clean.dossier_step WHERE step_kind <> 'work'")[0][0]
     assert 0 < paused <= waiting
+
+
+def test_planted_defects_of_parcels_break_their_rules_and_no_other_parcel_does(platform: Platform) -> None:
+    rules = {
+        "shape_invalid": "bow-tie",
+        "area_differs_much": "area attribute is not the area of the geometry",
+        "land_use_missing": "land-use code missing",
+        "outside_commune": "parcel outside its commune",
+    }
+    none = ("area_missing", "area_differs", "number_missing", "number_twice", "code_malformed", "code_elsewhere", "overlap_identical")
+    found: dict[str, list[str]] = defaultdict(list)
+    for rule, parcel in platform.rows("SELECT rule_id, parcel_id FROM lake.marts_land.cadastre_issue WHERE is_open"):
+        found[rule].append(parcel)
+    assert {rule: found[rule] for rule in (*rules, *none)} == {r: planted(platform.manifest, trap) for r, trap in rules.items()} | {
+        r: [] for r in none
+    }
+    former = platform.rows("SELECT count(*) FROM lake.marts_land.parcel_current WHERE land_use_code = 'BHK'")
+    assert len(found["land_use_former"]) == former[0][0] > 0
+    certificates = platform.rows("SELECT count(*) FROM lake.marts_land.certificate_issue")
+    assert sum(len(parcels) for rule, parcels in found.items() if rule.startswith("certificate_")) == certificates[0][0]
+    assert platform.rows("SELECT count(*) FROM lake.marts_land.cadastre_issue WHERE lon IS NOT NULL AND NOT (lon BETWEEN 106 AND 108 AND lat BETWEEN 11 AND 13)") == [(0,)]  # fmt: skip

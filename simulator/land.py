@@ -164,7 +164,7 @@ def _plant_defects(parcels: list[dict[str, Any]], province: Province, manifest: 
     a, b, c, d, e, f, g, h = mine[3:11]
     a["shape"] = shapely.buffer(a["shape"], 2.0, join_style="mitre")
     manifest.trap(source, "overlap with its neighbours", a["id"])
-    b["shape"] = shapely.buffer(b["shape"], -2.0, join_style="mitre")
+    b["shape"] = shapely.buffer(b["shape"], -0.4, join_style="mitre")
     manifest.trap(source, "gap around it", b["id"])
     x0, y0, x1, y1 = c["shape"].bounds
     c["shape"] = shapely.polygons([(x0, y0), (x1, y1), (x1, y0), (x0, y1), (x0, y0)])

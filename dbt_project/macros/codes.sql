@@ -103,6 +103,15 @@
     end
 {%- endmacro %}
 
+{% macro gap_kind_vi(code) -%}
+    case {{ code }}
+        when 'sliver' then 'Khe hẹp giữa các thửa'
+        when 'open' then 'Khe hẹp hở một đầu'
+        when 'hole' then 'Khoảng trống giữa các thửa'
+        else {{ code }}
+    end
+{%- endmacro %}
+
 {% macro grade_vi(code) -%}
     case {{ code }}
         when 'raw' then 'Gốc'

@@ -177,3 +177,8 @@ def test_planted_defects_of_parcels_break_their_rules_and_no_other_parcel_does(p
     certificates = platform.rows("SELECT count(*) FROM lake.marts_land.certificate_issue")
     assert sum(len(parcels) for rule, parcels in found.items() if rule.startswith("certificate_")) == certificates[0][0]
     assert platform.rows("SELECT count(*) FROM lake.marts_land.cadastre_issue WHERE lon IS NOT NULL AND NOT (lon BETWEEN 106 AND 108 AND lat BETWEEN 11 AND 13)") == [(0,)]  # fmt: skip
+    (shrunk,) = planted(platform.manifest, "gap around it")
+    around = platform.rows(
+        f"SELECT gap_kind, width_m FROM lake.marts_land.parcel_gap WHERE list_contains(string_split(neighbour_ids, ', '), '{shrunk}')"
+    )
+    assert around and all(kind in ("sliver", "open") and width < 1 for kind, width in around)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import numpy as np
 import pytest
+import shapely
 import yaml
 
 from lake.extensions import link_extensions
@@ -18,8 +20,8 @@ from tnmt.settings import ROOT
 
 AS_OF = "2026-03-12 10:00:00"
 RULES = yaml.safe_load((ROOT / "dictionary/cadastre_rules.yaml").read_text(encoding="utf-8"))
-MODELS = ("int_cadastre_parcel", "int_cadastre_overlap", "int_cadastre_certificate", "int_cadastre_finding")
-MARTS = ("parcel_overlap", "cadastre_issue", "cadastre_quality")
+JUDGED = ("int_cadastre_parcel", "int_cadastre_overlap", "int_cadastre_gap", "int_cadastre_certificate", "int_cadastre_finding")
+ORDER = ("int_parcel_drawn", "parcel_overlap", "parcel_gap", *JUDGED, "cadastre_issue", "cadastre_quality")
 VERSION = (
     "parcel_uid VARCHAR, parcel_id VARCHAR, parcel_code VARCHAR, unit_code VARCHAR, is_new_unit BOOLEAN, commune_code VARCHAR, old_commune_code VARCHAR, "
     "sheet_number INTEGER, parcel_number INTEGER, land_use_code VARCHAR, declared_area_m2 DECIMAL(14,1), computed_area_m2 DECIMAL(16,1), valid_from TIMESTAMP, "
@@ -36,7 +38,7 @@ X, Y = 550_000, 1_275_000
 
 @pytest.fixture(scope="module")
 def sql(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    return compiled(tmp_path_factory.mktemp("rules"), [*MODELS, *MARTS], AS_OF)
+    return compiled(tmp_path_factory.mktemp("rules"), ORDER, AS_OF)
 
 
 class Cadastre:
@@ -83,12 +85,12 @@ class Cadastre:
 
     def judge(self) -> dict[str, set[str]]:
         """Issues by rule: names of parcels, `one/other` of pairs."""
-        self.con.execute("""CREATE OR REPLACE VIEW lake.intermediate.int_parcel AS SELECT version.*, sent.geometry, sent.crs, version.declared_area_m2 AS area_m2
+        self.con.execute("""CREATE OR REPLACE VIEW lake.intermediate.int_parcel AS SELECT version.*, sent.geometry, sent.crs, version.declared_area_m2 AS area_m2,
+            ST_XMin(sent.geometry) AS xmin, ST_YMin(sent.geometry) AS ymin
             FROM lake.marts_land.parcel_version AS version JOIN lake.staging.stg_parcel_version AS sent ON version.source_line = sent._line
             WHERE version.valid_to IS NULL""")  # fmt: skip
         self.con.execute("CREATE OR REPLACE VIEW lake.marts_land.parcel_current AS FROM lake.marts_land.parcel_version WHERE valid_to IS NULL")
-        order = ("parcel_overlap", *MODELS, "cadastre_issue", "cadastre_quality")
-        for name in order:
+        for name in ORDER:
             schema = "intermediate" if name.startswith("int_") else "marts_land"
             self.con.execute(f"CREATE OR REPLACE TABLE lake.{schema}.{name} AS {self.sql[name]}")
         found: dict[str, set[str]] = {}
@@ -215,6 +217,51 @@ def test_an_issue_lasts_from_the_delivery_that_shows_it_to_the_one_that_does_not
     rows = records(cadastre.con, "SELECT * FROM lake.marts_land.cadastre_quality WHERE rule_id = 'land_use_missing'")
     # 30 days before 12 March 2026 is 10 February: "gone" still had it then, "p" had not
     assert [(r["checked"], r["failed"], r["failed_before"], r["fixed_in_30_days"], r["failed_share"]) for r in rows] == [(1, 1, 1, 1, 1.0)]
+
+
+def test_gaps_by_kind(cadastre: Cadastre) -> None:
+    """Nine parcels around and beside each other; the middle one is missing, two strips are left out, one of them open at the edge."""
+    for column in range(3):
+        for row in range(3):
+            if (column, row) == (1, 1):
+                continue
+            left = 0.4 if (column, row) == (2, 0) else 0  # beside the parcel below the middle, open at the bottom
+            bottom = 0.3 if (column, row) == (0, 2) else 0  # closed by nothing on the left: open too
+            place = box(X + 20 * column + left, Y + 20 * row + bottom, 20 - left, 20 - bottom)
+            cadastre.parcel(f"{column}{row}", place, SECOND if (column, row) == (2, 0) else FIRST, sheet_number=1 + column // 2, unit_code="1")
+    assert {rule: len(found) for rule, found in cadastre.judge().items()} == {"gap_sliver": 2, "gap_hole": 1}
+    gaps = records(cadastre.con, "SELECT * FROM lake.marts_land.parcel_gap ORDER BY area_m2")
+    assert [(g["gap_kind"], g["area_m2"], g["neighbours"], g["is_same_sheet"], g["open_since"]) for g in gaps] == [
+        ("open", 6, 3, True, FIRST),  # 20 x 0.3, between two parcels, with the one that closes it
+        ("open", 8, 3, False, SECOND),  # 20 x 0.4, with the parcel above it
+        ("hole", 400, 8, False, SECOND),  # eight parcels touch the one that is missing
+    ]
+    assert [round(g["width_m"], 2) for g in gaps] == [0.3, 0.39, 10]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gaps_are_those_that_shapely_finds(cadastre: Cadastre, seed: int) -> None:
+    """A grid with shifted corners; parcels that are missing, shrunk or moved. Enclosed gaps are the faces of the union's outline that are not in it."""
+    rng = np.random.default_rng(seed)
+    corners = np.stack(np.meshgrid(np.arange(9) * 30.0, np.arange(9) * 30.0, indexing="ij"), axis=-1) + rng.uniform(-6, 6, (9, 9, 2)) + (X, Y)
+    cells = [shapely.Polygon([corners[i, j], corners[i + 1, j], corners[i + 1, j + 1], corners[i, j + 1]]) for i in range(8) for j in range(8)]
+    for n in rng.choice(64, 6, replace=False):
+        cells[n] = shapely.buffer(cells[n], -rng.uniform(0.2, 3), join_style="mitre")
+    missing = rng.choice(64, 3, replace=False)
+    kept = [cell for n, cell in enumerate(cells) if n not in missing]
+    for n, cell in enumerate(kept):
+        cadastre.parcel(str(n), cell.wkt)
+    cadastre.judge()
+    whole = shapely.union_all([shapely.from_wkt(cell.wkt) for cell in kept])
+    faces = shapely.get_parts(shapely.polygonize(shapely.get_parts(shapely.node(whole.boundary))))
+    holes = [face for face in faces if not whole.contains(face.representative_point())]
+    filled = shapely.union_all([whole, *holes])
+    grown = shapely.buffer(filled, 0.5, quad_segs=2, join_style="mitre", mitre_limit=10)
+    open_ones = shapely.get_parts(shapely.difference(shapely.buffer(grown, -0.5, quad_segs=2, join_style="mitre", mitre_limit=10), filled))
+    expected = sorted((kind, round(g.area, 2)) for kind, gaps in ((True, holes), (False, open_ones)) for g in gaps if g.area > 1)
+    found = sorted((r["gap_kind"] != "open", r["area_m2"]) for r in records(cadastre.con, "SELECT gap_kind, area_m2 FROM lake.marts_land.parcel_gap"))
+    assert len(expected) >= 2
+    assert [k for k, _ in found] == [k for k, _ in expected] and [a for _, a in found] == pytest.approx([a for _, a in expected], abs=0.02)
 
 
 def test_what_is_wrong_with_certificates_is_an_issue_too(cadastre: Cadastre) -> None:

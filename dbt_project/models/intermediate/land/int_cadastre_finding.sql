@@ -240,6 +240,36 @@ from {{ ref('int_cadastre_overlap') }}
 where overlap_kind = 'sliver'
 union all
 select
+    'gap_sliver' as rule_id,
+    round(area_m2, 1) || ' m², rộng ' || round(width_m, 2) || ' m, giữa các thửa ' || neighbour_ids as detail_vi,
+    object_id,
+    parcel_uid,
+    parcel_id,
+    commune_code,
+    old_commune_code,
+    valid_from,
+    valid_to,
+    source_delivery_id,
+    source_line
+from {{ ref('int_cadastre_gap') }}
+where gap_kind <> 'hole'
+union all
+select
+    'gap_hole' as rule_id,
+    round(area_m2, 1) || ' m², giữa các thửa ' || neighbour_ids as detail_vi,
+    object_id,
+    parcel_uid,
+    parcel_id,
+    commune_code,
+    old_commune_code,
+    valid_from,
+    valid_to,
+    source_delivery_id,
+    source_line
+from {{ ref('int_cadastre_gap') }}
+where gap_kind = 'hole'
+union all
+select
     'certificate_serial_twice' as rule_id,
     cast(null as varchar) as detail_vi,
     object_id,

@@ -15,17 +15,6 @@ with measured as (
     from {{ ref('parcel_overlap') }} as pair
     inner join {{ ref('int_parcel') }} as one on pair.parcel_uid = one.parcel_uid
     inner join {{ ref('int_parcel') }} as other on pair.other_parcel_uid = other.parcel_uid
-),
-
-drawn as (
-    -- since when a parcel has had the shape that it has
-    select
-        parcel_uid,
-        max(case when is_boundary_changed or change_kind in ('first', 'returned') then valid_from end) as drawn_on,
-        max_by(source_delivery_id, valid_from) as source_delivery_id,
-        max_by(source_line, valid_from) as source_line
-    from {{ ref('parcel_version') }}
-    group by parcel_uid
 )
 
 select
@@ -49,5 +38,5 @@ select
     one.source_delivery_id,
     one.source_line
 from measured
-inner join drawn as one on measured.parcel_uid = one.parcel_uid
-inner join drawn as other on measured.other_parcel_uid = other.parcel_uid
+inner join {{ ref('int_parcel_drawn') }} as one on measured.parcel_uid = one.parcel_uid
+inner join {{ ref('int_parcel_drawn') }} as other on measured.other_parcel_uid = other.parcel_uid

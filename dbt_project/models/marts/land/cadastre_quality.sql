@@ -4,11 +4,7 @@ with moment as (
 ),
 
 checked as (
-    select 'parcel' as object_kind, commune_code, count(*) as checked
-    from {{ ref('parcel_current') }}
-    group by commune_code
-    union all
-    select 'overlap' as object_kind, commune_code, count(*) as checked
+    select unnest(['parcel', 'overlap', 'gap']) as object_kind, commune_code, count(*) as checked
     from {{ ref('parcel_current') }}
     group by commune_code
     union all

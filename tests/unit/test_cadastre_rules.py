@@ -234,7 +234,7 @@ def test_gaps_by_kind(cadastre: Cadastre) -> None:
     assert [(g["gap_kind"], g["area_m2"], g["neighbours"], g["is_same_sheet"], g["open_since"]) for g in gaps] == [
         ("open", 6, 3, True, FIRST),  # 20 x 0.3, between two parcels, with the one that closes it
         ("open", 8, 3, False, SECOND),  # 20 x 0.4, with the parcel above it
-        ("hole", 400, 8, False, SECOND),  # eight parcels touch the one that is missing
+        ("hole", 400, 6, False, FIRST),  # two of its corners lie beside a strip that no parcel has
     ]
     assert [round(g["width_m"], 2) for g in gaps] == [0.3, 0.39, 10]
 

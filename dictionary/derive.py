@@ -32,7 +32,12 @@ CODES_HEADER = (
     "{#- Derived by `python -m dictionary.derive` from dictionary/codes.yaml: names of codes. A code that its list lacks stands for itself. -#}\n"
 )
 SQL_HEADER = "-- Derived by `python -m dictionary.derive` from {source}: change it there.\n"
-CADASTRE_RELATIONS = {"parcel": "int_cadastre_parcel", "overlap": "int_cadastre_overlap", "gap": "int_cadastre_gap", "certificate": "int_cadastre_certificate"}
+CADASTRE_RELATIONS = {
+    "parcel": "int_cadastre_parcel",
+    "overlap": "int_cadastre_overlap",
+    "gap": "int_cadastre_gap",
+    "certificate": "int_cadastre_certificate",
+}
 """The model whose rows a rule of the cadastre judges, by the rule's `judges`."""
 CADASTRE_COLUMNS = (
     "object_id",

@@ -1,3 +1,5 @@
+{{ config(materialized='table') }}  -- a table: a view with functions of shapes could be read only where these are loaded
+
 -- pairs of parcels that overlap, with the kind and the mean width of what both cover
 with measured as (
     select

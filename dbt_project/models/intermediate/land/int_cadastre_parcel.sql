@@ -20,34 +20,23 @@ placed as (
     select distinct parcel_uid, placement from {{ ref('parcel_overlay') }}
 ),
 
-coded as (
+judged as (
     select
-        version.parcel_uid,
-        version.valid_from,
-        st_transform(sent.geometry, sent.crs, 'EPSG:4326', always_xy := true) as shape,
-        {{ geohash_bits('version.parcel_code') }} as bits
+        version.*,
+        sent.geometry,
+        sent.crs,
+        st_isvalid(sent.geometry) as is_valid,
+        case when regexp_full_match(version.parcel_code, '[0-9B-HJKMNP-Z]{12}') then {{ geohash_bits('version.parcel_code') }} end as code_bits
     from {{ ref('parcel_version') }} as version
     inner join {{ ref('stg_parcel_version') }} as sent on version.source_delivery_id = sent._delivery_id and version.source_line = sent._line
-    where regexp_full_match(version.parcel_code, '[0-9B-HJKMNP-Z]{12}') and st_isvalid(sent.geometry)
 ),
 
-cell as (
+celled as (
     select
-        parcel_uid,
-        valid_from,
-        shape,
-        {{ geohash_number('bits', 0) }} * 360.0 / power(2, 30) - 180 as west,
-        {{ geohash_number('bits', 1) }} * 180.0 / power(2, 30) - 90 as south
-    from coded
-),
-
-code as (
-    -- the point that the code was made of may lie at the edge of its cell, so that the cell need only touch the parcel
-    select
-        parcel_uid,
-        valid_from,
-        st_intersects(shape, st_makeenvelope(west, south, west + 360.0 / power(2, 30), south + 180.0 / power(2, 30))) as is_code_in_parcel
-    from cell
+        *,
+        {{ geohash_number('code_bits', 0) }} * 360.0 / power(2, 30) - 180 as west,
+        {{ geohash_number('code_bits', 1) }} * 180.0 / power(2, 30) - 90 as south
+    from judged
 )
 
 select
@@ -63,18 +52,23 @@ select
     version.declared_area_m2,
     version.computed_area_m2,
     abs(version.declared_area_m2 - version.computed_area_m2) / nullif(version.computed_area_m2, 0) as area_difference_share,
-    st_isvalid(sent.geometry) and st_area(sent.geometry) > 0 as is_shape_valid,
+    version.is_valid and st_area(version.geometry) > 0 as is_shape_valid,
     coalesce(land_use.is_legacy, false) as is_land_use_legacy,
     twice.parcel_uid is not null as is_number_twice,
-    code.is_code_in_parcel,
+    -- the point that the code was made of may lie at the edge of its cell, so that the cell need only touch the parcel
+    case
+        when version.is_valid and version.code_bits is not null
+            then st_intersects(
+                {{ on_the_globe('version.geometry', 'version.crs') }},
+                st_makeenvelope(version.west, version.south, version.west + 360.0 / power(2, 30), version.south + 180.0 / power(2, 30))
+            )
+    end as is_code_in_parcel,
     case when version.valid_to is null then placed.placement end as placement,
     version.valid_from,
     version.valid_to,
     version.source_delivery_id,
     version.source_line
-from {{ ref('parcel_version') }} as version
-inner join {{ ref('stg_parcel_version') }} as sent on version.source_delivery_id = sent._delivery_id and version.source_line = sent._line
+from celled as version
 left join twice on version.parcel_uid = twice.parcel_uid and version.valid_from = twice.valid_from
-left join code on version.parcel_uid = code.parcel_uid and version.valid_from = code.valid_from
 left join placed on version.parcel_uid = placed.parcel_uid
 left join {{ ref('int_land_use') }} as land_use on version.land_use_code = land_use.code_in_record

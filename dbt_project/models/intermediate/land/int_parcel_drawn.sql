@@ -1,4 +1,4 @@
--- since when a parcel in force has had the shape that it has, and the line that says it last
+-- since when a parcel has had the shape that it has (or had at its end), and the line that says it last
 select
     parcel_uid,
     max(case when is_boundary_changed or change_kind in ('first', 'returned') then valid_from end) as drawn_on,

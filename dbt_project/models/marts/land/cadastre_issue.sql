@@ -31,7 +31,7 @@ issue as (
 placed as (
     select
         issue.*,
-        st_transform(st_pointonsurface(parcel.geometry), parcel.crs, 'EPSG:4326', always_xy := true) as place
+        {{ on_the_globe('st_pointonsurface(parcel.geometry)', 'parcel.crs') }} as place
     from issue
     left join {{ ref('int_parcel') }} as parcel on issue.parcel_uid = parcel.parcel_uid
 )

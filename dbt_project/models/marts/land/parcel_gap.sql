@@ -1,7 +1,7 @@
 with parcel as (
     select parcel_uid, parcel_id, commune_code, old_commune_code, sheet_number, crs, xmin, ymin, geometry
     from {{ ref('int_parcel') }}
-    where st_isvalid(geometry) and st_area(geometry) < 1e13
+    where {{ is_plain_shape('geometry') }}
 ),
 
 tile as (
@@ -20,16 +20,14 @@ whole as (
 
 part as (
     -- grown by 1 mm, so that parcels that meet in one point enclose what lies between them
-    select crs, unnest(st_dump(st_buffer(shape, 0.001, 2, 'CAP_ROUND', 'JOIN_MITRE', 10.0))).geom as shape
+    select crs, unnest(st_dump({{ grown('shape', 0.001) }})).geom as shape
     from whole
 ),
 
 filled as (
     select
         crs,
-        st_reduceprecision(
-            st_buffer(st_union_agg(st_makepolygon(st_exteriorring(shape))), -0.001, 2, 'CAP_ROUND', 'JOIN_MITRE', 10.0), 0.0001
-        ) as shape
+        st_reduceprecision({{ grown('st_union_agg(st_makepolygon(st_exteriorring(shape)))', -0.001) }}, 0.0001) as shape
     from part
     group by crs
 ),
@@ -46,13 +44,7 @@ found as (
         crs,
         false as is_enclosed,
         unnest(st_dump(st_difference(
-            st_reduceprecision(
-                st_buffer(
-                    st_buffer(shape, {{ var('gap_open_m') }} / 2.0, 2, 'CAP_ROUND', 'JOIN_MITRE', 10.0),
-                    -{{ var('gap_open_m') }} / 2.0, 2, 'CAP_ROUND', 'JOIN_MITRE', 10.0
-                ),
-                0.0001
-            ),
+            st_reduceprecision({{ grown(grown('shape', var('gap_open_m') ~ ' / 2.0'), '-' ~ var('gap_open_m') ~ ' / 2.0') }}, 0.0001),
             shape
         ))).geom as shape
     from filled
@@ -125,7 +117,7 @@ told as (
             else 'hole'
         end as gap_kind,
         row_number() over (partition by neighbour_uids, is_enclosed order by area_m2, x, y) as turn,
-        st_transform(st_point(x, y), crs, 'EPSG:4326', always_xy := true) as place
+        {{ on_the_globe('st_point(x, y)', 'crs') }} as place
     from gap
 )
 

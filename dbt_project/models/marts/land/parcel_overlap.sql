@@ -10,9 +10,8 @@ with parcel as (
         crs,
         geometry
     from {{ ref('int_parcel') }}
-    -- GEOS and JTS fail on, or misjudge, what is no valid polygon; parcel_overlay names these parcels
-    -- (an area past the whole country is none: the gate lets no such coordinate in, an older lake may hold one)
-    where st_isvalid(geometry) and st_area(geometry) < 1e13
+    -- parcel_overlay names the others
+    where {{ is_plain_shape('geometry') }}
 ),
 
 met as (

@@ -1,8 +1,6 @@
 {{ config(meta={'scale_out': true}) }}
 
 with parcel as (
-    -- GEOS and JTS fail on, or misjudge, what is no valid polygon; an area past the whole country is none (the gate lets no such
-    -- coordinate in, an older lake may hold one)
     select
         parcel_uid,
         parcel_id,
@@ -11,8 +9,8 @@ with parcel as (
         sheet_number,
         parcel_number,
         crs,
-        coalesce(st_isvalid(geometry) and st_area(geometry) > 0 and st_area(geometry) < 1e13, false) as is_valid,
-        case when st_isvalid(geometry) and st_area(geometry) < 1e13 then st_area(geometry) end as parcel_area_m2
+        coalesce({{ is_plain_shape('geometry') }} and st_area(geometry) > 0, false) as is_valid,
+        case when {{ is_plain_shape('geometry') }} then st_area(geometry) end as parcel_area_m2
     from {{ ref('int_parcel') }}
 ),
 
@@ -23,7 +21,7 @@ boundary as (
         crs,
         geometry
     from {{ ref('stg_commune_boundary') }}
-    where st_isvalid(geometry) and st_area(geometry) < 1e13
+    where {{ is_plain_shape('geometry') }}
 ),
 
 laid as (
@@ -42,7 +40,7 @@ laid as (
         ) as area_m2
     from {{ ref('int_parcel') }} as parcel
     inner join boundary on st_intersects(parcel.geometry, boundary.geometry)
-    where st_isvalid(parcel.geometry) and st_area(parcel.geometry) < 1e13
+    where {{ is_plain_shape('parcel.geometry') }}
     group by parcel.parcel_uid, boundary.old_commune_code, boundary.is_illustrative
 ),
 
